@@ -1,0 +1,56 @@
+"""The 13-layer CNN of Mean Teacher (Tarvainen & Valpola 2017; first used by Laine & Aila 2017)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+MIN_SIDE = 16  # two poolings and one unpadded 3x3 convolution leave at least 2x2 of it
+LEAK = 0.1
+INPUT_NOISE = 0.15  # standard deviation, on normalised images
+
+
+class ConvBlock(nn.Sequential):
+    def __init__(self, channels_in: int, channels: int, kernel: int = 3, padding: int = 1) -> None:
+        super().__init__(
+            weight_norm(nn.Conv2d(channels_in, channels, kernel, padding=padding)),
+            nn.BatchNorm2d(channels),
+            nn.LeakyReLU(LEAK),
+        )
+
+
+class CNN13Layers(nn.Module):
+    """Images (B, 3, H, W) to logits; images with a side under 16 pixels are enlarged to 16 first.
+
+    Weight norm on every layer, leaky ReLU 0.1, Gaussian input noise and dropout in training only.
+    `width` 1 means the paper's 128-256-512 channels.
+    """
+
+    def __init__(self, num_classes: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        c128, c256, c512 = (max(1, round(width * c)) for c in (128, 256, 512))
+        self.stages = nn.Sequential(
+            ConvBlock(3, c128), ConvBlock(c128, c128), ConvBlock(c128, c128),
+            nn.MaxPool2d(2), nn.Dropout(dropout),
+            ConvBlock(c128, c256), ConvBlock(c256, c256), ConvBlock(c256, c256),
+            nn.MaxPool2d(2), nn.Dropout(dropout),
+            ConvBlock(c256, c512, padding=0), ConvBlock(c512, c256, kernel=1, padding=0), ConvBlock(c256, c128, kernel=1, padding=0),
+        )  # fmt: skip
+        self.num_features = c128
+        self.head1 = weight_norm(nn.Linear(c128, num_classes))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Pooled features (B, D), D = 128 · width."""
+        if min(images.shape[2:]) < MIN_SIDE:
+            scale = MIN_SIDE / min(images.shape[2:])
+            size = [max(MIN_SIDE, round(side * scale)) for side in images.shape[2:]]
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        if self.training:
+            images = images + INPUT_NOISE * torch.randn_like(images)
+        return self.stages(images).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (B, C), or (logits, features (B, D)) from the same pass."""
+        features = self.forward_features(images)
+        logits = self.head1(features)
+        return (logits, features) if return_features else logits

@@ -1,0 +1,63 @@
+"""Soft relabelling: the network's own predictions replace the labels; the loss against the original ones is the score.
+
+    python3 relabel.py                                  on scikit-learn's digits, offline
+
+Writes relabel_loss.npy, float32 (N,), higher = more likely mislabelled, and soft_labels.npy, float32 (N, C): the
+labels that the network would put instead, with its confidence.
+"""
+
+import models
+from utils import cli
+from utils.errors import UserError
+
+SCRIPT = "relabel.py"
+
+
+def parser() -> cli.Parser:
+    parser = cli.Parser(SCRIPT, __doc__)
+    cli.add_first_stage_data(parser)
+    cli.add_label_noise(parser)
+    network = parser.add_argument_group("network")
+    network.add_argument("--model_type", choices=list(models.MODELS), default=models.CNN13, help="network")
+    network.add_argument(
+        "--dropout", type=cli.RATIO, default=0.1, metavar="P", help="dropout probability; 0 switches it off"
+    )
+    cli.add_network_width(network)
+    group = cli.add_optimisation(
+        parser, epochs_flag="--epoch_1st", epochs=40, milestones=[35], epochs_help="epochs, warm-up included"
+    )
+    group.add_argument(
+        "--lr_2nd", type=cli.RATE, default=0.1, metavar="LR", help="learning rate once relabelling has begun"
+    )
+    relabelling = parser.add_argument_group("relabelling")
+    relabelling.add_argument(
+        "--warmup_e", type=cli.COUNT, default=20, metavar="EPOCHS", help="epochs on the observed labels"
+    )
+    relabelling.add_argument("--ce_loss_inWarmup", action="store_true", help="plain cross-entropy during the warm-up")
+    relabelling.add_argument(
+        "--reg_term1", type=cli.WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off"
+    )
+    relabelling.add_argument(
+        "--reg_term2", type=cli.WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
+    )
+    cli.add_compare(cli.add_output(parser))
+    cli.add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.resolve(parser().parse_args(argv))
+    if args.warmup_e >= args.epoch_1st:
+        raise UserError(
+            f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",
+            "lower the warm-up",
+        )
+
+    from utils.relabelling import relabelling  # here, not above: --help answers without torch
+    from utils.separation import run
+
+    run(SCRIPT, "relabel", relabelling, args)
+
+
+if __name__ == "__main__":
+    cli.run(main)

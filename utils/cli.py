@@ -1,0 +1,327 @@
+"""The command line of the four scripts: every flag once, in groups, and how a script ends. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import datasets
+from utils import noise
+from utils.errors import UserError
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+
+def number(
+    kind: type, low: float, high: float = math.inf, *, low_open: bool = False, high_open: bool = False
+) -> Callable:
+    """An argparse type: an int or float within bounds, with an error that states them."""
+    interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open or high == math.inf else ']'}"
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {'a whole number' if kind is int else 'a number'}"
+            ) from None
+        if not low <= value <= high or (low_open and value == low) or (high_open and value == high):
+            raise argparse.ArgumentTypeError(f"{text} is outside {interval}")
+        return value
+
+    return parse
+
+
+COUNT = number(int, 1)  # 1, 2, 3 ...
+WHOLE = number(int, 0)  # 0, 1, 2 ...
+SEED = number(int, 0, 2**63 - 1)
+RATE = number(float, 0, math.inf, low_open=True, high_open=True)  # learning rates and other positive factors
+WEIGHT = number(float, 0, math.inf, high_open=True)  # a factor where 0 switches something off
+RATIO = number(float, 0, 1, high_open=True)
+SHARE = number(float, 0, 1, low_open=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """Defaults in the help text, no abbreviated flags, and errors in one line with exit status 2."""
+
+    def __init__(self, script: str, doc: str) -> None:
+        super().__init__(
+            prog=script, usage=f"python3 {script} [--flag VALUE ...]", description=doc, allow_abbrev=False, formatter_class=HelpFormatter,
+            epilog="Results go to EXPERIMENTS_ROOT/EXPERIMENT_NAME; README.md says how to read them.",
+        )  # fmt: skip
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(re.sub(r"^argument ", "", message), f"see python3 {self.prog} --help")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Prints the defaults, but not the meaningless ones (None, False, no list)."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default in (None, False, []):
+            return action.help
+        return super()._get_help_string(action)
+
+
+# -- groups of flags -------------------------------------------------------------------------------------------------
+
+
+def add_first_stage_data(parser: Parser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--first_stage_data_name",
+        choices=list(datasets.DATASETS),
+        default="digits",
+        help="data set whose labels are to be judged",
+    )
+    _add_data_details(group, prefix="first_stage_", root_flag="--train_root")
+    group.add_argument("--image_size", type=number(int, 8, 1024), metavar="PIXELS",
+                       help="side to which the images of 'folder' are resized and cropped (default: 32)")  # fmt: skip
+
+
+def add_second_stage_data(parser: Parser) -> None:
+    group = parser.add_argument_group("second data set, which the network is fine-tuned on to make it forget")
+    group.add_argument("--second_stage_data_name", choices=list(datasets.DATASETS), default="patches", help="data set")
+    _add_data_details(group, prefix="second_stage_", root_flag="--second_stage_root")
+    _add_noise_flags(group, prefix="second_stage_", default_ratio=0.0)
+
+
+def _add_data_details(group: argparse._ArgumentGroup, prefix: str, root_flag: str) -> None:
+    group.add_argument(
+        root_flag,
+        metavar="FOLDER",
+        help="folder with its files (default: datasets/NAME/data beside the scripts; 'folder' needs one)",
+    )
+    group.add_argument(
+        f"--{prefix}subset",
+        type=WHOLE,
+        nargs="+",
+        metavar="CLASS",
+        help="keep these classes only, relabelled to 0..k-1 in the order given (default: all)",
+    )
+    group.add_argument(f"--{prefix}num_classes", type=number(int, 2), metavar="C",
+                       help="number of classes, checked against the data (default: taken from it)")  # fmt: skip
+
+
+def add_label_noise(parser: Parser, prefix: str = "first_stage_") -> None:
+    _add_noise_flags(parser.add_argument_group("label noise"), prefix, default_ratio=0.4)
+
+
+def _add_noise_flags(group: argparse._ArgumentGroup, prefix: str, default_ratio: float) -> None:
+    group.add_argument(
+        f"--{prefix}noise_type",
+        choices=noise.KINDS,
+        default="random_in_noise",
+        help="random_in_noise: exactly RATIO of the labels become another class, uniformly; real_in_noise: "
+        "classes turn into the one they are mistaken for, each label with probability RATIO; "
+        "none: labels as they are, truth unknown",
+    )
+    group.add_argument(
+        f"--{prefix}noise_ratio",
+        f"--{prefix}noise_ration",
+        type=RATIO,
+        metavar="RATIO",
+        help=f"in [0, 1) (default: {default_ratio})",
+    )
+    group.set_defaults(**{f"{prefix}default_ratio": default_ratio})  # fmt: skip
+
+
+def add_optimisation(
+    parser: Parser, *, epochs_flag: str, epochs: int, milestones: list[int], epochs_help: str
+) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("optimisation (SGD)")
+    group.add_argument(epochs_flag, type=COUNT, default=epochs, metavar="EPOCHS", help=epochs_help)
+    group.add_argument("--lr", type=RATE, default=0.1, help="learning rate")
+    group.add_argument(
+        "--M",
+        type=COUNT,
+        action="append",
+        metavar="EPOCH",
+        help=f"epoch after which the rate is multiplied by GAMMA; repeatable (default: {milestones})",
+    )
+    group.add_argument("--gamma_scheduler", type=RATE, default=0.1, metavar="GAMMA", help="factor at each --M")
+    group.add_argument(
+        "--batch_size", type=number(int, 2), default=100, metavar="B", help="images in a training batch, at most"
+    )
+    group.add_argument("--momentum", type=number(float, 0, 1, high_open=True), default=0.9, help="0 switches it off")
+    group.add_argument("--wd", type=WEIGHT, default=1e-4, metavar="DECAY", help="weight decay; 0 switches it off")
+    group.add_argument(
+        "--seed", type=SEED, default=1, help="seed of label noise, initialisation, order and augmentation"
+    )
+    group.set_defaults(default_milestones=milestones)  # fmt: skip
+    return group
+
+
+def add_network_width(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--width", type=number(float, 0, 8, low_open=True), metavar="FACTOR",
+                       help="multiplies the channels of every layer (default: 1, the paper's; for digits 0.25)")  # fmt: skip
+
+
+def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("tracking")
+    group.add_argument(
+        "--track_CE",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also track the neighbour cross-entropy (needs a neighbour search at every tracked moment)",
+    )
+    group.add_argument(
+        "--NN_k", type=COUNT, default=100, metavar="K", help="nearest neighbours; clamped to the number of samples"
+    )
+    group.add_argument("--nn_memory_gb", type=RATE, default=1.0, metavar="GB", help="scratch memory of the neighbour search")  # fmt: skip
+    return group
+
+
+def add_output(parser: Parser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--experiment_name",
+        metavar="NAME",
+        help="folder under EXPERIMENTS_ROOT (default: made of script, data, noise and seed)",
+    )
+    group.add_argument("--experiments_root", default="experiments", metavar="FOLDER", help="where experiments are kept")
+    group.add_argument(
+        "--overwrite", action="store_true", help="start anew in a used folder; what a run left there is removed"
+    )
+    return group  # fmt: skip
+
+
+def add_compare(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--compare", metavar="EXPERIMENT",
+                       help="print how these scores agree with those of a finished experiment on the same data")  # fmt: skip
+
+
+def add_device(parser: Parser) -> None:
+    group = parser.add_argument_group("device")
+    group.add_argument(
+        "--cuda_dev",
+        type=number(int, -1),
+        default=0,
+        metavar="K",
+        help="GPU number; -1 = CPU, which is also taken where the machine has no GPU",
+    )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="arithmetic of the networks; auto: bf16 where the hardware multiplies it, else fp32",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network first: faster steps after about a minute of compilation",
+    )
+    group.add_argument(
+        "--eval_batch_size",
+        type=COUNT,
+        metavar="B",
+        help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU)",
+    )
+    group.add_argument("--threads", type=COUNT, metavar="T", help="CPU threads (default: every core this process may use)")  # fmt: skip
+
+
+# -- what the flags say, for the methods ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which images, which classes and which label noise; made from the flags of a script."""
+
+    name: str
+    root: str | None
+    subset: list[int] | None
+    num_classes: int | None
+    image_size: int | None
+    noise_type: str
+    noise_ratio: float
+    seed: int
+
+
+def data_choice(args: argparse.Namespace, prefix: str = "first_stage_") -> DataChoice:
+    flags = vars(args)
+    name = flags[f"{prefix}data_name"]
+    return DataChoice(
+        name=name,
+        root=flags["second_stage_root"] if prefix == "second_stage_" else args.train_root,
+        subset=flags[f"{prefix}subset"],
+        num_classes=flags[f"{prefix}num_classes"],
+        image_size=args.image_size if prefix == "first_stage_" else None,
+        noise_type=flags[f"{prefix}noise_type"],
+        noise_ratio=flags[f"{prefix}noise_ratio"],
+        seed=args.seed,
+    )
+
+
+def resolve(args: argparse.Namespace, prefixes: tuple[str, ...] = ("first_stage_",)) -> argparse.Namespace:
+    """Fill in the defaults that depend on other flags and check flags against each other."""
+    for prefix in prefixes:
+        choice = data_choice(args, prefix)
+        default_ratio = vars(args).pop(f"{prefix}default_ratio")
+        if choice.noise_type == "none":
+            if choice.noise_ratio:
+                raise UserError(
+                    f"--{prefix}noise_ratio {choice.noise_ratio} has no effect with noise type none", "leave it out"
+                )
+            setattr(args, f"{prefix}noise_ratio", 0.0)
+        elif choice.noise_ratio is None:
+            setattr(args, f"{prefix}noise_ratio", default_ratio)
+        if choice.image_size and not datasets.DATASETS[choice.name].sized:
+            raise UserError(f"--image_size is for 'folder', not {choice.name}", "leave it out")
+        root_flag = "--second_stage_root" if prefix == "second_stage_" else "--train_root"
+        if choice.name == "folder" and choice.root is None:
+            raise UserError(
+                "the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds train/CLASS/IMAGES"
+            )
+    milestones = vars(args).pop("default_milestones")
+    args.M = sorted(args.M) if args.M else milestones
+    if "nn_memory_gb" in args and not args.track_CE and (args.NN_k, args.nn_memory_gb) != (100, 1.0):
+        raise UserError("--NN_k and --nn_memory_gb do nothing with --no-track_CE", "leave them out")
+    if args.width is None:
+        args.width = 0.25 if data_choice(args).name == "digits" else 1.0
+    return args
+
+
+def refuse(args: argparse.Namespace, *flags: str, without: str) -> None:
+    """Raises UserError for flags that do nothing without another one."""
+    for flag in flags:
+        if vars(args)[flag]:
+            raise UserError(f"--{flag} does nothing without {without}", "add that flag or leave this one out")
+
+
+def default_name(script: str, choice: DataChoice) -> str:
+    """main_digits_random_in_noise_0.4_seed1"""
+    noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
+    subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
+    return f"{script.removesuffix('.py')}_{choice.name}{subset}_{noise}_seed{choice.seed}"
+
+
+# -- running a script ------------------------------------------------------------------------------------------------
+
+
+def run(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:
+    """Call a script's main and end the process as the README promises: one line and status 2 for what a user can mend."""
+    try:
+        main(argv)
+    except UserError as error:
+        sys.exit(_fail(str(error), 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+    except MemoryError:
+        sys.exit(_fail("out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
+            sys.exit(_fail("the GPU is out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
+        if type(error).__name__ == "Stopped":
+            sys.exit(_fail(f"{error}; the same command goes on from the checkpoint", error.exit_status, prefix=""))
+        raise
+    sys.exit(0)
+
+
+def _fail(line: str, status: int, prefix: str = "error: ") -> int:
+    print(f"{prefix}{line}", file=sys.stderr)
+    return status

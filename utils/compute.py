@@ -1,0 +1,103 @@
+"""Where and how the arithmetic is done: device, threads, precision, memory layout, compilation, random streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply bfloat16 in hardware
+
+# One number per use of randomness, so that no two uses share a stream.
+STREAMS = {name: k for k, name in enumerate(
+    ("label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step")
+)}  # fmt: skip
+
+
+def stream_seed(seed: int, stream: str, *counters: int) -> int:
+    """A 63-bit seed that depends on the user's seed, the stream's name and any counters (epoch, step ...).
+
+    Randomness is a function of these alone, never of what ran before: a resumed run draws what an undisturbed one draws.
+    """
+    state = np.random.SeedSequence([seed, STREAMS[stream], *counters]).generate_state(1, np.uint64)
+    return int(state[0] >> 1)
+
+
+def stream_generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
+    return np.random.default_rng(stream_seed(seed, stream, *counters))
+
+
+def seed_torch(seed: int, stream: str, *counters: int) -> None:
+    """Seed torch's global generators (all devices): initialisation, augmentation, dropout and mixup draw from them."""
+    torch.manual_seed(stream_seed(seed, stream, *counters))
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device with its precision; `bf16` is autocast for the networks, while losses and softmax stay in fp32."""
+
+    device: torch.device
+    bf16: bool
+    compile: bool
+    threads: int
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Move to the device in channels-last layout; compile where asked (CUDA graphs on a GPU)."""
+        model = model.to(self.device, memory_format=torch.channels_last)
+        if self.compile:
+            model.compile(mode="reduce-overhead" if self.device.type == "cuda" else None)
+        return model
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU, {self.threads} threads"
+        return f"{name}, {'bf16' if self.bf16 else 'fp32'}{', compiled' if self.compile else ''}"
+
+
+def choose(cuda_dev: int, precision: str = "auto", compile: bool = False, threads: int | None = None) -> Compute:
+    """The device that `--cuda_dev` names (-1 = CPU; also the CPU where the machine has no GPU) and its precision.
+
+    Raises UserError for a GPU that does not exist.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if cuda_dev < 0 or gpus == 0:
+        device = torch.device("cpu")
+    elif cuda_dev >= gpus:
+        known = ", ".join(str(k) for k in range(gpus))
+        raise UserError(f"there is no GPU {cuda_dev}", f"this machine has --cuda_dev {known} (-1 = CPU)")
+    else:
+        device = torch.device("cuda", cuda_dev)
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("highest")  # the tracker's neighbours stay exact
+    bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
+    return Compute(device, bf16, compile, torch.get_num_threads())
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there: Ampere or newer, or a CPU with AMX or AVX-512 bf16 instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return bool(BF16_CPU_FLAGS & set(cpuinfo.split()))
+
+
+def available_cores() -> int:
+    """Cores this process may run on (its affinity mask where the system has one)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,435 @@
+"""The experiment folder: settings, scores, tracks, history, checkpoints, log; whole files, one owner, resumable.
+
+experiments/<name>/run.json  what ran, on what, how long, and its final figures ("status" is "finished" last of all)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.files import write_atomically
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+OWN_FILES = ("*.npy", "*.npy.part", "*.pt", "*.png", "*.csv", "run.json", "log.txt")  # what --overwrite removes
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
+NOT_COMPARED = {"overwrite", "compare", "cuda_dev", "checkpoint_every", "experiment_name", "experiments_root"}
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM, after the current step was finished and checkpointed."""
+
+    def __init__(self, signum: int) -> None:
+        self.exit_status = 128 + signum
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+
+
+class Experiment:
+    """One named folder under `root`; use as a context manager, which holds the lock and catches stop signals."""
+
+    def __init__(self, root: str | os.PathLike, name: str) -> None:
+        if not NAME_PATTERN.fullmatch(name):
+            raise UserError(
+                f"experiment name {name!r} is not usable",
+                "take letters, digits, '.', '_' and '-', not starting with a dot",
+            )
+        self.path = Path(root) / name
+        self.name = name
+        self.record: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.tracks: dict[str, Track] = {}
+        self._signum: int | None = None
+        self._checkpoint: dict[str, Any] | None = None
+
+    # -- opening and closing ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def open(self, script: str, method: str, settings: dict[str, Any], overwrite: bool = False) -> Iterator[Experiment]:
+        """Own the folder: lock it, compare settings with what is there, resume or start, catch Ctrl-C and SIGTERM.
+
+        Raises UserError where another process holds the folder or other settings were used under this name.
+        """
+        settings = {key: value for key, value in sorted(settings.items()) if key not in NOT_COMPARED}
+        settings = json.loads(json.dumps(settings, default=str))
+        with self._locked():
+            for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink()
+            if overwrite:
+                self._remove_own_files()
+            if (self.path / "run.json").exists():
+                self.record = read_record(self.path)
+                self._require_same(script, settings)
+            else:
+                self.record = {
+                    "script": script, "method": method, "command": shlex.join([script, *sys.argv[1:]]), "status": "running",
+                    "settings": settings, "data": None, "seconds": {}, "figures": {}, "versions": versions(),
+                    "started": now(),
+                }  # fmt: skip
+                self._write_record()
+            if not self.finished:
+                self._load_checkpoint()
+            with self._stop_signals():
+                yield self
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = open(self.path / ".lock", "w")  # noqa: SIM115 (held until the run ends)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path} ({error.strerror})", "choose a writable --experiments_root"
+            ) from error
+        with handle:
+            try:
+                fcntl.flock(
+                    handle, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # the system drops it with the process, however it ends
+            except OSError:
+                raise UserError(
+                    f"another process is working in {self.path}", "wait for it or take another --experiment_name"
+                ) from None
+            yield
+
+    def _remove_own_files(self) -> None:
+        for pattern in OWN_FILES:
+            for file in self.path.glob(pattern):
+                file.unlink()
+
+    def _require_same(self, script: str, settings: dict[str, Any]) -> None:
+        if self.record["script"] != script:
+            raise UserError(
+                f"{self.path} was made by {self.record['script']}", "take another --experiment_name or --overwrite"
+            )
+        used = self.record["settings"]
+        differing = [f"{key} {used.get(key)!r} there, {settings.get(key)!r} now"
+                     for key in sorted(used.keys() | settings.keys()) if used.get(key) != settings.get(key)]  # fmt: skip
+        if differing:
+            raise UserError(
+                f"{self.path} holds a run with other settings: {'; '.join(differing)}",
+                "take another --experiment_name, or --overwrite to start anew",
+            )
+
+    @contextlib.contextmanager
+    def _stop_signals(self) -> Iterator[None]:
+        def request(signum: int, _frame: object) -> None:
+            if self._signum is not None:  # asked twice: do not wait for the step
+                raise Stopped(signum)
+            self._signum = signum
+            print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
+
+        previous = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+
+    @property
+    def finished(self) -> bool:
+        return self.record.get("status") == "finished"
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """The last write of a run: its figures, then the status that readers wait for."""
+        for track in self.tracks.values():
+            track.close()
+        self.record["figures"] = {key: value for key, value in figures.items() if value is not None}
+        others = [r for r in records(self.path.parent) if r["status"] == "finished"]
+        # Newest = the highest number, whatever the clock says.
+        self.record["finish_number"] = 1 + max((r.get("finish_number", 0) for r in others), default=0)
+        self.record |= {"status": "finished", "finished": now()}
+        self._write_record()
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def update(self, **entries: Any) -> None:
+        """Set entries of run.json."""
+        self.record |= entries
+        self._write_record()
+
+    def _write_record(self) -> None:
+        text = json.dumps(self.record, indent=1, default=float) + "\n"
+        write_atomically(self.path / "run.json", lambda handle: handle.write(text.encode()))
+
+    def save_array(self, name: str, array: np.ndarray) -> None:
+        """`name`.npy, readable with np.load(..., allow_pickle=False)."""
+        write_atomically(self.path / f"{name}.npy", lambda handle: np.save(handle, array, allow_pickle=False))
+
+    def save_torch(self, name: str, state: dict) -> None:
+        import torch
+
+        write_atomically(self.path / name, lambda handle: torch.save(state, handle))
+
+    def add_history(self, **row: Any) -> None:
+        """A row for history.csv; written with the next checkpoint."""
+        self.history.append({key: (round(v, 6) if isinstance(v, float) else v) for key, v in row.items()})
+
+    def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path / name, lambda handle: handle.write(text.getvalue().encode()))
+
+    def latest(self) -> str:
+        """The figures of the newest history row, for a bar or a log line."""
+        row = self.history[-1]
+        return ", ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
+
+    def show(self, bar: tqdm, done: int) -> None:
+        """Move a progress bar to `done` and put the newest loss and AUC beside it."""
+        row = self.history[-1]
+        shown = {key: row[key] for key in row if key in ("train_loss", "mean_loss") or key.startswith("auc_")}
+        bar.set_postfix({key: f"{value:.3f}" for key, value in shown.items() if value is not None}, refresh=False)
+        bar.update(done - bar.n)
+
+    def add_epoch(self, bar: tqdm, **row: Any) -> None:
+        """A history row at the end of an epoch, with its line in log.txt and on the bar."""
+        self.add_history(**row)
+        self.show(bar, row["epoch"])
+        self.log_quietly(f"epoch {row['epoch']}, {self.latest()}")
+
+    def log(self, line: str) -> None:
+        """A line in log.txt and on the terminal, above any progress bar."""
+        self.log_quietly(line)
+        tqdm.write(line)
+
+    def log_quietly(self, line: str) -> None:
+        try:
+            with open(self.path / "log.txt", "a") as handle:
+                handle.write(f"{now()} {line}\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path / 'log.txt'} ({error.strerror})", "free some space") from error
+
+    def new_track(self, name: str, rows: int, samples: int) -> Track:
+        """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it."""
+        track = Track(self.path / f"{name}.npy", rows, samples)
+        track.require_space()
+        self.tracks[name] = track
+        return track
+
+    # -- checkpoints --------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, phase: str, parts: dict[str, Any], seconds: float) -> None:
+        """Everything that `restore` needs to go on from here; `parts` are objects with a state_dict()."""
+        for track in self.tracks.values():
+            track.flush()
+        self.write_csv("history.csv", self.history)
+        state = {name: part.state_dict() for name, part in parts.items()}
+        rows = {name: track.rows for name, track in self.tracks.items()}
+        self.save_torch("checkpoint.pt", {
+            "phase": phase, "seconds": seconds, "parts": state, "history": self.history, "track_rows": rows,
+        })  # fmt: skip
+
+    def _load_checkpoint(self) -> None:
+        file = self.path / "checkpoint.pt"
+        if not file.exists():
+            return
+        import torch
+
+        try:
+            self._checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            self.history = self._checkpoint["history"]
+        except Exception as error:
+            raise UserError(f"{file} is damaged ({error})", "use --overwrite to start anew") from error
+
+    def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
+        """Load the checkpoint of `phase` into `parts`, tracks and history; the seconds spent, or None without one."""
+        if self._checkpoint is None or self._checkpoint["phase"] != phase:
+            return None
+        for name, part in parts.items():
+            part.load_state_dict(self._checkpoint["parts"][name])
+        for name, rows in self._checkpoint["track_rows"].items():
+            if name in self.tracks:
+                self.tracks[name].resume(rows)
+        seconds = self._checkpoint["seconds"]
+        self._checkpoint = None
+        return seconds
+
+    @contextlib.contextmanager
+    def phase(self, name: str, parts: dict[str, Any]) -> Iterator[Phase]:
+        """A resumable piece of work: restores `parts` on entry, records its seconds in run.json on a clean exit."""
+        spent = self.restore(name, parts)
+        if spent is not None:
+            self.log(f"{name}: going on from the checkpoint")
+        phase = Phase(self, name, parts, spent or 0.0)
+        yield phase
+        self.record["seconds"][name] = round(phase.seconds, 2)
+        self._write_record()
+
+    def skip_phase(self, name: str) -> None:
+        """Count a phase as done whose results came from elsewhere."""
+        self.save_checkpoint(name, {}, 0.0)
+        self.record["seconds"][name] = 0.0
+        self._write_record()
+
+    def done(self, phase: str) -> bool:
+        return phase in self.record["seconds"]
+
+
+class Phase:
+    """Saves checkpoints of one phase and stops it between two steps when a signal came."""
+
+    def __init__(self, experiment: Experiment, name: str, parts: dict[str, Any], spent: float) -> None:
+        self._experiment, self._name, self._parts = experiment, name, parts
+        self._start = time.monotonic() - spent
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def checkpoint(self) -> None:
+        self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
+        self.stop_if_asked(checkpointed=True)
+
+    def stop_if_asked(self, checkpointed: bool = False) -> None:
+        """Call between two steps. Raises Stopped after saving a checkpoint where a stop signal came."""
+        signum = self._experiment._signum
+        if signum is not None:
+            if not checkpointed:
+                self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
+            raise Stopped(signum)
+
+
+class Track:
+    """A (T, N) float32 array written row by row into a memory map beside its final name, and renamed when complete."""
+
+    def __init__(self, path: Path, max_rows: int, samples: int) -> None:
+        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.shape = (max_rows, samples)
+        self.rows = 0
+        self._map: np.memmap | None = None
+
+    def require_space(self) -> None:
+        needed = 4 * self.shape[0] * self.shape[1]
+        already = self.part.stat().st_blocks * 512 if self.part.exists() else 0
+        free = shutil.disk_usage(self.path.parent).free + already
+        if needed > free:
+            raise UserError(
+                f"{self.path.name} needs {needed / 1e9:.1f} GB and {self.path.parent} has {free / 1e9:.1f} GB free",
+                "free some space, take another --experiments_root, or raise --track_every",
+            )
+
+    def append(self, row: np.ndarray) -> None:
+        if self._map is None:
+            self._map = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
+        self._map[self.rows] = row
+        self.rows += 1
+
+    def resume(self, rows: int) -> None:
+        """Go on after `rows` rows that an interrupted run left."""
+        if rows == 0:
+            return
+        if not self.part.exists() and self.path.exists():  # interrupted after the rename: take it back
+            os.replace(self.path, self.part)
+        try:
+            self._map = np.lib.format.open_memmap(self.part, "r+")
+            if self._map.shape != self.shape:
+                raise ValueError(f"shape {self._map.shape} instead of {self.shape}")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.part} is damaged ({error})", "use --overwrite to start anew") from error
+        self.rows = rows
+
+    def read(self) -> np.ndarray:
+        """The rows written so far, (T, N)."""
+        return self._map[: self.rows]
+
+    def flush(self) -> None:
+        if self._map is not None:
+            self._map.flush()
+
+    def close(self) -> None:
+        """Give the complete track its name, cut to the rows that were written."""
+        if self._map is None:
+            return
+        self.flush()
+        if self.rows == self.shape[0]:
+            os.replace(self.part, self.path)
+        else:
+            write_atomically(self.path, lambda handle: np.save(handle, self._map[: self.rows], allow_pickle=False))
+            self.part.unlink()
+        self._map = None
+
+
+# -- reading what other runs left ------------------------------------------------------------------------------------
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """run.json of an experiment folder. Raises UserError where it is missing or damaged."""
+    try:
+        record = json.loads((path / "run.json").read_text())
+        if not {"script", "status", "settings"} <= record.keys():
+            raise ValueError("entries are missing")
+        return record
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is no experiment folder (no run.json)", "check the name and --experiments_root"
+        ) from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path / 'run.json'} is damaged ({error})", "remove the folder or run with --overwrite"
+        ) from error
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    """The readable records under `root`, each with its "path"; damaged folders are passed over."""
+    found = []
+    for file in sorted(Path(root).glob("*/run.json")):
+        with contextlib.suppress(UserError):
+            found.append(read_record(file.parent) | {"path": file.parent})
+    return found
+
+
+def read_finished(root: str | os.PathLike, name: str) -> dict[str, Any]:
+    """The record of a finished experiment, with its "path". Raises UserError for any other."""
+    path = Experiment(root, name).path
+    record = read_record(path)
+    if record["status"] != "finished":
+        raise UserError(f"{path} is not finished", f"finish it first: python3 {record['command']}")
+    return record | {"path": path}
+
+
+def load_array(path: Path) -> np.ndarray:
+    """A .npy file, never unpickled. Raises UserError where it is missing or damaged."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing", "check the name, or run the script that writes it again") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} is not a readable .npy file ({error})", "run the script that writes it again"
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

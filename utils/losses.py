@@ -1,0 +1,23 @@
+"""The loss terms of joint optimisation (Tanaka et al. 2018), shared by relabelling and pseudo-labelling."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
+    """L_c: mean over the batch of −Σ_c soft_label_c · log p_c, in nats. logits and soft_labels: float32 (B, C)."""
+    return F.cross_entropy(logits, soft_labels)
+
+
+def prior_regulariser(logits: Tensor) -> Tensor:
+    """L_p = −Σ_c (1/C)·log p̄_c, p̄ the mean prediction of the batch: keeps the network from putting all into one class.
+
+    Its smallest value is log C, at a uniform p̄.
+    """
+    return -logits.softmax(1).mean(0).clamp_min(1e-8).log().mean()
+
+
+def entropy_regulariser(logits: Tensor) -> Tensor:
+    """L_e: mean entropy of the predictions, in nats, 0..log C: makes each prediction decide for one class."""
+    log_probs = logits.log_softmax(1)
+    return -(log_probs.exp() * log_probs).sum(1).mean()

@@ -1,0 +1,128 @@
+"""The per-sample tracker: loss and neighbour cross-entropy of every sample at one moment of training.
+
+It knows neither a model nor a data set, only logits, features, labels and sample positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEGLIGIBLE_VARIANCE = 1e-6  # relative to the largest principal direction
+TEMPERATURE = 10.0  # h / 10 in the neighbour cross-entropy
+EPSILON = 1e-6
+
+
+@dataclass
+class Tracked:
+    """What one complete pass over N samples said. Higher loss and ce = more likely mislabelled."""
+
+    loss: np.ndarray  # float32 (N,): cross-entropy of the prediction against the observed label, in nats
+    ce: np.ndarray | None  # float32 (N,): neighbour cross-entropy, None where it was not asked for
+    accuracy: float  # share of samples whose prediction is the observed label
+    logits: Tensor  # float32 (N, C), on the device
+
+
+class Tracker:
+    """Collects a pass over the samples batch by batch, in any order, and scores every sample at its end.
+
+    labels: int64 (N,), the observed ones. nn_k: K nearest neighbours. with_ce: also the neighbour cross-entropy.
+    memory_gb: bound on the scratch memory of the neighbour search, in gigabytes.
+
+        tracker = Tracker(labels, num_classes)
+        for each batch: tracker.update(logits, sample_ids, features)
+        tracked = tracker.finish()        # and nothing carries over to the next pass
+    """
+
+    def __init__(
+        self, labels: Tensor, num_classes: int, *, nn_k: int = 100, with_ce: bool = True, memory_gb: float = 1.0
+    ) -> None:
+        self.labels, self.num_classes = labels, num_classes
+        self.nn_k, self.with_ce, self.memory_gb = nn_k, with_ce, memory_gb
+        self._reset()
+
+    def _reset(self) -> None:
+        device = self.labels.device
+        self._logits = torch.empty(len(self.labels), self.num_classes, device=device)
+        self._features = None  # allocated with the first batch, which tells D
+        self._seen = torch.zeros(len(self.labels), dtype=torch.int32, device=device)
+
+    def update(self, logits: Tensor, sample_ids: Tensor, features: Tensor | None = None) -> None:
+        """logits (B, C), sample_ids int64 (B,) positions in `labels`, features (B, D) (needed for the ce)."""
+        self._logits[sample_ids] = logits.float()
+        self._seen[sample_ids] += 1
+        if self.with_ce:
+            if self._features is None:
+                self._features = torch.empty(len(self.labels), features.shape[1], device=features.device)
+            self._features[sample_ids] = features.float()
+
+    def finish(self) -> Tracked:
+        """Scores of all samples. Raises ValueError unless every sample was seen exactly once since the last finish."""
+        if not bool((self._seen == 1).all()):
+            raise ValueError("every sample must be seen exactly once in a pass")
+        logits, labels = self._logits, self.labels
+        ce = None
+        if self.with_ce:
+            ce = neighbour_cross_entropy(
+                logits, self._features, labels, self.num_classes, self.nn_k, self.memory_gb
+            ).cpu().numpy()  # fmt: skip
+        tracked = Tracked(
+            loss=F.cross_entropy(logits, labels, reduction="none").cpu().numpy(),
+            ce=ce,
+            accuracy=float((logits.argmax(1) == labels).float().mean()),
+            logits=logits,
+        )
+        self._reset()
+        return tracked
+
+
+def neighbour_cross_entropy(
+    logits: Tensor, features: Tensor, labels: Tensor, num_classes: int, k: int = 100, memory_gb: float = 1.0
+) -> Tensor:
+    """float32 (N,): how little the labels around a sample, in two spaces, speak for its own label.
+
+    h(i, c) counts neighbours whose observed label is c: k+1 in logit space plus k in feature space, the sample itself
+    included; q = softmax(h / 10); CE(i) = −(1/C)·log(q(i, y_i) + 1e-6). Higher = more likely mislabelled.
+    """
+    counts = neighbour_counts(whiten(logits), labels, num_classes, k + 1, memory_gb)
+    counts += neighbour_counts(whiten(features), labels, num_classes, k, memory_gb)
+    q = (counts / TEMPERATURE).softmax(1).gather(1, labels[:, None]).squeeze(1)
+    return -torch.log(q + EPSILON) / num_classes
+
+
+def whiten(vectors: Tensor) -> Tensor:
+    """float32 (N, D) -> (N, D'): rows L2-normalised, centred, PCA-whitened, L2-normalised again.
+
+    Directions whose variance is under 1e-6 of the largest are dropped, so D' <= D. A row of zeros stays zero.
+    """
+    x = F.normalize(vectors)
+    x = x - x.mean(0)
+    variances, directions = torch.linalg.eigh((x.T @ x).double())  # ascending; the factor 1/N would cancel below
+    keep = variances > NEGLIGIBLE_VARIANCE * variances[-1].clamp_min(1e-30)
+    return F.normalize(x @ (directions[:, keep] / variances[keep].sqrt()).float())
+
+
+def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0) -> Tensor:
+    """float32 (N, C): the labels of the exact k nearest rows by cosine, the row itself always among them.
+
+    unit: float32 (N, D) of unit rows; k clamps to N. Similarities are made for a few rows at a time, within `memory_gb`.
+    """
+    n = len(unit)
+    k = min(k, n)
+    counts = torch.zeros(n, num_classes, device=unit.device)
+    ones = torch.ones(1, 1, device=unit.device)
+    for rows in torch.arange(n, device=unit.device).split(rows_within(memory_gb, n)):
+        similarity = unit[rows] @ unit.T  # (rows, N)
+        similarity[torch.arange(len(rows), device=unit.device), rows] = 2.0  # above every cosine: itself comes first
+        neighbours = similarity.topk(k, dim=1, sorted=False).indices
+        counts[rows] = counts[rows].scatter_add_(1, labels[neighbours], ones.expand(len(rows), k))
+    return counts
+
+
+def rows_within(memory_gb: float, n: int) -> int:
+    """How many rows of n float32 similarities fit, with what topk needs beside them."""
+    return max(1, min(2048, int(memory_gb * 1e9 / (4 * n * 2))))
