@@ -14,14 +14,14 @@ SCRIPT = "main.py"
 
 def parser() -> cli.Parser:
     parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_first_stage_data(parser)
+    cli.add_data(parser)
     cli.add_second_stage_data(parser)
     cli.add_label_noise(parser)
     group = cli.add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs of stage 1"
     )
     group.add_argument("--epoch_2nd", type=cli.COUNT, default=10, metavar="EPOCHS", help="epochs of stage 2, at most")
-    group.add_argument("--lr_2nd", type=cli.RATE, default=0.01, metavar="LR", help="learning rate of stage 2")
+    group.add_argument("--lr_2nd", type=cli.RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
     group.add_argument(
         "--M_2nd", type=cli.COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
     )
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         )
 
     from utils.forgetting import forgetting  # here, not above: --help answers without torch
-    from utils.separation import run
+    from utils.running import run
 
     run(SCRIPT, "forget", forgetting, args)
 

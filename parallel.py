@@ -13,7 +13,7 @@ SCRIPT = "parallel.py"
 
 def parser() -> cli.Parser:
     parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_first_stage_data(parser)
+    cli.add_data(parser)
     cli.add_label_noise(parser)
     group = cli.add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs")
     cli.add_network_width(group)
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.resolve(parser().parse_args(argv))
 
     from utils.cross_tracking import cross_tracking  # here, not above: --help answers without torch
-    from utils.separation import run
+    from utils.running import run
 
     run(SCRIPT, "parallel", cross_tracking, args)
 

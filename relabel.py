@@ -15,7 +15,7 @@ SCRIPT = "relabel.py"
 
 def parser() -> cli.Parser:
     parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_first_stage_data(parser)
+    cli.add_data(parser)
     cli.add_label_noise(parser)
     network = parser.add_argument_group("network")
     network.add_argument("--model_type", choices=list(models.MODELS), default=models.CNN13, help="network")
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         )
 
     from utils.relabelling import relabelling  # here, not above: --help answers without torch
-    from utils.separation import run
+    from utils.running import run
 
     run(SCRIPT, "relabel", relabelling, args)
 

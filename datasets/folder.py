@@ -41,9 +41,7 @@ class _ImageFile:
 def load_folder(root: Path, split: str, image_size: int = 32) -> ImageSet | None:
     """One split of an image folder, image_size x image_size pixels; None for "test" without a test/."""
     if image_size < 1:
-        raise UserError(
-            f"an image size of {image_size} pixels is too small", "choose a positive size, such as 32"
-        )
+        raise UserError(f"an image size of {image_size} pixels is too small", "choose a positive size, such as 32")
     class_names = _class_names(root, "train")
     if len(class_names) < 2:
         raise UserError(f"{root / 'train'} has a single class", f"give at least two: {LAYOUT}")
@@ -89,9 +87,7 @@ def _class_names(root: Path, split: str) -> list[str]:
 def _check_same_classes(root: Path, train_classes: list[str], test_classes: list[str]) -> None:
     for name in test_classes:
         if name not in train_classes:
-            raise UserError(
-                f"{root / 'test' / name} is a class train/ does not have", "give both the same classes"
-            )
+            raise UserError(f"{root / 'test' / name} is a class train/ does not have", "give both the same classes")
     for name in train_classes:
         if name not in test_classes:
             raise UserError(f"{root / 'test'} lacks the class {name} of train/", "give both the same classes")
@@ -108,9 +104,7 @@ def _class_files(root: Path, class_folder: str, label: int) -> list[_ImageFile]:
             continue
         for name in subfolders:
             if os.path.islink(os.path.join(folder, name)) and not name.startswith("."):
-                raise UserError(
-                    f"{folder}/{name} is a link to a folder, not followed", "copy the images or remove it"
-                )
+                raise UserError(f"{folder}/{name} is a link to a folder, not followed", "copy the images or remove it")
         for name in sorted(file_names):
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
                 found.append(_image_file(root, "/".join((class_folder, *inside, name)), label))
@@ -181,9 +175,7 @@ def _read_cache(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | No
             if str(cache["key"]) != key:
                 return None
             images = cache["images"]  # the zip's checksum is verified while reading
-    except (
-        Exception
-    ):  # none yet, or damaged: zip and npy readers raise a dozen kinds, and each time it is remade
+    except Exception:  # none yet, or damaged: zip and npy readers raise a dozen kinds, and each time it is remade
         return None
     whole = images.dtype == np.uint8 and images.shape == shape and images.flags.c_contiguous
     return images if whole else None
@@ -207,7 +199,7 @@ def _decode_all(root: Path, files: list[_ImageFile], image_size: int) -> np.ndar
     images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
 
     def decode_into(index: int) -> None:
-        images[index] = _decode(os.path.join(root, files[index].name), image_size)
+        images[index] = decode(os.path.join(root, files[index].name), image_size)
 
     # Filters are global, so they are set around all threads. Pillow decodes without the interpreter lock.
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
@@ -217,7 +209,7 @@ def _decode_all(root: Path, files: list[_ImageFile], image_size: int) -> np.ndar
     return images
 
 
-def _decode(path: str, image_size: int) -> np.ndarray:
+def decode(path: str | os.PathLike, image_size: int) -> np.ndarray:
     """One image as uint8 (3, S, S): RGB, shorter side resized to S (bilinear, antialiased), centre crop."""
     try:
         with Image.open(path) as image:

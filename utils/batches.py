@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from utils.compute import Compute, seed_torch
 
-PIXELS_PER_PADDING = 8  # 4 pixels of padding for a 32-pixel image; smaller images get proportionally less
+PIXELS_PER_PADDING = 8  # 4 pixels of padding for a 32-pixel image, in proportion for other sizes ...
+MIN_CROPPED_SIDE = 16  # ... and none for tiny ones, where a shift by a single pixel loses strokes
 
 
 class DeviceImages:
@@ -33,7 +36,7 @@ class DeviceImages:
             pixels = resize(pixels, side)
         self.pixels = pixels.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3): a gathered batch is channels-last
         self.mirrored = mirrored
-        self.padding = max(1, self.pixels.shape[1] // PIXELS_PER_PADDING)
+        self.padding = min(self.side) // PIXELS_PER_PADDING if min(self.side) >= MIN_CROPPED_SIDE else 0
         self.mean, self.std = channel_statistics(self.pixels) if statistics is None else statistics
 
     def __len__(self) -> int:
@@ -47,13 +50,18 @@ class DeviceImages:
     def side(self) -> tuple[int, int]:
         return tuple(self.pixels.shape[1:3])
 
+    @cached_property
+    def coloured(self) -> bool:
+        """Whether any pixel is not grey."""
+        return bool((self.pixels != self.pixels[..., :1]).any())
+
     def batch(self, ids: Tensor | slice) -> Tensor:
         """Normalised float32 (B, 3, H, W) in channels-last layout, never augmented: for tracking and evaluation."""
         return self._normalise(self.pixels[ids])
 
     def augmented_batch(self, ids: Tensor, colour_jitter: float = 0.0) -> Tensor:
         """The same after a random padded crop, a random flip where allowed and, if > 0, colour jitter of that strength."""
-        pixels = random_crop(self.pixels, ids, self.padding)
+        pixels = random_crop(self.pixels, ids, self.padding) if self.padding else self.pixels[ids]
         if self.mirrored:
             pixels = random_flip(pixels)
         if colour_jitter:

@@ -46,13 +46,16 @@ RATIO = number(float, 0, 1, high_open=True)
 SHARE = number(float, 0, 1, low_open=True)
 
 
+EPILOG = "Results go to EXPERIMENTS_ROOT/EXPERIMENT_NAME; README.md says how to read them."
+
+
 class Parser(argparse.ArgumentParser):
     """Defaults in the help text, no abbreviated flags, and errors in one line with exit status 2."""
 
-    def __init__(self, script: str, doc: str) -> None:
+    def __init__(self, script: str, doc: str, epilog: str | None = EPILOG) -> None:
         super().__init__(
             prog=script, usage=f"python3 {script} [--flag VALUE ...]", description=doc, allow_abbrev=False, formatter_class=HelpFormatter,
-            epilog="Results go to EXPERIMENTS_ROOT/EXPERIMENT_NAME; README.md says how to read them.",
+            epilog=epilog,
         )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
@@ -71,15 +74,17 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
 # -- groups of flags -------------------------------------------------------------------------------------------------
 
 
-def add_first_stage_data(parser: Parser) -> None:
+def add_data(parser: Parser, prefix: str = "first_stage_") -> None:
     group = parser.add_argument_group("data")
+    flag = f"--{prefix}data_name" if prefix else "--dataset"
     group.add_argument(
-        "--first_stage_data_name",
+        flag,
+        dest=f"{prefix}data_name",
         choices=list(datasets.DATASETS),
         default="digits",
         help="data set whose labels are to be judged",
     )
-    _add_data_details(group, prefix="first_stage_", root_flag="--train_root")
+    _add_data_details(group, prefix, root_flag="--train_root")
     group.add_argument("--image_size", type=number(int, 8, 1024), metavar="PIXELS",
                        help="side to which the images of 'folder' are resized and cropped (default: 32)")  # fmt: skip
 
@@ -282,7 +287,7 @@ def resolve(args: argparse.Namespace, prefixes: tuple[str, ...] = ("first_stage_
     if "nn_memory_gb" in args and not args.track_CE and (args.NN_k, args.nn_memory_gb) != (100, 1.0):
         raise UserError("--NN_k and --nn_memory_gb do nothing with --no-track_CE", "leave them out")
     if args.width is None:
-        args.width = 0.25 if data_choice(args).name == "digits" else 1.0
+        args.width = 0.25 if data_choice(args, prefixes[0]).name == "digits" else 1.0
     return args
 
 
@@ -293,11 +298,23 @@ def refuse(args: argparse.Namespace, *flags: str, without: str) -> None:
             raise UserError(f"--{flag} does nothing without {without}", "add that flag or leave this one out")
 
 
-def default_name(script: str, choice: DataChoice) -> str:
-    """main_digits_random_in_noise_0.4_seed1"""
+def default_with(args: argparse.Namespace, flag: str, **defaults: object) -> None:
+    """Defaults of flags that belong to `flag`; without it they stay None, and naming one is a UserError."""
+    if not vars(args)[flag]:
+        refuse(args, *defaults, without=f"--{flag}")
+        return
+    for name, value in defaults.items():
+        if vars(args)[name] is None:
+            setattr(args, name, value)
+
+
+def default_name(script: str, args: argparse.Namespace) -> str:
+    """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1"""
+    scores = [m for m in ("forget", "parallel", "relabel", "scores") if vars(args).get(m) is not None]
+    choice = data_choice(args, "" if "data_name" in args else "first_stage_")
     noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
     subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
-    return f"{script.removesuffix('.py')}_{choice.name}{subset}_{noise}_seed{choice.seed}"
+    return "_".join([script.removesuffix(".py"), *scores, choice.name + subset, noise, f"seed{choice.seed}"])
 
 
 # -- running a script ------------------------------------------------------------------------------------------------

@@ -74,7 +74,15 @@ class Half:
 
     def score(self, model: nn.Module) -> Tracked:
         """This half's samples as `model` sees them."""
-        return track(model, self.data.images, self.tracker, self.compute, self.args.eval_batch_size, ids=self.ids)
+        return track(
+            model,
+            self.data.images,
+            self.tracker,
+            self.compute,
+            self.args.eval_batch_size,
+            where=f"epoch {self.progress.epoch + 1}",
+            ids=self.ids,
+        )
 
 
 def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:

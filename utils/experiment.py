@@ -88,8 +88,14 @@ class Experiment:
                 self._write_record()
             if not self.finished:
                 self._load_checkpoint()
-            with self._stop_signals():
-                yield self
+            try:
+                with self._stop_signals():
+                    yield self
+            except UserError:
+                if self.history or self.record["seconds"] or self.finished:
+                    raise
+                self._remove_own_files()  # nothing was trained: leave nothing that a corrected command would trip over
+                raise
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

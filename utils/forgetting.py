@@ -99,7 +99,9 @@ def memorise(
                 batches, loss_of, optimizer, progress,
                 seed=args.seed, phase=STREAM_OF[STAGE1], after_step=phase.stop_if_asked,
             )  # fmt: skip
-            tracked = track(model, data.images, tracker, compute, args.eval_batch_size)
+            tracked = track(
+                model, data.images, tracker, compute, args.eval_batch_size, where=f"stage 1, epoch {progress.epoch + 1}"
+            )
             losses.append(tracked.loss)
             row = dict(
                 stage=1, epoch=progress.epoch + 1, step="", lr=lr, train_loss=train_loss, train_accuracy=tracked.accuracy,
@@ -205,7 +207,14 @@ class ForgettingTrack:
     def update(self, model: nn.Module, unchanged: bool = False, **row: object) -> None:
         """Track now and add a history row; `unchanged`: no weight before head 1 has moved since the last time."""
         if not (unchanged and self.latest):
-            self.latest = track(model, self.data.images, self.tracker, self.compute, self.args.eval_batch_size)
+            self.latest = track(
+                model,
+                self.data.images,
+                self.tracker,
+                self.compute,
+                self.args.eval_batch_size,
+                where=f"stage 2, epoch {row['epoch']}, step {row['step']}",
+            )
         self.loss.append(self.latest.loss)
         scores = {"forget_loss": self.latest.loss}
         if self.ce is not None:

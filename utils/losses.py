@@ -21,3 +21,9 @@ def entropy_regulariser(logits: Tensor) -> Tensor:
     """L_e: mean entropy of the predictions, in nats, 0..log C: makes each prediction decide for one class."""
     log_probs = logits.log_softmax(1)
     return -(log_probs.exp() * log_probs).sum(1).mean()
+
+
+def joint_loss(logits: Tensor, soft_labels: Tensor, reg_term1: float, reg_term2: float) -> Tensor:
+    """L_c + reg_term1 · L_p + reg_term2 · L_e, a scalar."""
+    loss = soft_cross_entropy(logits, soft_labels)
+    return loss + reg_term1 * prior_regulariser(logits) + reg_term2 * entropy_regulariser(logits)

@@ -1,8 +1,8 @@
 """Two-component beta mixture over per-sample scores, in scikit-learn's shape.
 
 The model and its ten EM iterations with weighted moments are those of Arazo et al. 2019, "Unsupervised Label Noise
-Modeling and Loss Correction" (https://arxiv.org/abs/1904.11238), section 3.1. The percentile scaling, the held posterior
-and the checks for scores that no mixture can tell apart are this suite's.
+Modeling and Loss Correction" (https://arxiv.org/abs/1904.11238), section 3.1. The held posterior and the checks for
+scores that no mixture can tell apart are this suite's.
 """
 
 import warnings
@@ -69,10 +69,10 @@ class BetaMixture:
     def fit(self, scores: np.ndarray) -> "BetaMixture":
         """Fit to scores (N,). Where they do not support a mixture: warn (DegenerateMixtureWarning), `usable_` False.
 
-        No second mode means both of these. (1) The fitted components lie closer than `MIN_SEPARATION`, the difference of
+        No second mode means both of these. (1) The fitted components lie closer than `MIN_SEPARATION`, the distance of
         their means over their root mean square deviation (Ashman's D): no further apart than the halves of a flat
-        histogram. (2) The fitted density has no valley deeper than a tenth. One lump, of whatever skew, meets both; two
-        overlapping lumps with a dip between them, or well apart, do not.
+        histogram. (2) The fitted density has no valley deeper than a tenth. One lump, whatever its skew, meets both;
+        two lumps with a dip between them, or well apart, do not. A few hundred samples may show a dip by chance.
         """
         scores = np.asarray(scores, dtype=np.float64)
         if scores.ndim != 1 or scores.size == 0:
@@ -104,10 +104,10 @@ class BetaMixture:
         """Posterior of the noisy component, float64 (N,) in [0, 1], that never falls as the score rises.
 
         The log-odds of two beta densities have the slope da / x - db / (1 - x), with da and db the differences of alpha
-        and of beta: at most one turning point, x* = da / (da + db). If both are positive it is a peak, and the posterior
-        beyond it is held at its maximum; if both are negative (the noisy component is the wider one and takes over again
-        at the lowest scores) it is a valley, and the posterior before it is held at its minimum. Otherwise the
-        posterior rises throughout, because the noisy component has the higher mean.
+        and of beta: at most one turning point, x* = da / (da + db). Both positive: a peak, beyond which the posterior
+        is held at its maximum. Both negative (the wider noisy component takes over again at the lowest scores): a
+        valley, before which the posterior is held at its minimum. Otherwise it rises throughout, because the noisy
+        component has the higher mean.
         """
         self._check_usable()
         x = self._scale(scores)
@@ -217,7 +217,7 @@ class BetaMixture:
 
 
 def fit_quietly(scores: np.ndarray) -> BetaMixture:
-    """A mixture fitted to scores (N,), its degenerate cases told by `usable_` and `reason_` alone, without a warning."""
+    """A mixture fitted to scores (N,) that tells of degenerate scores by `usable_` and `reason_`, not by a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateMixtureWarning)
         return BetaMixture().fit(scores)

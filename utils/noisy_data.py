@@ -44,6 +44,11 @@ class NoisyData:
     def is_noisy(self) -> np.ndarray | None:
         return None if self.clean_labels is None else self.clean_labels != self.labels
 
+    @property
+    def noise_ratio(self) -> float | None:
+        """The realised share of wrong labels, in [0, 1]."""
+        return None if self.is_noisy is None else float(self.is_noisy.mean())
+
     @cached_property
     def device_labels(self) -> Tensor:
         return torch.from_numpy(self.labels).to(self.images.pixels.device)

@@ -18,7 +18,7 @@ from utils.cli import data_choice
 from utils.compute import Compute, seed_torch
 from utils.experiment import Experiment
 from utils.figures import track_figure
-from utils.losses import entropy_regulariser, prior_regulariser, soft_cross_entropy
+from utils.losses import joint_loss
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
 from utils.separation import accuracy_figures, accuracy_numbers, columns, save_scores, start, test_accuracy
@@ -66,7 +66,9 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
                 soft_labels.discard()
             else:  # the next epoch learns from what this one predicted
                 soft_labels.commit()
-            tracked = track(model, data.images, tracker, compute, args.eval_batch_size)
+            tracked = track(
+                model, data.images, tracker, compute, args.eval_batch_size, where=f"epoch {progress.epoch + 1}"
+            )
             losses.append(tracked.loss)
             experiment.add_epoch(
                 bar, epoch=progress.epoch + 1, lr=lr, train_loss=train_loss, train_accuracy=tracked.accuracy,
@@ -78,12 +80,6 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         bar.close()
         experiment.save_array("soft_labels", soft_labels.current.cpu().numpy())
     report(args, data, experiment, soft_labels)
-
-
-def joint_loss(logits: Tensor, soft_labels: Tensor, reg_term1: float, reg_term2: float) -> Tensor:
-    """L_c + reg_term1 · L_p + reg_term2 · L_e."""
-    loss = soft_cross_entropy(logits, soft_labels)
-    return loss + reg_term1 * prior_regulariser(logits) + reg_term2 * entropy_regulariser(logits)
 
 
 def label_accuracy(soft_labels: SoftLabels, data: NoisyData) -> float | None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import shlex
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from utils.cli import data_choice, default_name
 from utils.compare import compare_scores
-from utils.compute import Compute, choose
+from utils.compute import Compute
 from utils.errors import UserError
 from utils.experiment import Experiment, load_array, read_finished
 from utils.figures import accuracy_figure, histogram_figure, roc_figure
@@ -27,25 +22,6 @@ SCORES = {
     "parallel": ("parallel_ce", "parallel_loss"),
     "relabel": ("relabel_loss",),
 }
-
-
-def run(
-    script: str,
-    method: str,
-    separate: Callable[[argparse.Namespace, Compute, Experiment], None],
-    args: argparse.Namespace,
-) -> None:
-    """A separation script from its flags to its result table; a finished experiment only prints its figures again."""
-    name = args.experiment_name or default_name(script, data_choice(args))
-    experiment = Experiment(args.experiments_root, name)
-    with experiment.open(script, method, vars(args), args.overwrite):
-        if experiment.finished:
-            print(f"{experiment.path} is finished; --overwrite would start anew")
-        else:
-            separate(args, choose(args.cuda_dev, args.precision, args.compile, args.threads), experiment)
-        print_result(experiment, [ssl_command(experiment, method)])
-        if args.compare:
-            print(compare(experiment, args.compare))
 
 
 def start(experiment: Experiment, data: NoisyData, compute: Compute) -> None:
@@ -71,10 +47,8 @@ def save_scores(experiment: Experiment, data: NoisyData, scores: dict[str, np.nd
     histogram_figure(experiment.path / "scores.png", scores, data.is_noisy, mixtures)
     if any(auc(values, data.is_noisy) is not None for values in scores.values()):
         roc_figure(experiment.path / "roc.png", scores, data.is_noisy)
-    ratio = None if data.is_noisy is None else float(data.is_noisy.mean())
-    return {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | {
-        "noise_ratio_realised": ratio
-    }
+    aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()}
+    return aucs | {"noise_ratio_realised": data.noise_ratio}
 
 
 def save_suspects(
@@ -102,10 +76,12 @@ def test_accuracy(model: nn.Module, data: NoisyData, compute: Compute, batch_siz
     return accuracy(model, data.test_images, data.test_labels, compute, batch_size)
 
 
-def accuracy_figures(experiment: Experiment, rows: list[dict], names: dict[str, str]) -> None:
-    """accuracy.png from the history columns `names` {label: column}."""
+def accuracy_figures(
+    experiment: Experiment, rows: list[dict], names: dict[str, str], file: str = "accuracy.png"
+) -> None:
+    """An accuracy figure from the history columns `names` {label: column}."""
     epochs = [int(row["epoch"]) for row in rows]
-    accuracy_figure(experiment.path / "accuracy.png", epochs, columns(rows, names), "epoch", "Accuracy")
+    accuracy_figure(experiment.path / file, epochs, columns(rows, names), "epoch", "Accuracy")
 
 
 def accuracy_numbers(rows: list[dict]) -> dict[str, float | None]:
@@ -122,46 +98,6 @@ def columns(rows: list[dict], names: dict[str, str]) -> dict[str, np.ndarray]:
     found = {label: np.array([float(row[name]) if row.get(name) not in ("", None) else np.nan for row in rows])
              for label, name in names.items()}  # fmt: skip
     return {label: values for label, values in found.items() if not np.isnan(values).all()}
-
-
-def print_result(experiment: Experiment, next_commands: list[str]) -> None:
-    """The short table a run ends with: figures, paths, what to type next."""
-    record = experiment.record
-    lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
-    lines += [f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
-              for name, value in record["figures"].items()]  # fmt: skip
-    lines.append(f"written to {experiment.path}/")
-    lines += [f"  {', '.join(group)}" for group in written(experiment.path)]
-    lines += [f"next: {command}" for command in next_commands]
-    print("\n".join(lines))
-
-
-def written(path: Path) -> list[list[str]]:
-    """The names of a folder's files, grouped by kind."""
-    names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
-    kinds = [[name for name in names if name.endswith(suffix)] for suffix in (".npy", ".csv", ".png", ".pt")]
-    rest = [name for name in names if not any(name in kind for kind in kinds)]
-    return [kind for kind in (*kinds, rest) if kind]
-
-
-def ssl_command(experiment: Experiment, method: str) -> str:
-    """The command that trains on what this experiment separated."""
-    settings = experiment.record["settings"]
-    parts = ["python3", "ssl.py", f"--{method}", experiment.name]
-    renamed = {
-        "--dataset": settings["first_stage_data_name"], "--train_root": settings["train_root"],
-        "--subset": settings["first_stage_subset"], "--image_size": settings["image_size"],
-        "--noise_type": settings["first_stage_noise_type"], "--noise_ratio": settings["first_stage_noise_ratio"],
-        "--seed": settings["seed"],
-    }  # fmt: skip
-    if settings["first_stage_noise_type"] == "none":
-        del renamed["--noise_ratio"]
-    for flag, value in renamed.items():
-        if value is not None:
-            parts += [flag, *map(str, value if isinstance(value, list) else [value])]
-    if experiment.path.parent != Path("experiments"):
-        parts += ["--experiments_root", str(experiment.path.parent)]
-    return shlex.join(parts)
 
 
 def compare(experiment: Experiment, other_name: str) -> str:

@@ -61,10 +61,16 @@ class Tracker:
             self._features[sample_ids] = features.float()
 
     def finish(self) -> Tracked:
-        """Scores of all samples. Raises ValueError unless every sample was seen exactly once since the last finish."""
+        """Scores of all samples.
+
+        Raises ValueError unless every sample was seen exactly once since the last finish, and FloatingPointError where
+        logits or features are not finite.
+        """
         if not bool((self._seen == 1).all()):
             raise ValueError("every sample must be seen exactly once in a pass")
         logits, labels = self._logits, self.labels
+        if not all(bool(x.isfinite().all()) for x in (logits, self._features) if x is not None):
+            raise FloatingPointError("logits or features are not finite")
         ce = None
         if self.with_ce:
             ce = neighbour_cross_entropy(

@@ -120,12 +120,18 @@ def infer(
 
 def track(
     model: nn.Module, images: DeviceImages, tracker: Tracker, compute: Compute, batch_size: int | None = None,
-    ids: Tensor | None = None,
+    *, where: str, ids: Tensor | None = None,
 ) -> Tracked:  # fmt: skip
-    """One pass of `model` over the samples `ids` (None = all), scored by `tracker`."""
+    """One pass of `model` over the samples `ids` (None = all), scored by `tracker`.
+
+    Raises UserError saying `where` (the epoch or step) if the network has diverged.
+    """
     for positions, logits, features in infer(model, images, compute, batch_size, ids=ids, features=tracker.with_ce):
         tracker.update(logits, positions, features)
-    return tracker.finish()
+    try:
+        return tracker.finish()
+    except FloatingPointError:
+        raise UserError(f"the network's outputs are no longer finite at {where}", "lower the learning rate") from None
 
 
 def accuracy(

@@ -31,6 +31,12 @@ def losses(share, size=5_000, seed=0):
     return np.where(is_noisy, generator.gamma(6, 0.5, size), generator.exponential(0.3, size)), is_noisy
 
 
+def true_posterior(scores):
+    """Of Beta(8, 2) with weight 0.4 against Beta(2, 8), whose normalisers are equal."""
+    log_odds = np.log(0.4 / 0.6) + 6 * np.log(scores) - 6 * np.log1p(-scores)
+    return 1 / (1 + np.exp(-log_odds))
+
+
 def fit_without_warning(scores, **arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -80,24 +86,23 @@ def test_recovers_the_parameters_that_drew_the_scores():
     np.testing.assert_allclose(mixture.betas_, [8, 3], rtol=0.08)
 
 
-def test_scaled_by_percentiles_it_still_finds_the_shares_the_means_and_the_noisy_samples():
-    scores, is_noisy = two_betas((2, 8), (8, 2), share=0.4)
-    mixture = fit_without_warning(scores)
-    # What is cut off at either end belongs to one component, 5 % of all samples each: (0.4 - 0.05) / 0.9 = 0.39.
-    # The cut-off tails and ten iterations bias the rest by a few hundredths.
-    assert mixture.weights_[1] == pytest.approx(0.39, abs=0.05)
-    means = mixture.low_ + (mixture.high_ - mixture.low_) * mixture.alphas_ / (mixture.alphas_ + mixture.betas_)
-    np.testing.assert_allclose(means, [0.2, 0.8], atol=0.05)
-    # The true posterior passes 0.5 at 1/2 + log(1.5)/24 = 0.52, where 2.5 % of the samples are on the wrong side.
-    assert np.mean((mixture.p_noisy(scores) > 0.5) == is_noisy) > 0.96
-
-
-def test_scaled_by_percentiles_the_posterior_is_close_to_the_true_one():
+def test_scaled_by_percentiles_it_still_finds_the_shares_the_means_and_the_posterior():
     scores, _ = two_betas((2, 8), (8, 2), share=0.4)
-    log_odds = np.log(0.4 / 0.6) + 6 * np.log(scores) - 6 * np.log1p(-scores)  # the two normalisers are equal
-    error = np.abs(fit_without_warning(scores).p_noisy(scores) - 1 / (1 + np.exp(-log_odds)))
-    # Measured 0.02; a mixture with its columns swapped or its weights lost is off by 0.2 and more.
-    assert error.mean() < 0.05
+    mixture = fit_without_warning(scores, max_iter=1000)
+    # What is cut off at either end belongs to one component, 5 % of all samples each: (0.4 - 0.05) / 0.9 = 0.39.
+    # The tolerances are three times what the missing tails were seen to cost.
+    assert mixture.weights_[1] == pytest.approx(0.39, abs=0.01)
+    means = mixture.alphas_ / (mixture.alphas_ + mixture.betas_)
+    np.testing.assert_allclose(mixture.low_ + (mixture.high_ - mixture.low_) * means, [0.2, 0.8], atol=0.07)
+    assert np.abs(mixture.p_noisy(scores) - true_posterior(scores)).mean() < 0.005
+
+
+def test_ten_iterations_already_tell_the_components_apart():
+    scores, _ = two_betas((2, 8), (8, 2), share=0.4)
+    p_noisy = fit_without_warning(scores).p_noisy(scores)
+    # The published budget stops short of convergence here: the weight is 0.47 on its way from 0.5 to 0.39, and 4 % of
+    # the samples, those between the humps, still lie on the other side than under the true posterior.
+    assert np.mean((p_noisy > 0.5) == (true_posterior(scores) > 0.5)) > 0.94
 
 
 def test_agrees_with_a_sample_by_sample_loop():
@@ -157,10 +162,10 @@ def test_the_density_integrates_to_one_over_the_fit_range():
     scores, _ = two_betas((2, 8), (8, 2), share=0.4)
     mixture = fit_without_warning(10 * scores)
     grid = np.linspace(mixture.low_, mixture.high_, 100_001)
-    middle = mixture.density((grid[1:] + grid[:-1]) / 2) * np.diff(grid)[:, None]
+    middle = mixture.component_densities((grid[1:] + grid[:-1]) / 2) * np.diff(grid)[:, None]
     # Clipping replaces the outer thousandths by a constant: an error of the order of 1e-3.
     np.testing.assert_allclose(middle.sum(axis=0), mixture.weights_, atol=5e-3)
-    assert not mixture.density(np.array([mixture.low_ - 1, mixture.high_ + 1])).any()
+    assert not mixture.component_densities(np.array([mixture.low_ - 1, mixture.high_ + 1])).any()
 
 
 # What it promises of the posterior.
@@ -201,6 +206,8 @@ def test_beyond_its_peak_the_posterior_is_held_at_its_maximum():
     np.testing.assert_allclose(held[grid < 5 / 7], raw[grid < 5 / 7])
     np.testing.assert_allclose(held[grid > 5 / 7], peak / (1 + peak))
     assert raw[-1] < 0.1
+    # Near the peak neighbours differ by less than a float's last digit, which must not fall either.
+    assert np.diff(mixture.p_noisy(np.linspace(5 / 7 - 1e-6, 5 / 7, 10_001))).min() >= 0
 
 
 def test_before_its_valley_the_posterior_is_held_at_its_minimum():
@@ -225,7 +232,7 @@ def test_loss_histograms_have_a_second_mode(share):
 
 @pytest.mark.parametrize("size", [1_500, 20_000])
 def test_overlapping_humps_have_a_second_mode(size):
-    # 0.6 Beta(2, 5) + 0.4 Beta(5, 2): 20 % of either lies beyond the dip between them, 0.94 against peaks of 1.4 and 1.0.
+    # 0.6 Beta(2, 5) + 0.4 Beta(5, 2) dips to 0.90 between its peaks of 1.49 and 1.01.
     for seed in range(5):
         assert fit_without_warning(two_betas((2, 5), (5, 2), 0.4, size, seed)[0]).usable_
 
@@ -244,12 +251,13 @@ def test_clean_losses_of_nearly_zero_are_told_apart():
     assert np.all((mixture.p_noisy(scores) > 0.5) == (np.arange(1000) >= 600))
 
 
+# Large, because a small sample of a flat histogram does have a dip somewhere.
 ONE_LUMP = {
-    "normal": lambda generator: generator.normal(size=5_000),
-    "uniform": lambda generator: generator.uniform(size=5_000),
-    "beta": lambda generator: generator.beta(2, 5, size=5_000),
-    "exponential": lambda generator: generator.exponential(size=5_000),
-    "log-normal": lambda generator: generator.lognormal(size=5_000),
+    "normal": lambda generator: generator.normal(size=20_000),
+    "uniform": lambda generator: generator.uniform(size=20_000),
+    "beta": lambda generator: generator.beta(2, 5, size=20_000),
+    "exponential": lambda generator: generator.exponential(size=20_000),
+    "log-normal": lambda generator: generator.lognormal(size=20_000),
 }
 
 
@@ -301,7 +309,7 @@ def test_scores_that_are_no_vector_are_an_error(scores):
         BetaMixture().fit(scores)
 
 
-@pytest.mark.parametrize("method", ["predict_proba", "p_noisy", "density"])
+@pytest.mark.parametrize("method", ["predict_proba", "p_noisy", "component_densities"])
 def test_predicting_before_or_without_a_fit_is_an_error(method):
     mixture = BetaMixture()
     with pytest.raises(RuntimeError, match="call fit first"):

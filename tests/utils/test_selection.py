@@ -73,6 +73,8 @@ def test_the_mixture_reports_the_posterior_that_decided():
     np.testing.assert_array_equal(selected.clean, selected.p_noisy < 0.5)
     np.testing.assert_array_equal(selected.p_noisy, BetaMixture().fit(BIMODAL).p_noisy(BIMODAL).astype(np.float32))
     assert selected.mixture.usable_
+    at_the_threshold = float(selected.p_noisy[0])
+    assert not select(BIMODAL, bmm_th=at_the_threshold).clean[0]  # strictly below
 
 
 @pytest.mark.parametrize(

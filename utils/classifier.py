@@ -1,0 +1,69 @@
+"""Using a trained model: load what ssl.py left and classify images.
+
+    python3 -m utils.classifier experiments/NAME/model.pt FOLDER_OF_IMAGES
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import models
+from datasets.folder import EXTENSIONS, decode
+from utils import cli
+from utils.batches import DeviceImages
+from utils.compute import Compute, choose
+from utils.errors import UserError
+from utils.training import infer
+
+
+class Classifier:
+    """A network with its class names and the preprocessing that it was trained with."""
+
+    def __init__(self, saved: dict, compute: Compute) -> None:
+        self.class_names: list[str] = saved["class_names"]
+        self._side, self._statistics, self._compute = tuple(saved["side"]), (saved["mean"], saved["std"]), compute
+        model = models.build(saved["network"], len(self.class_names), width=saved["width"])
+        model.load_state_dict(saved["weights"])
+        self._model = compute.prepare(model)
+
+    @classmethod
+    def load(cls, path: str | Path, cuda_dev: int = 0) -> Classifier:
+        """The classifier in a model.pt. Raises UserError where the file is missing or damaged."""
+        try:
+            return cls(torch.load(path, map_location="cpu", weights_only=True), choose(cuda_dev))
+        except FileNotFoundError:
+            raise UserError(f"there is no {path}", "train one with ssl.py") from None
+        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+            raise UserError(f"{path} is no model of ssl.py ({error})", "train one with ssl.py") from error
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (N, 3, H, W) -> softmax float32 (N, C); images are resized to the training size."""
+        mean, std = (s.to(self._compute.device) for s in self._statistics)
+        batch = DeviceImages(images, self._compute, mirrored=False, side=self._side, statistics=(mean, std))
+        probs = [logits.float().softmax(1) for _, logits, _ in infer(self._model, batch, self._compute)]
+        return torch.cat(probs).cpu().numpy()
+
+    def classify_folder(self, folder: str | Path) -> list[tuple[Path, str, float]]:
+        """(file, class name, probability of that class in [0, 1]) of every image under a folder, sorted by path."""
+        files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in EXTENSIONS)
+        if not files:
+            raise UserError(f"{folder} holds no images ({', '.join(EXTENSIONS)})", "name a folder of images")
+        probs = self.probabilities(np.stack([decode(file, self._side[0]) for file in files]))
+        return [(f, self.class_names[p.argmax()], float(p.max())) for f, p in zip(files, probs, strict=True)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.Parser("-m utils.classifier", __doc__, epilog=None)
+    parser.add_argument("model", help="model.pt of an experiment of ssl.py")
+    parser.add_argument("folder", help="folder of images")
+    args = parser.parse_args(argv)
+    for file, name, probability in Classifier.load(args.model).classify_folder(args.folder):
+        print(f"{file}\t{name}\t{probability:.4f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

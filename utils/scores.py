@@ -1,0 +1,90 @@
+"""Finding the scores that a separation script left: by name, or the newest finished run on the same data."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.cli import DataChoice
+from utils.errors import UserError
+from utils.experiment import load_array, read_finished, records
+from utils.selection import validate_scores
+from utils.separation import require_same_data
+
+SCRIPTS = {"forget": "main.py", "parallel": "parallel.py", "relabel": "relabel.py"}
+
+
+def read_scores(
+    root: str, method: str, experiment_name: str, names: tuple[str, ...], choice: DataChoice, fingerprint: dict
+) -> tuple[np.ndarray, str]:
+    """(scores float32 (N,), where they came from): the first of `names` that the experiment holds.
+
+    `experiment_name` "" = the newest finished experiment of `method` with the same data set, class subset, noise type,
+    ratio and seed. Raises UserError where there is none, or where its scores belong to other images or labels.
+    """
+    if experiment_name:
+        record = read_finished(root, experiment_name)
+        if record["method"] != method:
+            raise UserError(
+                f"{experiment_name} was made by {record['script']}, not {SCRIPTS[method]}",
+                f"name it with --{record['method']}",
+            )
+    else:
+        record = newest(root, method, choice)
+    require_same_data(fingerprint, record["data"], record["path"].name)
+    for name in names:
+        file = record["path"] / f"{name}.npy"
+        if file.exists():
+            return validate_scores(load_array(file), fingerprint["samples"], file), str(file)
+    raise UserError(f"{record['path']} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
+
+
+def newest(root: str, method: str, choice: DataChoice) -> dict[str, Any]:
+    """The record of the finished experiment of `method` on this data that finished last."""
+    wanted = {
+        "data_set": choice.name,
+        "class_subset": choice.subset,
+        "noise_type": choice.noise_type,
+        "noise_ratio": choice.noise_ratio,
+        "seed": choice.seed,
+    }
+    found = [
+        record
+        for record in records(Path(root))
+        if record["status"] == "finished"
+        and record["method"] == method
+        and all((record["data"] or {}).get(key) == value for key, value in wanted.items())
+    ]
+    if not found:
+        raise UserError(
+            f"no finished {SCRIPTS[method]} experiment under {root} has the same data, noise and seed",
+            f"run this first: {separation_command(root, method, choice)}",
+        )
+    return max(found, key=lambda record: record["finish_number"])
+
+
+def separation_command(root: str, method: str, choice: DataChoice) -> str:
+    """The command whose scores `choice` asks for."""
+    flags = {
+        "--first_stage_data_name": choice.name,
+        "--train_root": choice.root,
+        "--first_stage_subset": choice.subset,
+        "--image_size": choice.image_size,
+        "--first_stage_noise_type": choice.noise_type,
+        "--first_stage_noise_ratio": None if choice.noise_type == "none" else choice.noise_ratio,
+        "--seed": choice.seed,
+        "--experiments_root": None if root == "experiments" else root,
+    }
+    parts = ["python3", SCRIPTS[method]]
+    for flag, value in flags.items():
+        if value is not None:
+            parts += [flag, *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(parts)
+
+
+def read_score_file(path: str, samples: int) -> tuple[np.ndarray, str]:
+    """Scores from elsewhere: any .npy of one real number per sample, higher = more likely mislabelled."""
+    return validate_scores(load_array(Path(path)), samples, path), path
