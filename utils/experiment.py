@@ -159,6 +159,7 @@ class Experiment:
         """The last write of a run: its figures, then the status that readers wait for."""
         for track in self.tracks.values():
             track.close()
+        self.write_csv("history.csv", self.history)
         self.record["figures"] = {key: value for key, value in figures.items() if value is not None}
         others = [r for r in records(self.path.parent) if r["status"] == "finished"]
         # Newest = the highest number, whatever the clock says.

@@ -250,7 +250,10 @@ def forget(
     seed_torch(args.seed, "init_2nd")
     model.add_second_head(second.num_classes)
     early = EarlyStage(args, model)
-    optimizer = make_optimizer([*model.backbone(), *model.head2.parameters()], args.lr_2nd, args.momentum, args.wd)
+    optimizer = make_optimizer(
+        [*model.backbone(), *model.head2.parameters()], args.lr_2nd, args.momentum, args.wd,
+        fused=not args.freeze_earlySecondStage,  # fused SGD wants every momentum to begin in the same step
+    )  # fmt: skip
     progress = Progress()
     steps_per_epoch = len(epoch_batches(second.ids, args.batch_size, args.seed))
     steps = min(args.step_number, args.epoch_2nd * steps_per_epoch)

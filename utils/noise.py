@@ -112,7 +112,7 @@ def describe_noise(
     ]
     matrix = 100 * transition_matrix(clean_labels, labels, len(class_names))
     if len(class_names) <= 20:
-        width = max(5, *(len(name) + 1 for name in class_names))
+        width = max(6, *(len(name) + 1 for name in class_names))  # 6: " 100.0"
         lines.append("transition matrix, % (row = true class, column = label given)")
         lines.append(" " * width + "".join(f"{name:>{width}}" for name in class_names))
         lines += [f"{name:>{width}}" + "".join(f"{p:{width}.1f}" if p else " " * (width - 1) + "." for p in row)

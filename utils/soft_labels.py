@@ -25,7 +25,7 @@ class SoftLabels:
     def record(self, sample_ids: Tensor, logits: Tensor) -> None:
         """The predictions of a batch, logits (B, C) of samples (B,)."""
         self._next[sample_ids] = logits.detach().float().softmax(1)
-        self._seen[sample_ids] += 1
+        self._seen.index_add_(0, sample_ids, torch.ones_like(sample_ids, dtype=torch.int32))  # counts repeats
 
     def commit(self, replace: Tensor | None = None) -> None:
         """Put the recorded predictions in place, where `replace` (N,) bool is True (None = everywhere), and forget them.

@@ -54,7 +54,7 @@ class Tracker:
     def update(self, logits: Tensor, sample_ids: Tensor, features: Tensor | None = None) -> None:
         """logits (B, C), sample_ids int64 (B,) positions in `labels`, features (B, D) (needed for the ce)."""
         self._logits[sample_ids] = logits.float()
-        self._seen[sample_ids] += 1
+        self._seen.index_add_(0, sample_ids, torch.ones_like(sample_ids, dtype=torch.int32))  # counts repeats
         if self.with_ce:
             if self._features is None:
                 self._features = torch.empty(len(self.labels), features.shape[1], device=features.device)
@@ -103,7 +103,7 @@ def neighbour_cross_entropy(
 def whiten(vectors: Tensor) -> Tensor:
     """float32 (N, D) -> (N, D'): rows L2-normalised, centred, PCA-whitened, L2-normalised again.
 
-    Directions whose variance is under 1e-6 of the largest are dropped, so D' <= D. A row of zeros stays zero.
+    Directions whose variance is under 1e-6 of the largest are dropped, so D' <= D. Never NaN, whatever the rows.
     """
     x = F.normalize(vectors)
     x = x - x.mean(0)

@@ -23,9 +23,9 @@ def learning_rate(epoch: int, base: float, milestones: Sequence[int], gamma: flo
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+    parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float, fused: bool = True
 ) -> torch.optim.SGD:
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,0 +1,207 @@
+"""The scripts end to end on tiny data: what they write, refuse, reuse and repeat."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import SCORE_FILES, TINY_ARGS
+from utils.errors import UserError
+
+SEPARATIONS = ("main.py", "parallel.py", "relabel.py")
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def load(folder, name):
+    return np.load(folder / f"{name}.npy", allow_pickle=False)
+
+
+def history(folder):
+    return list(csv.DictReader((folder / "history.csv").open()))
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """20 pictures of 12x9 pixels in two classes told apart by colour; no test set."""
+    root, generator = tmp_path / "pictures", np.random.default_rng(0)
+    for c, name in enumerate(("blue", "red")):
+        (root / "train" / name).mkdir(parents=True)
+        for k in range(10):
+            pixels = generator.integers(0, 60, (9, 12, 3), dtype=np.uint8)
+            pixels[..., 2 - 2 * c] += 150
+            Image.fromarray(pixels).save(root / "train" / name / f"{k}.png")
+    return root
+
+
+@pytest.mark.parametrize("script", SEPARATIONS)
+def test_a_separation_leaves_what_the_design_promises(run, tmp_path, script):
+    printed = run(script, *TINY_ARGS[script], "--experiment_name", "e")
+    folder = tmp_path / "e"
+    labels, clean_labels = load(folder, "labels"), load(folder, "clean_labels")
+    n = len(labels)
+    assert labels.dtype == clean_labels.dtype == load(folder, "sample_ids").dtype == np.int64
+    assert (labels != clean_labels).sum() == round(0.4 * n)
+    for name in SCORE_FILES[script]:
+        scores = load(folder, name)
+        assert scores.dtype == np.float32 and len(scores) == n and np.isfinite(scores).all()
+    run_record = record(folder)
+    assert run_record["status"] == "finished" and run_record["data"]["samples"] == n
+    for name in SCORE_FILES[script][:1]:
+        assert 0 <= run_record["figures"][f"auc_{name}"] <= 1
+    assert {"train_accuracy", "test_accuracy", "test_accuracy_best", "noise_ratio_realised"} <= run_record["figures"].keys()
+    assert not list(folder.glob("*.part")) and not list(folder.glob(".*tmp")) and not (folder / "checkpoint.pt").exists()
+    for png in folder.glob("*.png"):
+        with Image.open(png) as image:
+            image.verify()
+    assert len(list(folder.glob("*.png"))) >= 4
+    with (folder / "suspects.csv").open() as handle:
+        suspects = list(csv.DictReader(handle))
+    assert sorted(int(row["sample_id"]) for row in suspects) == sorted(load(folder, "sample_ids"))
+    assert "transition matrix" in printed and "next: python3 ssl.py" in printed
+
+
+@pytest.mark.parametrize("script", SEPARATIONS)
+def test_the_same_seed_repeats_every_byte_and_another_seed_does_not(run, tmp_path, script):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(script, *TINY_ARGS[script], "--experiment_name", name, "--seed", seed)
+    for name in SCORE_FILES[script]:
+        a, b, c = ((tmp_path / e / f"{name}.npy").read_bytes() for e in "abc")
+        assert a == b and a != c
+
+
+def test_a_finished_experiment_prints_its_figures_and_trains_nothing(run, tmp_path):
+    first = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "e")
+    before = (tmp_path / "e" / "parallel_loss.npy").stat().st_mtime_ns
+    again = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "e")
+    assert (tmp_path / "e" / "parallel_loss.npy").stat().st_mtime_ns == before
+    assert "is finished" in again and first.split("e: parallel")[1] == again.split("e: parallel")[1]
+
+
+def test_other_settings_under_a_used_name_are_refused_and_listed(run, tmp_path):
+    run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e")
+    with pytest.raises(UserError, match=r"lr 0.1 there, 0.2 now; seed 1 there, 7 now"):
+        run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e", "--lr", "0.2", "--seed", "7")
+    run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e", "--lr", "0.2", "--seed", "7", "--overwrite")
+    assert record(tmp_path / "e")["settings"]["seed"] == 7
+
+
+def test_bad_data_leaves_no_settings_behind_for_the_corrected_command_to_trip_over(run, tmp_path):
+    with pytest.raises(UserError, match="has no class 77"):
+        run("main.py", *TINY_ARGS["main.py"], "--first_stage_subset", "0", "77", "--experiment_name", "e")
+    assert not (tmp_path / "e" / "run.json").exists()
+
+
+def test_unknown_truth_leaves_out_every_figure_that_needs_it(run, tmp_path, image_folder):
+    run(
+        "main.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--image_size", "12",
+        "--first_stage_noise_type", "none", "--second_stage_subset", "0", "1", "--width", "0.1", "--batch_size", "10",
+        "--epoch_1st", "2", "--step_number", "3", "--experiment_name", "mine",
+    )  # fmt: skip
+    folder = tmp_path / "mine"
+    assert not (folder / "clean_labels.npy").exists() and not (folder / "roc.png").exists()
+    figures = record(folder)["figures"]
+    assert not [key for key in figures if key.startswith("auc") or key == "noise_ratio_realised"]
+    assert "test_accuracy" not in figures and 0 <= figures["train_accuracy"] <= 1
+    with (folder / "suspects.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert {row["file"] for row in rows} == {f"train/{c}/{k}.png" for c in ("blue", "red") for k in range(10)}
+
+
+def test_the_oracle_needs_the_truth_and_is_called_one(run, tmp_path, image_folder):
+    run("main.py", *TINY_ARGS["main.py"], "--save_best_AUC_model", "--experiment_name", "e")
+    figures = record(tmp_path / "e")["figures"]
+    rows = [float(row["auc_forget_ce"]) for row in history(tmp_path / "e") if row["stage"] == "2"]
+    assert figures["oracle_auc_forget_ce"] == pytest.approx(max(rows), abs=1e-5)
+    assert figures["auc_forget_ce"] == pytest.approx(rows[-1], abs=1e-5)  # the plain figure is the last step's
+    assert (tmp_path / "e" / "oracle_best_auc_model.pt").exists() and (tmp_path / "e" / "oracle_forget_ce.npy").exists()
+    with pytest.raises(UserError, match="needs the true labels"):
+        run(
+            "main.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--first_stage_noise_type", "none",
+            "--save_best_AUC_model", "--experiment_name", "f",
+        )  # fmt: skip
+
+
+def test_tracks_hold_a_row_before_the_first_step_and_one_per_tracked_step(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--track_every", "4", "--experiment_name", "e")
+    steps = [int(row["step"]) for row in history(tmp_path / "e") if row["stage"] == "2"]
+    assert steps == [0, 4, 6]  # the last step is always tracked
+    track, stage1 = load(tmp_path / "e", "loss_track"), load(tmp_path / "e", "stage1_loss_track")
+    assert track.shape[0] == 3 and stage1.shape[0] == 3 and track.dtype == np.float32
+    np.testing.assert_array_equal(track[-1], load(tmp_path / "e", "forget_loss"))
+    np.testing.assert_array_equal(stage1[-1], track[0])  # nothing has been forgotten before the first step
+
+
+def test_stage_2_ends_once_the_mean_loss_passes_the_limit(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--second_stg_max_median_loss", "0.0001", "--experiment_name", "e")
+    assert [row["step"] for row in history(tmp_path / "e") if row["stage"] == "2"] == ["0"]
+
+
+def test_a_frozen_early_stage_forgets_nothing_until_the_unfreezing(run, tmp_path):
+    run(
+        "main.py", *TINY_ARGS["main.py"], "--freeze_earlySecondStage", "--unfreeze_secondStage", "4",
+        "--batch_eval_preUnfreeze_only", "--experiment_name", "e",
+    )  # fmt: skip
+    track = load(tmp_path / "e", "loss_track")
+    for step in range(1, 5):
+        np.testing.assert_array_equal(track[step], track[0])
+    assert (track[5] != track[0]).any()
+
+
+def test_stage_1_is_reused_where_everything_agrees_and_refused_with_the_difference_otherwise(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
+    printed = run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "b", "--first_stage_from", "a")
+    assert "stage 1 taken from a" in printed
+    for name in ("forget_ce", "stage1_loss", "stage1_loss_track"):
+        assert (tmp_path / "a" / f"{name}.npy").read_bytes() == (tmp_path / "b" / f"{name}.npy").read_bytes()
+    assert [row for row in history(tmp_path / "b") if row["stage"] == "1"] == [
+        row for row in history(tmp_path / "a") if row["stage"] == "1"
+    ]
+    with pytest.raises(UserError, match="noise_ratio 0.4 there, 0.2 here"):
+        run(
+            "main.py", *TINY_ARGS["main.py"], "--experiment_name", "c", "--first_stage_from", "a",
+            "--first_stage_noise_ratio", "0.2",
+        )  # fmt: skip
+
+
+def test_cross_probabilities_are_the_other_models(run, tmp_path):
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "e")
+    probs, labels = load(tmp_path / "e", "cross_probs"), load(tmp_path / "e", "labels")
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+    # The score is the loss under these very probabilities. bf16 networks repeat exactly, softmax in fp32 rounds.
+    np.testing.assert_allclose(
+        -np.log(probs[np.arange(len(labels)), labels]), load(tmp_path / "e", "parallel_loss"), atol=1e-4
+    )
+    assert sorted(load(tmp_path / "e", "permutation")) == list(range(len(labels)))
+    assert not np.array_equal(load(tmp_path / "e", "loss_track"), load(tmp_path / "e", "own_loss_track"))
+
+
+def test_soft_labels_sum_to_one_and_shares_are_reported(run, tmp_path):
+    run("relabel.py", *TINY_ARGS["relabel.py"], "--ce_loss_inWarmup", "--experiment_name", "e")
+    np.testing.assert_allclose(load(tmp_path / "e", "soft_labels").sum(1), 1, atol=1e-5)
+    figures = record(tmp_path / "e")["figures"]
+    assert 0 <= figures["wrong_labels_corrected"] <= 1 and 0 <= figures["right_labels_spoilt"] <= 1
+
+
+def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
+    printed = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "b", "--compare", "a")
+    assert "rank corr." in printed and "parallel_ce    forget_ce" in printed
+    printed = run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "a")
+    row = next(line for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]).split()
+    assert row[2] == "1.0000" and row[6] == "1.0000"  # rank correlation and overlap with itself
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "c", "--seed", "2")
+    with pytest.raises(UserError, match="seed 2 there, 1 here"):
+        run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "c")
+
+
+def test_class_dependent_noise_is_named_class_by_class(run):
+    printed = run(
+        "relabel.py", *TINY_ARGS["relabel.py"], "--first_stage_subset", "1", "2", "7", "--first_stage_noise_type", "real_in_noise",
+        "--experiment_name", "e",
+    )  # fmt: skip
+    assert "class-dependent noise: 2→7, 7→1" in printed

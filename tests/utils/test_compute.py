@@ -1,0 +1,145 @@
+"""Devices, precision and random streams."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from utils.compute import STREAMS, Compute, choose, has_bf16, seed_torch, stream_generator, stream_seed
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+# Random streams.
+
+
+def test_the_seed_depends_on_every_argument():
+    numbers = (0, 1, 2, 2**31, 2**32, 2**63 - 1)
+    seeds = {stream_seed(*arguments) for arguments in itertools.product(numbers, STREAMS, numbers, numbers)}
+    assert len(seeds) == len(numbers) ** 3 * len(STREAMS)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_seed_depends_on_the_number_of_counters():
+    assert len({stream_seed(1, "order", *[0] * counters) for counters in range(5)}) == 5
+
+
+def test_counters_are_not_interchangeable():
+    assert stream_seed(1, "step", 2, 3) != stream_seed(1, "step", 3, 2)
+
+
+def test_seeds_are_the_same_in_every_process():
+    program = "from utils.compute import stream_seed; print(stream_seed(7, 'order', 1, 5))"
+    for hash_seed in "1", "2":
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
+        output = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        assert int(output) == stream_seed(7, "order", 1, 5)
+
+
+def test_an_unknown_stream_is_an_error():
+    with pytest.raises(KeyError):
+        stream_seed(1, "coffee")
+
+
+def test_generators_and_torch_follow_the_stream():
+    assert stream_generator(1, "halves").random() == stream_generator(1, "halves").random()
+    draws = []
+    for counter in (0, 1, 0):
+        seed_torch(1, "step", counter)
+        draws.append(torch.rand(1).item())
+    assert draws[0] == draws[2] != draws[1]
+
+
+# Devices.
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine that looks as if it had two GPUs; what it is told to use is in the list."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0) if device.index else (7, 5))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    return chosen
+
+
+def test_minus_one_is_the_cpu(two_gpus):
+    assert choose(-1).device == CPU and two_gpus == []
+
+
+@pytest.mark.parametrize("number", [-1, 0, 5])
+def test_without_a_gpu_it_is_the_cpu(monkeypatch, number):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose(number).device == CPU
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_number_picks_that_gpu(two_gpus, number):
+    compute = choose(number)
+    assert compute.device == torch.device("cuda", number) and two_gpus == [compute.device]
+    assert compute.bf16 == (number == 1)  # compute capability 8.0 has it, 7.5 does not
+
+
+def test_a_gpu_that_does_not_exist_is_an_error_naming_those_that_do(two_gpus):
+    with pytest.raises(UserError, match="^there is no GPU 2 — .*0, 1"):
+        choose(2)
+
+
+def test_threads_are_set_and_reported():
+    before = torch.get_num_threads()
+    try:
+        compute = choose(-1, "fp32", threads=1)
+        assert compute.threads == torch.get_num_threads() == 1
+        assert str(compute) == "CPU, 1 threads, fp32"
+    finally:
+        torch.set_num_threads(before)
+
+
+# Precision.
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx512f avx512_bf16", True),
+        ("fpu amx_bf16 amx_tile", True),
+        ("fpu avx2 avx512f", False),
+        ("not_amx_bf16_really", False),
+    ],
+)
+def test_bf16_on_a_cpu_needs_its_instructions(monkeypatch, flags, expected):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+    assert has_bf16(CPU) == expected
+    assert choose(-1).bf16 == expected
+    assert choose(-1, "bf16").bf16 and not choose(-1, "fp32").bf16
+
+
+def test_a_machine_without_cpuinfo_has_no_bf16(monkeypatch):
+    def fail(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    assert not has_bf16(CPU)
+
+
+def test_autocast_is_on_only_for_bf16():
+    weights, vectors = torch.ones(2, 2), torch.ones(1, 2)
+    for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with Compute(CPU, bf16, compile=False, threads=1).autocast():
+            assert (vectors @ weights).dtype == dtype
+
+
+def test_prepared_networks_are_channels_last():
+    network = Compute(CPU, bf16=False, compile=False, threads=1).prepare(nn.Conv2d(3, 8, 3))
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)

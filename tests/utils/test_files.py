@@ -1,0 +1,72 @@
+"""Files appear whole or not at all."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from utils.errors import UserError
+from utils.files import write_atomically
+
+
+def full_disk(handle):
+    handle.write(b"half of it")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def mistake(handle):
+    handle.write(b"half of it")
+    raise KeyError("a bug")
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_what_is_written_is_there_and_nothing_else(tmp_path):
+    write_atomically(tmp_path / "a.bin", lambda handle: handle.write(b"new"))
+    assert (tmp_path / "a.bin").read_bytes() == b"new" and names(tmp_path) == ["a.bin"]
+
+
+def test_an_old_file_is_replaced(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"a longer old one")
+    write_atomically(str(tmp_path / "a.bin"), lambda handle: handle.write(b"new"))
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"old")
+
+    def write(handle):
+        handle.write(b"new")
+        handle.flush()
+        assert (tmp_path / "a.bin").read_bytes() == b"old"
+
+    write_atomically(tmp_path / "a.bin", write)
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("write", "error"), [(full_disk, UserError), (mistake, KeyError)])
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, write, error):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    with pytest.raises(error):
+        write_atomically(tmp_path / "a.bin", write)
+    assert (tmp_path / "a.bin").read_bytes() == b"old" and names(tmp_path) == ["a.bin"]
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot write .*a\.bin \(No space left on device\) — free some space"):
+        write_atomically(tmp_path / "a.bin", full_disk)
+
+
+@pytest.mark.parametrize("path", ["missing/a.bin", "notes.txt/a.bin", "n" * 300], ids=["no folder", "a file", "long"])
+def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="^cannot write "):
+        write_atomically(tmp_path / path, lambda handle: handle.write(b"new"))
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_arrays_survive(tmp_path):
+    write_atomically(tmp_path / "a.npy", lambda handle: np.save(handle, np.arange(5)))
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), np.arange(5))
