@@ -48,8 +48,11 @@ def parser() -> cli.Parser:
     early.add_argument("--freeze_earlySecondStage", action="store_true", help="train head 2 alone at first")
     early.add_argument("--unfreeze_secondStage", type=cli.COUNT, metavar="STEPS", help="for so many steps (default: 1)")
     early.add_argument("--freeze_epochWise", action="store_true", help="count --unfreeze_secondStage in epochs")
-    early.add_argument("--batch_eval_preUnfreeze_only", action="store_true",
-                       help="batch norm in evaluation mode only until the unfreezing (default: throughout stage 2)")  # fmt: skip
+    early.add_argument(
+        "--batch_eval_preUnfreeze_only",
+        action="store_true",
+        help="batch norm in evaluation mode only until the unfreezing (default: throughout stage 2)",
+    )
     output = cli.add_output(parser)
     output.add_argument(
         "--first_stage_from", metavar="EXPERIMENT", help="take stage 1 from a finished experiment made alike"

@@ -75,8 +75,13 @@ def parser() -> "cli.Parser":
     group.add_argument(
         "--beta", type=cli.WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
     )
-    group.add_argument("--colour_jitter", type=cli.RATIO, default=0.4, metavar="STRENGTH",
-                       help="brightness, contrast and saturation of colour images; 0 switches it off")  # fmt: skip
+    group.add_argument(
+        "--colour_jitter",
+        type=cli.RATIO,
+        default=0.4,
+        metavar="STRENGTH",
+        help="brightness, contrast and saturation of colour images; 0 switches it off",
+    )
     group.add_argument("--swa", action="store_true", help="average the weights of the last epochs")
     group.add_argument(
         "--swa_start", type=cli.COUNT, metavar="EPOCH", help="epochs before the averaging (default: 3/4 of them)"

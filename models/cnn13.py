@@ -34,7 +34,7 @@ class CNN13Layers(nn.Module):
             nn.MaxPool2d(2), nn.Dropout(dropout),
             ConvBlock(c128, c256), ConvBlock(c256, c256), ConvBlock(c256, c256),
             nn.MaxPool2d(2), nn.Dropout(dropout),
-            ConvBlock(c256, c512, padding=0), ConvBlock(c512, c256, kernel=1, padding=0), ConvBlock(c256, c128, kernel=1, padding=0),
+            ConvBlock(c256, c512, padding=0), ConvBlock(c512, c256, 1, padding=0), ConvBlock(c256, c128, 1, padding=0),
         )  # fmt: skip
         self.num_features = c128
         self.head1 = weight_norm(nn.Linear(c128, num_classes))

@@ -1,4 +1,4 @@
-"""PreAct-ResNet-18 for small images (He et al. 2016, "Identity Mappings in Deep Residual Networks"), with up to two heads."""
+"""PreAct-ResNet-18 for small images (He et al. 2016, "Identity Mappings in Deep Residual Networks"), 1 or 2 heads."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -7,7 +7,9 @@ import pytest
 
 from tests.tiny import ROOT
 
-USE_THE_REAL_ONE = "import ssl, urllib.request; ssl.create_default_context(); urllib.request.HTTPSHandler(); print(ssl.__file__)"
+USE_THE_REAL_ONE = (
+    "import ssl, urllib.request; ssl.create_default_context(); urllib.request.HTTPSHandler(); print(ssl.__file__)"
+)
 
 
 def real_path(output: str) -> bool:
@@ -15,7 +17,9 @@ def real_path(output: str) -> bool:
 
 
 def test_a_plain_interpreter_in_the_project_gets_the_standard_module():
-    done = subprocess.run([sys.executable, "-c", USE_THE_REAL_ONE], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", USE_THE_REAL_ONE], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert real_path(done.stdout)
 
 
@@ -44,8 +48,11 @@ def test_a_spawned_process_gets_the_standard_module():
     try:
         done = subprocess.run(
             [sys.executable, "-c", f"import runpy; runpy.run_path({str(file)!r}, run_name='__main__')"],
-            cwd=ROOT, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     finally:
         file.unlink()
     assert done.returncode == 0, done.stderr
@@ -58,13 +65,21 @@ def test_a_script_answers_from_another_folder_whatever_else_is_called_utils(scri
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('somebody else')\n")
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), "--help"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, str(ROOT / script), "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "--cuda_dev" in done.stdout
 
 
 def test_the_training_script_itself_reaches_the_standard_module():
-    code = f"import runpy, sys; sys.argv = ['ssl.py', '--help']\ntry: runpy.run_path({str(ROOT / 'ssl.py')!r}, run_name='__main__')\nexcept SystemExit: pass\n{USE_THE_REAL_ONE}"
+    code = (
+        "import runpy, sys; sys.argv = ['ssl.py', '--help']\n"
+        f"try: runpy.run_path({str(ROOT / 'ssl.py')!r}, run_name='__main__')\n"
+        f"except SystemExit: pass\n{USE_THE_REAL_ONE}"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert real_path(done.stdout.splitlines()[-1])

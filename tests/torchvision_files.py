@@ -20,15 +20,11 @@ CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 
 def learnable_images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Images uint8 (N, 3, 32, 32): a colour and a stripe pattern per class, plus noise of 20 grey levels."""
-    of_class = np.random.default_rng(
-        0
-    )  # the same colours and stripes whatever the seed, so that splits agree
+    of_class = np.random.default_rng(0)  # the same colours and stripes whatever the seed, so that splits agree
     colour = of_class.uniform(60, 195, size=(100, 3))
     frequency = of_class.uniform(-0.7, 0.7, size=(100, 2))
     y, x = np.mgrid[:32, :32]
-    stripes = 50 * np.sin(
-        frequency[labels, 0, None, None] * y + frequency[labels, 1, None, None] * x
-    )  # (N, 32, 32)
+    stripes = 50 * np.sin(frequency[labels, 0, None, None] * y + frequency[labels, 1, None, None] * x)  # (N, 32, 32)
     noise = rng.normal(0, 20, size=(len(labels), 3, 32, 32))
     return np.clip(colour[labels][:, :, None, None] + stripes[:, None] + noise, 0, 255).astype(np.uint8)
 
@@ -71,9 +67,7 @@ def write_svhn(root: Path, n_train: int = 40, n_test: int = 20, seed: int = 0) -
         digits = np.arange(n) % 10
         images = learnable_images(digits, rng).transpose(2, 3, 1, 0)  # (N, 3, 32, 32) -> (32, 32, 3, N)
         path = Path(root) / f"{split}_32x32.mat"
-        scipy.io.savemat(
-            path, {"X": images, "y": np.where(digits == 0, 10, digits)[:, None].astype(np.uint8)}
-        )
+        scipy.io.savemat(path, {"X": images, "y": np.where(digits == 0, 10, digits)[:, None].astype(np.uint8)})
         split_list[split] = [f"http://invalid/{path.name}", path.name, _md5(path)]
     return {"split_list": split_list}
 

@@ -60,7 +60,7 @@ class DeviceImages:
         return self._normalise(self.pixels[ids])
 
     def augmented_batch(self, ids: Tensor, colour_jitter: float = 0.0) -> Tensor:
-        """The same after a random padded crop, a random flip where allowed and, if > 0, colour jitter of that strength."""
+        """The same after a random padded crop, a flip where allowed and, if > 0, colour jitter of that strength."""
         pixels = random_crop(self.pixels, ids, self.padding) if self.padding else self.pixels[ids]
         if self.mirrored:
             pixels = random_flip(pixels)
@@ -83,13 +83,18 @@ def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 def resize(pixels: Tensor, side: tuple[int, int]) -> Tensor:
     """uint8 (N, 3, H, W) to another size, bilinear with antialiasing, a few thousand images at a time."""
-    chunks = [F.interpolate(chunk.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
-              .round_().clamp_(0, 255).byte() for chunk in pixels.split(4096)]  # fmt: skip
+    chunks = [
+        F.interpolate(chunk.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
+        .round_()
+        .clamp_(0, 255)
+        .byte()
+        for chunk in pixels.split(4096)
+    ]
     return torch.cat(chunks)
 
 
 def random_crop(pixels: Tensor, ids: Tensor, padding: int) -> Tensor:
-    """uint8 (N, H, W, 3), ids (B,) -> (B, H, W, 3): each image moved by up to `padding` pixels, black beyond its edge."""
+    """uint8 (N, H, W, 3), ids (B,) -> (B, H, W, 3): each image moved by up to `padding` pixels, black beyond."""
     height, width = pixels.shape[1:3]
     device = pixels.device
     shift = torch.randint(-padding, padding + 1, (2, len(ids)), device=device)
@@ -107,7 +112,7 @@ def random_flip(pixels: Tensor) -> Tensor:
 
 
 def random_colour(pixels: Tensor, strength: float) -> Tensor:
-    """float (B, H, W, 3) in [0, 255]: brightness, contrast and saturation scaled by factors from [1−strength, 1+strength]."""
+    """float (B, H, W, 3) in [0, 255]: brightness, contrast, saturation times factors in [1−strength, 1+strength]."""
     brightness, contrast, saturation = 1 + strength * (
         2 * torch.rand(3, len(pixels), 1, 1, 1, device=pixels.device) - 1
     )

@@ -1,11 +1,10 @@
 """Using a trained model: load what ssl.py left and classify images.
 
-    python3 -m utils.classifier experiments/NAME/model.pt FOLDER_OF_IMAGES
+python3 -m utils.classifier experiments/NAME/model.pt FOLDER_OF_IMAGES
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np

@@ -54,19 +54,23 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, script: str, doc: str, epilog: str | None = EPILOG) -> None:
         super().__init__(
-            prog=script, usage=f"python3 {script} [--flag VALUE ...]", description=doc, allow_abbrev=False, formatter_class=HelpFormatter,
+            prog=script,
+            usage=f"python3 {script} [--flag VALUE ...]",
+            description=doc,
+            allow_abbrev=False,
+            formatter_class=HelpFormatter,
             epilog=epilog,
-        )  # fmt: skip
+        )
 
     def error(self, message: str) -> NoReturn:
         raise UserError(re.sub(r"^argument ", "", message), f"see python3 {self.prog} --help")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Prints the defaults, but not the meaningless ones (None, False, no list)."""
+    """Prints the defaults, but not the meaningless ones (None, False)."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default in (None, False, []):
+        if action.default is None or action.default is False:  # not ==, which would hide a default of 0
             return action.help
         return super()._get_help_string(action)
 
@@ -85,8 +89,12 @@ def add_data(parser: Parser, prefix: str = "first_stage_") -> None:
         help="data set whose labels are to be judged",
     )
     _add_data_details(group, prefix, root_flag="--train_root")
-    group.add_argument("--image_size", type=number(int, 8, 1024), metavar="PIXELS",
-                       help="side to which the images of 'folder' are resized and cropped (default: 32)")  # fmt: skip
+    group.add_argument(
+        "--image_size",
+        type=number(int, 8, 1024),
+        metavar="PIXELS",
+        help="side to which the images of 'folder' are resized and cropped (default: 32)",
+    )
 
 
 def add_second_stage_data(parser: Parser) -> None:
@@ -109,8 +117,12 @@ def _add_data_details(group: argparse._ArgumentGroup, prefix: str, root_flag: st
         metavar="CLASS",
         help="keep these classes only, relabelled to 0..k-1 in the order given (default: all)",
     )
-    group.add_argument(f"--{prefix}num_classes", type=number(int, 2), metavar="C",
-                       help="number of classes, checked against the data (default: taken from it)")  # fmt: skip
+    group.add_argument(
+        f"--{prefix}num_classes",
+        type=number(int, 2),
+        metavar="C",
+        help="number of classes, checked against the data (default: taken from it)",
+    )
 
 
 def add_label_noise(parser: Parser, prefix: str = "first_stage_") -> None:
@@ -133,7 +145,7 @@ def _add_noise_flags(group: argparse._ArgumentGroup, prefix: str, default_ratio:
         metavar="RATIO",
         help=f"in [0, 1) (default: {default_ratio})",
     )
-    group.set_defaults(**{f"{prefix}default_ratio": default_ratio})  # fmt: skip
+    group.set_defaults(**{f"{prefix}default_ratio": default_ratio})
 
 
 def add_optimisation(
@@ -158,13 +170,17 @@ def add_optimisation(
     group.add_argument(
         "--seed", type=SEED, default=1, help="seed of label noise, initialisation, order and augmentation"
     )
-    group.set_defaults(default_milestones=milestones)  # fmt: skip
+    group.set_defaults(default_milestones=milestones)
     return group
 
 
 def add_network_width(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--width", type=number(float, 0, 8, low_open=True), metavar="FACTOR",
-                       help="multiplies the channels of every layer (default: 1, the paper's; for digits 0.25)")  # fmt: skip
+    group.add_argument(
+        "--width",
+        type=number(float, 0, 8, low_open=True),
+        metavar="FACTOR",
+        help="multiplies the channels of every layer (default: 1, the paper's; for digits 0.25)",
+    )
 
 
 def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
@@ -178,7 +194,9 @@ def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--NN_k", type=COUNT, default=100, metavar="K", help="nearest neighbours; clamped to the number of samples"
     )
-    group.add_argument("--nn_memory_gb", type=RATE, default=1.0, metavar="GB", help="scratch memory of the neighbour search")  # fmt: skip
+    group.add_argument(
+        "--nn_memory_gb", type=RATE, default=1.0, metavar="GB", help="scratch memory of the neighbour search"
+    )
     return group
 
 
@@ -193,12 +211,15 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--overwrite", action="store_true", help="start anew in a used folder; what a run left there is removed"
     )
-    return group  # fmt: skip
+    return group
 
 
 def add_compare(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--compare", metavar="EXPERIMENT",
-                       help="print how these scores agree with those of a finished experiment on the same data")  # fmt: skip
+    group.add_argument(
+        "--compare",
+        metavar="EXPERIMENT",
+        help="print how these scores agree with those of a finished experiment on the same data",
+    )
 
 
 def add_device(parser: Parser) -> None:
@@ -227,10 +248,12 @@ def add_device(parser: Parser) -> None:
         metavar="B",
         help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU)",
     )
-    group.add_argument("--threads", type=COUNT, metavar="T", help="CPU threads (default: every core this process may use)")  # fmt: skip
+    group.add_argument(
+        "--threads", type=COUNT, metavar="T", help="CPU threads (default: every core this process may use)"
+    )
 
 
-# -- what the flags say, for the methods ---------------------------------------------------------------------------------
+# -- what the flags say, for the methods -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -321,7 +344,7 @@ def default_name(script: str, args: argparse.Namespace) -> str:
 
 
 def run(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:
-    """Call a script's main and end the process as the README promises: one line and status 2 for what a user can mend."""
+    """Call a script's main and end the process: one line and status 2 for what a user can mend."""
     try:
         main(argv)
     except UserError as error:

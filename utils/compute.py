@@ -16,15 +16,15 @@ from utils.errors import UserError
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply bfloat16 in hardware
 
 # One number per use of randomness, so that no two uses share a stream.
-STREAMS = {name: k for k, name in enumerate(
-    ("label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step")
-)}  # fmt: skip
+STREAMS = {
+    name: k for k, name in enumerate(("label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step"))
+}
 
 
 def stream_seed(seed: int, stream: str, *counters: int) -> int:
     """A 63-bit seed that depends on the user's seed, the stream's name and any counters (epoch, step ...).
 
-    Randomness is a function of these alone, never of what ran before: a resumed run draws what an undisturbed one draws.
+    Randomness is a function of these alone, never of what ran before: a resumed run draws what a whole one draws.
     """
     state = np.random.SeedSequence([seed, STREAMS[stream], *counters]).generate_state(1, np.uint64)
     return int(state[0] >> 1)

@@ -68,9 +68,14 @@ class Half:
         self.model.train()
         batches = epoch_batches(self.ids, self.args.batch_size, self.args.seed, 1 + self.index, self.progress.epoch)
         return train_one_epoch(
-            batches, self.loss_of, self.optimizer, self.progress,
-            seed=self.args.seed, phase=1 + self.index, after_step=after_step,
-        )  # fmt: skip
+            batches,
+            self.loss_of,
+            self.optimizer,
+            self.progress,
+            seed=self.args.seed,
+            phase=1 + self.index,
+            after_step=after_step,
+        )
 
     def score(self, model: nn.Module) -> Tracked:
         """This half's samples as `model` sees them."""
@@ -110,11 +115,15 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
                     in_order(halves_ids, [getattr(t, kind) for t in (own if name.startswith("own") else cross)])
                 )
             experiment.add_epoch(
-                bar, epoch=epoch + 1, lr=lr, train_loss=np.mean(train_losses).item(),
-                train_accuracy=np.mean([t.accuracy for t in own]).item(), cross_accuracy=np.mean([t.accuracy for t in cross]).item(),
+                bar,
+                epoch=epoch + 1,
+                lr=lr,
+                train_loss=np.mean(train_losses).item(),
+                train_accuracy=np.mean([t.accuracy for t in own]).item(),
+                cross_accuracy=np.mean([t.accuracy for t in cross]).item(),
                 test_accuracy=mean_test_accuracy(halves, data, compute, args.eval_batch_size),
                 **{AUC_OF[name]: auc(track_of.read()[-1], data.is_noisy) for name, track_of in tracks.items()},
-            )  # fmt: skip
+            )
             for half in halves:
                 half.progress.next_epoch()
             phase.checkpoint()
@@ -159,10 +168,14 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
     if args.track_CE:
         shown = {"cross neighbour cross-entropy": "ce", **shown}
     track_figure(
-        experiment.path / "tracking.png", {label: tracks[f"{name}_track"].read() for label, name in shown.items()}, data.is_noisy,
-        epochs, "epoch", "Each half scored by the model that never saw it, and by its own",
+        experiment.path / "tracking.png",
+        {label: tracks[f"{name}_track"].read() for label, name in shown.items()},
+        data.is_noisy,
+        epochs,
+        "epoch",
+        "Each half scored by the model that never saw it, and by its own",
         aucs=columns(rows, {label: AUC_OF[name] for label, name in shown.items()}),
-    )  # fmt: skip
+    )
     accuracy_figures(
         experiment,
         rows,

@@ -81,10 +81,17 @@ class Experiment:
                 self._require_same(script, settings)
             else:
                 self.record = {
-                    "script": script, "method": method, "command": shlex.join([script, *sys.argv[1:]]), "status": "running",
-                    "settings": settings, "data": None, "seconds": {}, "figures": {}, "versions": versions(),
+                    "script": script,
+                    "method": method,
+                    "command": shlex.join([script, *sys.argv[1:]]),
+                    "status": "running",
+                    "settings": settings,
+                    "data": None,
+                    "seconds": {},
+                    "figures": {},
+                    "versions": versions(),
                     "started": now(),
-                }  # fmt: skip
+                }
                 self._write_record()
             if not self.finished:
                 self._load_checkpoint()
@@ -92,7 +99,7 @@ class Experiment:
                 with self._stop_signals():
                     yield self
             except UserError:
-                if self.history or self.record["seconds"] or self.finished:
+                if self.history or self.record["seconds"] or self.finished or (self.path / "checkpoint.pt").exists():
                     raise
                 self._remove_own_files()  # nothing was trained: leave nothing that a corrected command would trip over
                 raise
@@ -128,8 +135,11 @@ class Experiment:
                 f"{self.path} was made by {self.record['script']}", "take another --experiment_name or --overwrite"
             )
         used = self.record["settings"]
-        differing = [f"{key} {used.get(key)!r} there, {settings.get(key)!r} now"
-                     for key in sorted(used.keys() | settings.keys()) if used.get(key) != settings.get(key)]  # fmt: skip
+        differing = [
+            f"{key} {used.get(key)!r} there, {settings.get(key)!r} now"
+            for key in sorted(used.keys() | settings.keys())
+            if used.get(key) != settings.get(key)
+        ]
         if differing:
             raise UserError(
                 f"{self.path} holds a run with other settings: {'; '.join(differing)}",
@@ -186,7 +196,9 @@ class Experiment:
     def save_torch(self, name: str, state: dict) -> None:
         import torch
 
-        write_atomically(self.path / name, lambda handle: torch.save(state, handle))
+        buffer = io.BytesIO()  # not straight into the file: torch.save hides a full disk behind a RuntimeError
+        torch.save(state, buffer)
+        write_atomically(self.path / name, lambda handle: handle.write(buffer.getbuffer()))
 
     def add_history(self, **row: Any) -> None:
         """A row for history.csv; written with the next checkpoint."""
@@ -246,9 +258,16 @@ class Experiment:
         self.write_csv("history.csv", self.history)
         state = {name: part.state_dict() for name, part in parts.items()}
         rows = {name: track.rows for name, track in self.tracks.items()}
-        self.save_torch("checkpoint.pt", {
-            "phase": phase, "seconds": seconds, "parts": state, "history": self.history, "track_rows": rows,
-        })  # fmt: skip
+        self.save_torch(
+            "checkpoint.pt",
+            {
+                "phase": phase,
+                "seconds": seconds,
+                "parts": state,
+                "history": self.history,
+                "track_rows": rows,
+            },
+        )
 
     def _load_checkpoint(self) -> None:
         file = self.path / "checkpoint.pt"
@@ -352,6 +371,7 @@ class Track:
         if not self.part.exists() and self.path.exists():  # interrupted after the rename: take it back
             os.replace(self.path, self.part)
         try:
+            np.lib.format.open_memmap(self.part, "r")  # "r+" would lengthen a file that was cut
             self._map = np.lib.format.open_memmap(self.part, "r+")
             if self._map.shape != self.shape:
                 raise ValueError(f"shape {self._map.shape} instead of {self.shape}")

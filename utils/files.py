@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,4 +27,5 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             f"cannot write {path} ({error.strerror or error})", "free some space or choose a writable folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder that refused the file may refuse this too
+            temporary.unlink()

@@ -35,15 +35,24 @@ from utils.training import (
     set_learning_rate,
     track,
     train_one_epoch,
-)  # fmt: skip
+)
 
 STAGE1, STAGE2 = "stage1", "stage2"
 STREAM_OF = {STAGE1: 1, STAGE2: 2}  # the two stages draw different orders and augmentations
 
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
-    "width", "epoch_1st", "lr", "M", "gamma_scheduler", "batch_size", "momentum", "wd", "seed", "precision",
-)  # fmt: skip
+    "width",
+    "epoch_1st",
+    "lr",
+    "M",
+    "gamma_scheduler",
+    "batch_size",
+    "momentum",
+    "wd",
+    "seed",
+    "precision",
+)
 
 
 def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
@@ -96,18 +105,28 @@ def memorise(
             model.train()
             batches = epoch_batches(data.ids, args.batch_size, args.seed, STREAM_OF[STAGE1], progress.epoch)
             train_loss = train_one_epoch(
-                batches, loss_of, optimizer, progress,
-                seed=args.seed, phase=STREAM_OF[STAGE1], after_step=phase.stop_if_asked,
-            )  # fmt: skip
+                batches,
+                loss_of,
+                optimizer,
+                progress,
+                seed=args.seed,
+                phase=STREAM_OF[STAGE1],
+                after_step=phase.stop_if_asked,
+            )
             tracked = track(
                 model, data.images, tracker, compute, args.eval_batch_size, where=f"stage 1, epoch {progress.epoch + 1}"
             )
             losses.append(tracked.loss)
             row = dict(
-                stage=1, epoch=progress.epoch + 1, step="", lr=lr, train_loss=train_loss, train_accuracy=tracked.accuracy,
+                stage=1,
+                epoch=progress.epoch + 1,
+                step="",
+                lr=lr,
+                train_loss=train_loss,
+                train_accuracy=tracked.accuracy,
                 test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
                 auc_stage1_loss=auc(tracked.loss, data.is_noisy),
-            )  # fmt: skip
+            )
             experiment.add_epoch(bar, **row)
             progress.next_epoch()
             phase.checkpoint()
@@ -189,7 +208,7 @@ def primary(scores: dict) -> str:
 
 
 class ForgettingTrack:
-    """Tracks the first set while the network is fine-tuned on the second: one row before the first step, then per tracked step."""
+    """The first set while the network learns the second: a row before the first step, then one per tracked step."""
 
     def __init__(
         self, args: argparse.Namespace, data: NoisyData, compute: Compute, experiment: Experiment, steps: int
@@ -221,9 +240,12 @@ class ForgettingTrack:
             self.ce.append(self.latest.ce)
             scores["forget_ce"] = self.latest.ce
         self.experiment.add_history(
-            stage=2, **row, train_accuracy=self.latest.accuracy, mean_loss=float(self.latest.loss.mean()),
+            stage=2,
+            **row,
+            train_accuracy=self.latest.accuracy,
+            mean_loss=float(self.latest.loss.mean()),
             **{f"auc_{name}": auc(values, self.data.is_noisy) for name, values in scores.items()},
-        )  # fmt: skip
+        )
         if self.args.save_best_AUC_model:
             self.oracle.consider(row["step"], scores, self.data.is_noisy, model)
 
@@ -251,9 +273,12 @@ def forget(
     model.add_second_head(second.num_classes)
     early = EarlyStage(args, model)
     optimizer = make_optimizer(
-        [*model.backbone(), *model.head2.parameters()], args.lr_2nd, args.momentum, args.wd,
+        [*model.backbone(), *model.head2.parameters()],
+        args.lr_2nd,
+        args.momentum,
+        args.wd,
         fused=not args.freeze_earlySecondStage,  # fused SGD wants every momentum to begin in the same step
-    )  # fmt: skip
+    )
     progress = Progress()
     steps_per_epoch = len(epoch_batches(second.ids, args.batch_size, args.seed))
     steps = min(args.step_number, args.epoch_2nd * steps_per_epoch)
@@ -277,9 +302,13 @@ def forget(
             done, enough = steps_done(), False
             if done % args.track_every == 0 or done == steps:
                 tracks.update(
-                    model, early.frozen, epoch=progress.epoch + 1, step=done, lr=optimizer.param_groups[0]["lr"],
+                    model,
+                    early.frozen,
+                    epoch=progress.epoch + 1,
+                    step=done,
+                    lr=optimizer.param_groups[0]["lr"],
                     train_loss=float(progress.losses[progress.step - 1]),
-                )  # fmt: skip
+                )
                 enough = tracks.limit_passed()
                 experiment.show(bar, done)
             if not enough and done % args.checkpoint_every == 0:
@@ -310,7 +339,7 @@ def forget(
 
 
 class EarlyStage:
-    """What may move at each step of stage 2: the backbone stays frozen first where --freeze_earlySecondStage asks for it."""
+    """What may move at each step of stage 2: with --freeze_earlySecondStage the backbone stays frozen at first."""
 
     def __init__(self, args: argparse.Namespace, model: nn.Module) -> None:
         self.model = model
@@ -340,7 +369,7 @@ def save_oracle(experiment: Experiment, oracle: Oracle) -> None:
     )
 
 
-# -- what is left behind -------------------------------------------------------------------------------------------------
+# -- what is left behind ---------------------------------------------------------------------------------------------
 
 
 def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> None:
@@ -352,18 +381,27 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
 
     epochs = np.arange(1, len(stage1) + 1)
     track_figure(
-        path / "stage1.png", {"loss": load_array(path / "stage1_loss_track.npy")}, data.is_noisy, epochs, "epoch",
-        "Stage 1: memorising the noisy labels", aucs=columns(stage1, {"loss": "auc_stage1_loss"}),
-    )  # fmt: skip
+        path / "stage1.png",
+        {"loss": load_array(path / "stage1_loss_track.npy")},
+        data.is_noisy,
+        epochs,
+        "epoch",
+        "Stage 1: memorising the noisy labels",
+        aucs=columns(stage1, {"loss": "auc_stage1_loss"}),
+    )
     accuracy_figures(experiment, stage1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
     tracks = {"neighbour cross-entropy": "ce_track", "loss": "loss_track"} if args.track_CE else {"loss": "loss_track"}
     oracle_step = max(stage2, key=lambda row: row[f"auc_{names[0]}"])["step"] if args.save_best_AUC_model else None
     track_figure(
-        path / "forgetting.png", {label: experiment.tracks[name].read() for label, name in tracks.items()}, data.is_noisy,
-        [row["step"] for row in stage2], "fine-tuning step on the second data set", "Stage 2: forgetting the first data set",
+        path / "forgetting.png",
+        {label: experiment.tracks[name].read() for label, name in tracks.items()},
+        data.is_noisy,
+        [row["step"] for row in stage2],
+        "fine-tuning step on the second data set",
+        "Stage 2: forgetting the first data set",
         aucs=columns(stage2, dict(zip(tracks, (f"auc_{name}" for name in names), strict=True))),
         marks=None if oracle_step is None else {"oracle: best AUC (uses true labels)": oracle_step},
-    )  # fmt: skip
+    )
 
     figures = save_scores(experiment, data, {name: load_array(path / f"{name}.npy") for name in names})
     figures["auc_stage1_loss"] = auc(load_array(path / "stage1_loss.npy"), data.is_noisy)

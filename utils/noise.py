@@ -75,7 +75,7 @@ def confusion_of(data_name: str, class_names: Sequence[str]) -> np.ndarray:
     """(C,) int64: the class that class-dependent noise turns each class into (itself = no noise).
 
     By class *name*, so that a class subset keeps its meaning; a target outside the subset means no noise.
-    CIFAR-100 goes to the next class of the same superclass, a data set without a table to the next class, both circular.
+    CIFAR-100 goes to the next class of its superclass, a data set without a table to the next class, both circular.
     """
     num_classes = len(class_names)
     if data_name == "cifar100":
@@ -108,18 +108,23 @@ def describe_noise(
     """Requested and realised ratio and the transition matrix in percent (row = true class), as printable lines."""
     realised = float(np.mean(clean_labels != labels))
     lines = [
-        f"label noise: {kind}, ratio requested {ratio:.4f}, realised {realised:.4f} ({(clean_labels != labels).sum()} of {len(labels)} labels)"
+        f"label noise: {kind}, ratio requested {ratio:.4f}, realised {realised:.4f} "
+        f"({(clean_labels != labels).sum()} of {len(labels)} labels)"
     ]
     matrix = 100 * transition_matrix(clean_labels, labels, len(class_names))
     if len(class_names) <= 20:
         width = max(6, *(len(name) + 1 for name in class_names))  # 6: " 100.0"
         lines.append("transition matrix, % (row = true class, column = label given)")
         lines.append(" " * width + "".join(f"{name:>{width}}" for name in class_names))
-        lines += [f"{name:>{width}}" + "".join(f"{p:{width}.1f}" if p else " " * (width - 1) + "." for p in row)
-                  for name, row in zip(class_names, matrix, strict=True)]  # fmt: skip
+        lines += [
+            f"{name:>{width}}" + "".join(f"{p:{width}.1f}" if p else " " * (width - 1) + "." for p in row)
+            for name, row in zip(class_names, matrix, strict=True)
+        ]
     else:  # too wide for a terminal: where each class mostly goes
         lines.append("transition matrix, % (true class: kept; most frequent wrong label)")
         off = matrix - np.diag(np.diag(matrix))
-        lines += [f"{name:>16}: {row[c]:5.1f} kept; {off[c].max():5.1f} {class_names[off[c].argmax()]}"
-                  for c, (name, row) in enumerate(zip(class_names, matrix, strict=True))]  # fmt: skip
+        lines += [
+            f"{name:>16}: {row[c]:5.1f} kept; {off[c].max():5.1f} {class_names[off[c].argmax()]}"
+            for c, (name, row) in enumerate(zip(class_names, matrix, strict=True))
+        ]
     return "\n".join(lines)

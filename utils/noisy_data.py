@@ -20,7 +20,7 @@ from utils.noise import add_label_noise, confusion_of, describe_noise
 
 @dataclass
 class NoisyData:
-    """Training images with observed labels; `clean_labels` (N,) int64 and `is_noisy` (N,) bool are None where unknown."""
+    """Training images, observed labels; `clean_labels` (N,) int64 and `is_noisy` (N,) bool are None where unknown."""
 
     choice: DataChoice
     images: DeviceImages
@@ -75,7 +75,8 @@ class NoisyData:
         height, width = self.images.side
         test = "no test set" if self.test_labels is None else f"{len(self.test_labels)} test images"
         lines = [
-            f"data: {self.choice.name}, {len(self)} training images of {height}x{width} pixels, {self.num_classes} classes, {test}"
+            f"data: {self.choice.name}, {len(self)} training images of {height}x{width} pixels, "
+            f"{self.num_classes} classes, {test}"
         ]
         if self.clean_labels is None:
             lines.append(
@@ -101,17 +102,25 @@ def prepare(
     Raises UserError where class counts disagree or the data cannot be read.
     """
     image_size = choice.image_size if like is None else like.side[0]
-    train, test = (datasets.load(choice.name, choice.root, split, choice.subset, image_size if datasets.DATASETS[choice.name].sized else None)
-                   for split in ("train", "test"))  # fmt: skip
+    train, test = (
+        datasets.load(
+            choice.name, choice.root, split, choice.subset, image_size if datasets.DATASETS[choice.name].sized else None
+        )
+        for split in ("train", "test")
+    )
     if choice.num_classes is not None and choice.num_classes != train.num_classes:
         raise UserError(
             f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",
             "correct the number of classes or the subset, or leave the number out",
         )
     labels = add_label_noise(
-        train.labels, choice.noise_type, choice.noise_ratio, stream_generator(choice.seed, stream),
-        num_classes=train.num_classes, confused_with=confusion_of(choice.name, train.class_names),
-    )  # fmt: skip
+        train.labels,
+        choice.noise_type,
+        choice.noise_ratio,
+        stream_generator(choice.seed, stream),
+        num_classes=train.num_classes,
+        confused_with=confusion_of(choice.name, train.class_names),
+    )
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
     images = DeviceImages(train.images, compute, mirrored=train.mirrored, side=side, statistics=statistics)

@@ -85,7 +85,7 @@ def find_scores(args: argparse.Namespace, data: NoisyData, experiment: Experimen
 def select(
     args: argparse.Namespace, data: NoisyData, scores: dict[str, np.ndarray], experiment: Experiment
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores' sets."""
+    """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores."""
     voting = {method: values for method, values in scores.items() if not (args.f_FND and method == "forget")}
     selected = {
         method: select_one(args, data, values, args.bmm_th, args.threshold) for method, values in voting.items()
@@ -117,9 +117,14 @@ def select_one(
     args: argparse.Namespace, data: NoisyData, scores: np.ndarray, bmm_th: float, threshold: float
 ) -> Selected:
     return select_clean(
-        scores, data.labels, num_classes=data.num_classes,
-        use_bmm=args.use_bmm, bmm_th=bmm_th, threshold=threshold, balanced=args.balanced_set,
-    )  # fmt: skip
+        scores,
+        data.labels,
+        num_classes=data.num_classes,
+        use_bmm=args.use_bmm,
+        bmm_th=bmm_th,
+        threshold=threshold,
+        balanced=args.balanced_set,
+    )
 
 
 def probability(selected: Selected) -> np.ndarray:
@@ -201,10 +206,16 @@ def train_run(
             ):
                 average.update_parameters(model)
             experiment.add_epoch(
-                bar, run=number, epoch=progress.epoch + 1, lr=lr, train_loss=train_loss,
-                train_accuracy=tracked.accuracy, test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
-                pseudo_label_accuracy=pseudo_label_accuracy(soft_labels, clean, data), auc_ssl_loss=auc(tracked.loss, data.is_noisy),
-            )  # fmt: skip
+                bar,
+                run=number,
+                epoch=progress.epoch + 1,
+                lr=lr,
+                train_loss=train_loss,
+                train_accuracy=tracked.accuracy,
+                test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
+                pseudo_label_accuracy=pseudo_label_accuracy(soft_labels, clean, data),
+                auc_ssl_loss=auc(tracked.loss, data.is_noisy),
+            )
             progress.next_epoch()
             phase.checkpoint()
         bar.close()
@@ -226,7 +237,7 @@ def mixup(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def batches_of_epoch(args: argparse.Namespace, ids: Tensor, is_clean: Tensor, run: int, epoch: int) -> list[Tensor]:
-    """Shuffled batches: the clean set alone before --epoch_begin, then everything, with --labeled_batch_size clean ones each."""
+    """Shuffled batches: the clean set before --epoch_begin, then all, with --labeled_batch_size clean ones in each."""
     clean, rest = ids[is_clean], ids[~is_clean]
     if epoch < args.epoch_begin or len(rest) == 0:
         return epoch_batches(clean, args.batch_size, args.seed, run, epoch)
@@ -244,7 +255,7 @@ def batches_of_epoch(args: argparse.Namespace, ids: Tensor, is_clean: Tensor, ru
 def averaged(
     average: AveragedModel, args: argparse.Namespace, data: NoisyData, is_clean: Tensor, compute: Compute
 ) -> nn.Module:
-    """The weight-averaged network (Izmailov et al. 2018), its batch-norm statistics recomputed over the training images."""
+    """The weight-averaged network (Izmailov et al. 2018), batch-norm statistics recomputed over the training images."""
     seed_torch(args.seed, "order", 0)
     with compute.autocast():
         update_bn((data.images.batch(ids) for ids in data.ids.split(args.batch_size)), average)
@@ -259,7 +270,7 @@ def pseudo_label_accuracy(soft_labels: SoftLabels, clean: np.ndarray, data: Nois
     return float(right[~clean].mean())
 
 
-# -- what is left behind -------------------------------------------------------------------------------------------------
+# -- what is left behind ---------------------------------------------------------------------------------------------
 
 
 def report(
@@ -276,19 +287,32 @@ def report(
     for name in ("ssl_loss", "pseudo_labels"):
         experiment.save_array(name, load_array(experiment.path / f"{name}_{last}.npy"))
     mean, std = (statistic.cpu() for statistic in data.images.statistics)
-    experiment.save_torch("model.pt", {
-        "network": args.network, "width": args.width, "class_names": list(data.class_names),
-        "side": list(data.images.side), "mean": mean, "std": std, "weights": model.state_dict(),
-    })  # fmt: skip
+    experiment.save_torch(
+        "model.pt",
+        {
+            "network": args.network,
+            "width": args.width,
+            "class_names": list(data.class_names),
+            "side": list(data.images.side),
+            "mean": mean,
+            "std": std,
+            "weights": model.state_dict(),
+        },
+    )
     figures = {}
     for number, run in enumerate(RUNS[: 2 if args.double_run else 1], start=1):
         rows = [row for row in experiment.history if row["run"] == number]
         suffix = "" if run == last else f"_{run}"
         accuracy_figures(
-            experiment, rows,
-            {"test": "test_accuracy", "pseudo-labels (truth)": "pseudo_label_accuracy", "train (observed labels)": "train_accuracy"},
+            experiment,
+            rows,
+            {
+                "test": "test_accuracy",
+                "pseudo-labels (truth)": "pseudo_label_accuracy",
+                "train (observed labels)": "train_accuracy",
+            },
             f"accuracy{suffix}.png",
-        )  # fmt: skip
+        )
         facts = experiment.record["selection"][run]
         numbers = accuracy_numbers(rows) | {
             "clean_set_size": facts["clean_set_size"],

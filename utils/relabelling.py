@@ -1,6 +1,7 @@
 """Soft relabelling by joint optimisation (Tanaka et al. 2018): the network's own predictions replace the labels.
 
-The loss against the *original* label is the score: a network that learns from its own predictions disagrees with wrong labels.
+The loss against the *original* label is the score: a network that learns from its own predictions disagrees with
+wrong labels.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PHASE = "relabelling"
 
 
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
-    """Warm-up on the observed labels, then a new set of soft labels after each epoch; writes the whole experiment folder."""
+    """Warm-up on the observed labels, then new soft labels after each epoch; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute)
     start(experiment, data, compute)
     seed_torch(args.seed, "init")
@@ -71,10 +72,15 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
             )
             losses.append(tracked.loss)
             experiment.add_epoch(
-                bar, epoch=progress.epoch + 1, lr=lr, train_loss=train_loss, train_accuracy=tracked.accuracy,
+                bar,
+                epoch=progress.epoch + 1,
+                lr=lr,
+                train_loss=train_loss,
+                train_accuracy=tracked.accuracy,
                 test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
-                soft_label_accuracy=label_accuracy(soft_labels, data), auc_relabel_loss=auc(tracked.loss, data.is_noisy),
-            )  # fmt: skip
+                soft_label_accuracy=label_accuracy(soft_labels, data),
+                auc_relabel_loss=auc(tracked.loss, data.is_noisy),
+            )
             progress.next_epoch()
             phase.checkpoint()
         bar.close()
@@ -104,10 +110,15 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment, so
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows, losses = experiment.history, experiment.tracks["loss_track"].read()
     track_figure(
-        experiment.path / "tracking.png", {"loss against the original label": losses}, data.is_noisy,
-        [row["epoch"] for row in rows], "epoch", "Soft relabelling",
-        aucs=columns(rows, {"loss against the original label": "auc_relabel_loss"}), marks={"relabelling begins": args.warmup_e},
-    )  # fmt: skip
+        experiment.path / "tracking.png",
+        {"loss against the original label": losses},
+        data.is_noisy,
+        [row["epoch"] for row in rows],
+        "epoch",
+        "Soft relabelling",
+        aucs=columns(rows, {"loss against the original label": "auc_relabel_loss"}),
+        marks={"relabelling begins": args.warmup_e},
+    )
     accuracy_figures(
         experiment,
         rows,

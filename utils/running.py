@@ -36,8 +36,10 @@ def print_result(experiment: Experiment) -> None:
     """The short table a run ends with: figures, paths, what to type next."""
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
-    lines += [f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
-              for name, value in record["figures"].items()]  # fmt: skip
+    lines += [
+        f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
+        for name, value in record["figures"].items()
+    ]
     lines.append(f"written to {experiment.path}/")
     lines += [f"  {', '.join(group)}" for group in written(experiment.path)]
     lines.append(f"next: {next_command(experiment)}")
@@ -59,11 +61,14 @@ def next_command(experiment: Experiment) -> str:
         return shlex.join(["python3", "-m", "utils.classifier", str(experiment.path / "model.pt"), "FOLDER_OF_IMAGES"])
     parts = ["python3", "ssl.py", f"--{method}", experiment.name]
     renamed = {
-        "--dataset": settings["first_stage_data_name"], "--train_root": settings["train_root"],
-        "--subset": settings["first_stage_subset"], "--image_size": settings["image_size"],
-        "--noise_type": settings["first_stage_noise_type"], "--noise_ratio": settings["first_stage_noise_ratio"],
+        "--dataset": settings["first_stage_data_name"],
+        "--train_root": settings["train_root"],
+        "--subset": settings["first_stage_subset"],
+        "--image_size": settings["image_size"],
+        "--noise_type": settings["first_stage_noise_type"],
+        "--noise_ratio": settings["first_stage_noise_ratio"],
         "--seed": settings["seed"],
-    }  # fmt: skip
+    }
     if settings["first_stage_noise_type"] == "none":
         del renamed["--noise_ratio"]
     for flag, value in renamed.items():

@@ -1,4 +1,4 @@
-"""What the three separation scripts leave behind alike: labels, scores, the list of suspects, figures, the result table."""
+"""What the three separation scripts leave behind alike: labels, scores, suspects, figures; comparing two of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def start(experiment: Experiment, data: NoisyData, compute: Compute) -> None:
 
 
 def save_scores(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """Write scores (first = the one that ranks the suspects), suspects.csv, ROC and histograms; the figures auc_<score>."""
+    """Write scores (the first ranks the suspects), suspects.csv, ROC and histograms; the figures auc_<score>."""
     mixtures = {}
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
@@ -95,8 +95,10 @@ def accuracy_numbers(rows: list[dict]) -> dict[str, float | None]:
 
 def columns(rows: list[dict], names: dict[str, str]) -> dict[str, np.ndarray]:
     """{label: float array over the rows} for the columns that hold anything; blanks become NaN."""
-    found = {label: np.array([float(row[name]) if row.get(name) not in ("", None) else np.nan for row in rows])
-             for label, name in names.items()}  # fmt: skip
+    found = {
+        label: np.array([float(row[name]) if row.get(name) not in ("", None) else np.nan for row in rows])
+        for label, name in names.items()
+    }
     return {label: values for label, values in found.items() if not np.isnan(values).all()}
 
 
@@ -111,11 +113,14 @@ def compare(experiment: Experiment, other_name: str) -> str:
     is_noisy = None
     if (experiment.path / "clean_labels.npy").exists():
         is_noisy = load_array(experiment.path / "clean_labels.npy") != labels
-    names = [[name for group in SCORES.values() for name in group if (path / f"{name}.npy").exists()]
-             for path in (experiment.path, other["path"])]  # fmt: skip
+    names = [
+        [name for group in SCORES.values() for name in group if (path / f"{name}.npy").exists()]
+        for path in (experiment.path, other["path"])
+    ]
     lines = [f"\nscores of {experiment.name} and of {other_name}; clean = p_noisy < 0.5 under the beta mixture"]
     lines.append(
-        f"  {'this':<14} {'other':<14} {'rank corr.':>10} {'clean':>7} {'clean':>7} {'both':>7} {'overlap':>8} {'purity of both':>15}"
+        f"  {'this':<14} {'other':<14} {'rank corr.':>10} {'clean':>7} {'clean':>7} {'both':>7} "
+        f"{'overlap':>8} {'purity of both':>15}"
     )
     for a in names[0]:
         for b in names[1]:
@@ -124,7 +129,8 @@ def compare(experiment: Experiment, other_name: str) -> str:
             )
             purity = "unknown" if c.purity_both is None else f"{c.purity_both:.4f}"
             lines.append(
-                f"  {a:<14} {b:<14} {c.rank_correlation:>10.4f} {c.clean_a:>7} {c.clean_b:>7} {c.clean_both:>7} {c.overlap:>8.4f} {purity:>15}"
+                f"  {a:<14} {b:<14} {c.rank_correlation:>10.4f} {c.clean_a:>7} {c.clean_b:>7} {c.clean_both:>7} "
+                f"{c.overlap:>8.4f} {purity:>15}"
             )
     return "\n".join(lines)
 

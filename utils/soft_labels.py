@@ -28,7 +28,7 @@ class SoftLabels:
         self._seen.index_add_(0, sample_ids, torch.ones_like(sample_ids, dtype=torch.int32))  # counts repeats
 
     def commit(self, replace: Tensor | None = None) -> None:
-        """Put the recorded predictions in place, where `replace` (N,) bool is True (None = everywhere), and forget them.
+        """Put the recorded predictions in place where `replace` (N,) bool is True (None = everywhere).
 
         Raises ValueError unless every sample was recorded exactly once since the last commit or discard.
         """

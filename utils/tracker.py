@@ -73,9 +73,11 @@ class Tracker:
             raise FloatingPointError("logits or features are not finite")
         ce = None
         if self.with_ce:
-            ce = neighbour_cross_entropy(
-                logits, self._features, labels, self.num_classes, self.nn_k, self.memory_gb
-            ).cpu().numpy()  # fmt: skip
+            ce = (
+                neighbour_cross_entropy(logits, self._features, labels, self.num_classes, self.nn_k, self.memory_gb)
+                .cpu()
+                .numpy()
+            )
         tracked = Tracked(
             loss=F.cross_entropy(logits, labels, reduction="none").cpu().numpy(),
             ce=ce,
@@ -115,7 +117,7 @@ def whiten(vectors: Tensor) -> Tensor:
 def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0) -> Tensor:
     """float32 (N, C): the labels of the exact k nearest rows by cosine, the row itself always among them.
 
-    unit: float32 (N, D) of unit rows; k clamps to N. Similarities are made for a few rows at a time, within `memory_gb`.
+    unit: float32 (N, D) of unit rows; k clamps to N. Similarities are made for a few rows at a time, in `memory_gb`.
     """
     n = len(unit)
     k = min(k, n)

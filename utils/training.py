@@ -99,9 +99,14 @@ def checked_mean(losses: Tensor, epoch: int) -> float:
 
 @torch.inference_mode()
 def infer(
-    model: nn.Module, images: DeviceImages, compute: Compute, batch_size: int | None = None,
-    *, ids: Tensor | None = None, features: bool = False,
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:  # fmt: skip
+    model: nn.Module,
+    images: DeviceImages,
+    compute: Compute,
+    batch_size: int | None = None,
+    *,
+    ids: Tensor | None = None,
+    features: bool = False,
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Batches of (positions in `ids`, logits (B, C), features (B, D) or None), in order, without augmentation.
 
     The network runs in evaluation mode and every module is left in the mode it came in. `ids` None = all images.
@@ -119,9 +124,15 @@ def infer(
 
 
 def track(
-    model: nn.Module, images: DeviceImages, tracker: Tracker, compute: Compute, batch_size: int | None = None,
-    *, where: str, ids: Tensor | None = None,
-) -> Tracked:  # fmt: skip
+    model: nn.Module,
+    images: DeviceImages,
+    tracker: Tracker,
+    compute: Compute,
+    batch_size: int | None = None,
+    *,
+    where: str,
+    ids: Tensor | None = None,
+) -> Tracked:
     """One pass of `model` over the samples `ids` (None = all), scored by `tracker`.
 
     Raises UserError saying `where` (the epoch or step) if the network has diverged.

@@ -66,11 +66,7 @@ def test_patches_are_cut_where_the_description_says():
 def test_no_pixel_is_in_both_splits_of_the_patches(monkeypatch):
     # Photographs whose pixels count 0, 1, 2, ... over the three bytes: equal colours mean the same pixel.
     position = np.arange(427 * 640)
-    numbered = (
-        np.stack([position & 255, position >> 8 & 255, position >> 16], -1)
-        .astype(np.uint8)
-        .reshape(427, 640, 3)
-    )
+    numbered = np.stack([position & 255, position >> 8 & 255, position >> 16], -1).astype(np.uint8).reshape(427, 640, 3)
     bunch = type("Bunch", (), {"images": [numbered, numbered]})
     monkeypatch.setattr(sklearn_datasets, "load_sample_images", lambda: bunch)
 

@@ -62,9 +62,7 @@ def test_classes_and_images_come_sorted_by_name(root):
 def test_order_is_that_of_torchvision_even_in_sub_folders(root):
     from torchvision.datasets import ImageFolder
 
-    for red, name in enumerate(
-        ["cat/a2/x.png", "cat/a/y.png", "cat/a/b/z.JPG", "Zebra/1.jpeg", "Zebra/10.bmp"]
-    ):
+    for red, name in enumerate(["cat/a2/x.png", "cat/a/y.png", "cat/a/b/z.JPG", "Zebra/1.jpeg", "Zebra/10.bmp"]):
         write_image(root / "train" / name, (100 + red, 0, 0))
     train = load("folder", root)
     expected = ImageFolder(str(root / "train"))
@@ -189,9 +187,7 @@ def test_cache_is_remade_when_two_files_swap_names(root):
     assert reds(load("folder", root)) == [1, 0, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "damage", ["empty", "truncated", "flipped byte", "no zip", "pickle inside", "wrong shape"]
-)
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped byte", "no zip", "pickle inside", "wrong shape"])
 def test_damaged_cache_is_remade(root, decoded, damage):
     expected = load("folder", root).fingerprint()
     path = root / ".cache/train_32.npz"
@@ -318,9 +314,7 @@ def test_truncated_image(root, name):
 
 @pytest.mark.parametrize("limit", [1000, 400], ids=["warned of by Pillow", "refused by Pillow"])
 def test_decompression_bomb(root, monkeypatch, limit):
-    monkeypatch.setattr(
-        Image, "MAX_IMAGE_PIXELS", limit
-    )  # 32 x 32 = 1024 pixels: above it, or above its double
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # 32 x 32 = 1024 pixels: above it, or above its double
     refused(root, root / "train", "too large to decode", "shrink or remove")
 
 

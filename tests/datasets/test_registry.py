@@ -19,9 +19,7 @@ PROJECT = Path(datasets.__file__).resolve().parents[1]
 
 def test_importing_the_package_loads_neither_numpy_nor_torch():
     program = "import sys, datasets; print({'numpy', 'torch', 'torchvision', 'PIL'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 

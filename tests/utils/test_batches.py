@@ -192,6 +192,13 @@ def test_colour_jitter_acts_in_training_batches():
     assert not torch.allclose(images.augmented_batch(ids, colour_jitter=0.4), images.batch(ids), atol=0.1)
 
 
+def test_grey_sets_are_told_from_coloured_ones():
+    grey = np.repeat(random_images()[:, :1], 3, axis=1)
+    assert not device_images(grey).coloured
+    grey[3, 2, 5, 5] ^= 1
+    assert device_images(grey).coloured
+
+
 # The order of an epoch.
 
 

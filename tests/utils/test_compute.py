@@ -21,9 +21,9 @@ CPU = torch.device("cpu")
 
 
 def test_the_seed_depends_on_every_argument():
-    numbers = (0, 1, 2, 2**31, 2**32, 2**63 - 1)
-    seeds = {stream_seed(*arguments) for arguments in itertools.product(numbers, STREAMS, numbers, numbers)}
-    assert len(seeds) == len(numbers) ** 3 * len(STREAMS)
+    users, counters = (0, 1, 2, 2**32, 2**33, 2**63 - 1), (0, 1, 2, 10**6)
+    seeds = {stream_seed(*arguments) for arguments in itertools.product(users, STREAMS, counters, counters)}
+    assert len(seeds) == len(users) * len(STREAMS) * len(counters) ** 2
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 

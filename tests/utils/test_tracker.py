@@ -208,6 +208,15 @@ def test_odd_features_give_finite_scores(make, samples):
         assert np.isfinite(ce).all() and ce.shape == (samples,)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("broken", ["logits", "features"])
+def test_outputs_that_are_not_finite_are_an_error(broken, value):
+    logits, features, labels = random_pass(samples=20)
+    {"logits": logits, "features": features}[broken][3, 1] = value
+    with pytest.raises(FloatingPointError):
+        tracked(logits, features, labels)
+
+
 # A pass over the samples.
 
 

@@ -230,6 +230,14 @@ def test_accuracy_is_the_share_of_right_predictions():
 def test_tracking_scores_the_images_asked_for():
     ids = torch.tensor([0, 3])
     tracker = Tracker(torch.tensor([0, 1]), 3, nn_k=2)
-    tracked = track(PixelModel(), numbered_images(), tracker, CPU, 1, ids=ids)
+    tracked = track(PixelModel(), numbered_images(), tracker, CPU, 1, where="epoch 1", ids=ids)
     np.testing.assert_allclose(tracked.loss, [np.log(3), 6 + np.log(1 + np.exp(-3) + np.exp(-6))], rtol=1e-4)
     assert tracked.accuracy == 0.5 and np.isfinite(tracked.ce).all()
+
+
+def test_a_network_that_diverged_says_where():
+    tracker = Tracker(torch.zeros(10, dtype=torch.long), 3, with_ce=False)
+    model = PixelModel()
+    model.bn.weight.data[0] = float("nan")
+    with pytest.raises(UserError, match="no longer finite at epoch 7, step 3 — lower the learning rate"):
+        track(model, numbered_images(), tracker, CPU, where="epoch 7, step 3")

@@ -1,0 +1,33 @@
+"""An interrupted run ends with the same bytes as an undisturbed one."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.kill_and_resume import differences, finish, kill_and_resume, start, undisturbed
+
+
+@pytest.mark.slow
+def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
+    met, different = kill_and_resume(kills=8, seed=int(time.time()), root=tmp_path)
+    assert different == []
+    assert met > 0  # the test could not fail if every kill came too late
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_signal_checkpoints_says_how_to_go_on_and_loses_nothing(tmp_path, signum, status):
+    script = "parallel.py"
+    undisturbed(script, tmp_path)
+    process: subprocess.Popen = start(script, tmp_path, f"{script}-killed")
+    history = tmp_path / f"{script}-killed" / "history.csv"  # exists once the first epoch is done
+    while not history.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    _, errors = process.communicate()
+    assert process.returncode == status
+    assert "the same command goes on" in errors and "Traceback" not in errors
+    finish(start(script, tmp_path, f"{script}-killed"))
+    assert differences(script, tmp_path) == []

@@ -1,0 +1,54 @@
+"""The four documented commands, in order, on tiny files in torchvision's CIFAR formats; only the counts are lowered."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from tests.tiny import ROOT, load_script
+from tests.torchvision_files import write_cifar10, write_cifar100
+
+LOWERED = {
+    "--epoch_1st": "3",
+    "--epoch_2nd": "1",
+    "--step_number": "3",
+    "--warmup_e": "1",
+    "--epoch": "3",
+    "--epoch_begin": "1",
+}
+
+
+def documented_commands() -> list[list[str]]:
+    """The README's commands whose data are CIFAR, as argument lists, script first."""
+    lines = re.findall(r"^python3 (\S+\.py .*cifar.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+def lowered(command: list[str]) -> list[str]:
+    return [LOWERED.get(previous, word) for previous, word in zip(["", *command], command, strict=False)]
+
+
+@pytest.mark.slow
+def test_the_documented_commands_run_in_order_and_the_last_finds_what_the_first_left(tmp_path, monkeypatch, capsys):
+    import torchvision
+
+    import datasets
+
+    for name, write in (("CIFAR10", write_cifar10), ("CIFAR100", write_cifar100)):
+        root = tmp_path / "datasets" / name.lower() / "data"
+        for attribute, value in write(root, n_train=300, n_test=100, seed=0).items():
+            monkeypatch.setattr(getattr(torchvision.datasets, name), attribute, value)
+    monkeypatch.setattr(datasets, "default_root", lambda name: tmp_path / "datasets" / name / "data")
+    monkeypatch.chdir(tmp_path)
+
+    commands = documented_commands()
+    assert [command[0] for command in commands] == ["main.py", "parallel.py", "relabel.py", "ssl.py"]
+    for script, *flags in map(lowered, commands):
+        load_script(script).main(flags)
+    printed = capsys.readouterr().out
+    assert "forget scores: experiments/cifar10_random_forget_4_ssl/forget_ce.npy" in printed
+    figures = json.loads((tmp_path / "experiments" / "ssl_cifar10ranForget" / "run.json").read_text())["figures"]
+    assert 0 <= figures["test_accuracy"] <= 1
+    assert len(np.load("experiments/ssl_cifar10ranForget/ssl_loss.npy")) == 300

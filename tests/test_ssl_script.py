@@ -1,0 +1,216 @@
+"""ssl.py end to end on tiny data: finding scores, selecting, training, double run, averaging, using the model."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import TINY_ARGS
+from utils.classifier import Classifier
+from utils.classifier import main as classify
+from utils.errors import UserError
+
+SSL = TINY_ARGS["ssl.py"]
+
+
+@pytest.fixture
+def separated(run, tmp_path):
+    """A finished parallel.py experiment called "sep"."""
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "sep")
+    return tmp_path / "sep"
+
+
+def figures(folder):
+    return json.loads((folder / "run.json").read_text())["figures"]
+
+
+def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path):
+    printed = run(
+        "ssl.py", *SSL, "--parallel", "--double_run", "--use_bmm", "--bmm_th", "0.5", "--experiment_name", "e"
+    )
+    folder = tmp_path / "e"
+    assert f"parallel scores: {separated / 'parallel_ce.npy'}" in printed
+    n = len(np.load(separated / "labels.npy"))
+    for name, shape in (("p_noisy", (n,)), ("ssl_loss", (n,)), ("pseudo_labels", (n, 3))):
+        array = np.load(folder / f"{name}.npy", allow_pickle=False)
+        assert array.dtype == np.float32 and array.shape == shape
+    np.testing.assert_allclose(np.load(folder / "pseudo_labels.npy").sum(1), 1, atol=1e-5)
+    found = figures(folder)
+    for key in ("test_accuracy", "test_accuracy_best", "clean_set_size", "clean_set_purity", "auc_ssl_loss"):
+        assert key in found and f"{key}_run1" in found
+    assert found["clean_set_size"] == np.load(folder / "clean_set_run2.npy").sum()
+    with (folder / "history.csv").open() as handle:
+        rows = [(row["run"], row["epoch"]) for row in csv.DictReader(handle)]
+    assert rows == [(run, str(epoch)) for run in "12" for epoch in range(1, 5)]
+
+
+def test_the_clean_set_keeps_its_labels_and_the_rest_gets_predictions(run, separated, tmp_path):
+    run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+    clean = np.load(tmp_path / "e" / "clean_set_run1.npy")
+    labels, soft = np.load(separated / "labels.npy"), np.load(tmp_path / "e" / "pseudo_labels.npy")
+    assert clean.sum() == round(0.2 * len(labels))  # --threshold 0.20
+    np.testing.assert_array_equal(soft[clean], np.eye(3, dtype=np.float32)[labels[clean]])
+    assert ((soft[~clean] > 0) & (soft[~clean] < 1)).any()
+    scores = np.load(separated / "parallel_ce.npy")
+    assert scores[clean].max() <= scores[~clean].min()
+
+
+def test_the_second_run_trains_a_new_network_on_the_new_split(run, separated, tmp_path):
+    run("ssl.py", *SSL, "--parallel", "--experiment_name", "once")
+    run("ssl.py", *SSL, "--parallel", "--double_run", "--threshold_2nd", "0.5", "--experiment_name", "twice")
+    first, second = (np.load(tmp_path / "twice" / f"clean_set_run{k}.npy") for k in (1, 2))
+    loss = np.load(tmp_path / "once" / "ssl_loss.npy")
+    np.testing.assert_array_equal(loss, np.load(tmp_path / "twice" / "ssl_loss_run1.npy"))
+    assert second.sum() == round(0.5 * len(loss)) and loss[second].max() <= loss[~second].min()
+    assert not np.array_equal(first, second)
+    soft, labels = np.load(tmp_path / "twice" / "pseudo_labels.npy"), np.load(separated / "labels.npy")
+    np.testing.assert_array_equal(soft[second], np.eye(3, dtype=np.float32)[labels[second]])
+
+
+def test_the_same_seed_repeats_every_byte(run, separated, tmp_path):
+    for name in "ab":
+        run("ssl.py", *SSL, "--parallel", "sep", "--swa", "--swa_start", "2", "--experiment_name", name)
+    for name in ("ssl_loss", "pseudo_labels"):
+        assert (tmp_path / "a" / f"{name}.npy").read_bytes() == (tmp_path / "b" / f"{name}.npy").read_bytes()
+
+
+def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
+    run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "rel")
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "fgt")
+    both = ["--parallel", "--relabel"]
+    ways = {"union": [], "agree": ["--agree_on_clean"], "veto": ["--forget", "--f_l", "--f_FND", "--fn_th", "0.5"]}
+    for name, more in ways.items():
+        run("ssl.py", *SSL, *both, *more, "--experiment_name", name)
+    clean = {name: np.load(tmp_path / name / "clean_set_run1.npy") for name in ("union", "agree", "veto")}
+    n = len(clean["union"])
+    parallel, relabel, forget = (
+        np.load(tmp_path / f) for f in ("sep/parallel_ce.npy", "rel/relabel_loss.npy", "fgt/forget_loss.npy")
+    )
+    by_hand = [np.isin(np.arange(n), np.argsort(s, kind="stable")[: round(0.2 * n)]) for s in (parallel, relabel)]
+    vetoed = np.isin(np.arange(n), np.argsort(-forget, kind="stable")[: round(0.5 * n)])
+    np.testing.assert_array_equal(clean["union"], by_hand[0] | by_hand[1])
+    np.testing.assert_array_equal(clean["agree"], by_hand[0] & by_hand[1])
+    np.testing.assert_array_equal(clean["veto"], (by_hand[0] | by_hand[1]) & ~vetoed)
+
+
+def test_scores_from_elsewhere_are_taken(run, tmp_path):
+    np.save(tmp_path / "mine.npy", np.linspace(0, 1, 455))
+    run("ssl.py", *SSL, "--scores", tmp_path / "mine.npy", "--labeled_batch_size", "20", "--experiment_name", "e")
+    assert np.load(tmp_path / "e" / "clean_set_run1.npy")[:91].all()
+
+
+@pytest.mark.parametrize(
+    "array, complaint",
+    [
+        (np.zeros(454), "holds 454 scores for 455 samples"),
+        (np.full(455, np.nan), "not finite"),
+        (np.zeros((455, 2)), "shape"),
+        (np.array(["a"] * 455), "not real numbers"),
+    ],
+)
+def test_unusable_scores_from_elsewhere_are_refused(run, tmp_path, array, complaint):
+    np.save(tmp_path / "mine.npy", array)
+    with pytest.raises(UserError, match=complaint):
+        run("ssl.py", *SSL, "--scores", tmp_path / "mine.npy", "--experiment_name", "e")
+    assert not (tmp_path / "e" / "run.json").exists()
+
+
+def test_pickled_and_missing_score_files_are_refused(run, tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{}] * 455, dtype=object), allow_pickle=True)
+    for name, complaint in (("objects.npy", "not a readable .npy file"), ("missing.npy", "is missing")):
+        with pytest.raises(UserError, match=complaint):
+            run("ssl.py", *SSL, "--scores", tmp_path / name, "--experiment_name", "e")
+
+
+def test_no_finished_experiment_gives_the_command_to_run_first(run, tmp_path):
+    with pytest.raises(UserError, match=r"run this first: python3 relabel.py .*_data_name digits .*--seed 1"):
+        run("ssl.py", *SSL, "--relabel")
+
+
+def test_a_bare_flag_takes_the_newest_experiment_on_the_same_data(run, separated, tmp_path):
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--lr", "0.05", "--experiment_name", "newer")
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--seed", "2", "--experiment_name", "other_seed")
+    printed = run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+    assert f"parallel scores: {tmp_path / 'newer' / 'parallel_ce.npy'}" in printed
+
+
+@pytest.mark.parametrize(
+    "flags, difference",
+    [
+        (["--seed", "2"], "seed 1 there, 2 here"),
+        (["--noise_ratio", "0.3"], "noise_ratio 0.4 there, 0.3 here"),
+        (["--subset", "0", "1", "3"], r"class_subset \[0, 1, 2\] there, \[0, 1, 3\] here"),
+    ],
+)
+def test_scores_made_from_other_data_are_refused_with_the_difference(run, separated, flags, difference):
+    with pytest.raises(UserError, match=difference):
+        run("ssl.py", *SSL, *flags, "--parallel", "sep", "--experiment_name", "e")
+
+
+def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separated):
+    with pytest.raises(UserError, match=r"made by parallel.py, not main.py.*--parallel"):
+        run("ssl.py", *SSL, "--forget", "sep")
+    unfinished = json.loads((separated / "run.json").read_text()) | {"status": "running"}
+    (separated / "run.json").write_text(json.dumps(unfinished))
+    with pytest.raises(UserError, match=r"not finished.*python3 parallel.py"):
+        run("ssl.py", *SSL, "--parallel", "sep")
+
+
+@pytest.mark.parametrize(
+    "flags, complaint",
+    [
+        ([], "no scores are named"),
+        (["--forget", "--f_FND"], "--f_FND needs"),
+        (["--forget", "--agree_on_clean"], "needs two scores"),
+        (["--relabel", "--f_l"], "add --forget"),
+        (["--forget", "--swa_start", "3"], "--swa_start does nothing without --swa"),
+        (["--forget", "--bmm_th_2nd", "0.3"], "does nothing without --double_run"),
+        (["--forget", "--epoch_begin", "4"], "leaves no epoch"),
+        (["--forget", "--labeled_batch_size", "50"], "fills --batch_size"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(run, flags, complaint):
+    with pytest.raises(UserError, match=complaint):
+        run("ssl.py", *SSL, *flags)
+
+
+def test_the_model_classifies_a_folder_of_images(run, separated, tmp_path, capsys):
+    run("ssl.py", *SSL, "--parallel", "--swa", "--swa_start", "2", "--network", "PR18", "--experiment_name", "e")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for k in range(3):
+        Image.fromarray(np.full((20, 30, 3), 80 * k, dtype=np.uint8)).save(pictures / f"{k}.png")
+    answers = Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1).classify_folder(pictures)
+    assert [file.name for file, _, _ in answers] == ["0.png", "1.png", "2.png"]
+    assert all(name in ("0", "1", "2") and 1 / 3 <= p <= 1 for _, name, p in answers)
+    classify([str(tmp_path / "e" / "model.pt"), str(pictures)])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_saved_model_reproduces_the_reported_test_accuracy(run, separated, tmp_path):
+    import datasets
+
+    run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+    test = datasets.load("digits", split="test", classes=[0, 1, 2])
+    probs = Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1).probabilities(test.images)
+    accuracy = np.mean(probs.argmax(1) == test.labels)
+    assert accuracy == pytest.approx(figures(tmp_path / "e")["test_accuracy"], abs=1e-6)
+
+
+def test_every_batch_holds_the_clean_samples_that_were_asked_for():
+    from argparse import Namespace
+
+    from utils.pseudo_labelling import batches_of_epoch
+
+    ids, is_clean = torch.arange(100), torch.arange(100) < 30
+    args = Namespace(epoch_begin=2, batch_size=20, labeled_batch_size=5, seed=1)
+    warm_up = torch.cat(batches_of_epoch(args, ids, is_clean, 1, 0))
+    assert sorted(warm_up.tolist()) == list(range(30))
+    batches = batches_of_epoch(args, ids, is_clean, 1, 2)
+    assert all(is_clean[batch].sum() == 5 and len(batch) <= 20 for batch in batches)
+    noisy = torch.cat(batches)[~is_clean[torch.cat(batches)]]
+    assert sorted(noisy.tolist()) == list(range(30, 100))  # every other sample once an epoch
+    assert not torch.equal(torch.cat(batches), torch.cat(batches_of_epoch(args, ids, is_clean, 1, 3)))

@@ -1,0 +1,555 @@
+"""The experiment folder: one owner, whole files, and a run that goes on where it stopped."""
+
+import contextlib
+import json
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from utils.errors import UserError
+from utils.experiment import Experiment, Stopped, Track, load_array, read_finished, read_record, records
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
+SAMPLES = 5
+
+
+def opened(root, name="run", script="main.py", overwrite=False, **settings):
+    return Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite)
+
+
+def finished(root, name="run", **figures):
+    with opened(root, name) as experiment:
+        experiment.finish(figures)
+    return experiment
+
+
+def names(folder):
+    return {file.name for file in folder.iterdir()}
+
+
+class Counter:
+    """Something with a state."""
+
+    def __init__(self):
+        self.count = 0
+
+    def state_dict(self):
+        return {"count": self.count, "weights": torch.full((3,), float(self.count))}
+
+    def load_state_dict(self, state):
+        assert torch.equal(state["weights"], torch.full((3,), float(state["count"])))
+        self.count = state["count"]
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/a", ".hidden", "", "a\n", "a b", "ä", "a\\b", "a\0b"])
+def test_names_that_leave_the_folder_or_hide_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="^experiment name .* is not usable — "):
+        Experiment(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["a", "cifar10_random_forget_4_ssl", "0.4-seed1", "_", "a..b"])
+def test_usable_names_become_folders(tmp_path, name):
+    assert Experiment(tmp_path, name).path == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["taken", "n" * 300], ids=["a file", "too long"])
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, name):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="^cannot write "), opened(tmp_path, name):
+        pass
+
+
+# Settings.
+
+
+def test_a_new_run_records_what_it_was_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py", "--experiment_name", "a run"])
+    with opened(tmp_path, cuda_dev=3):
+        record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["settings"] == SETTINGS and record["status"] == "running"
+    assert (record["script"], record["method"]) == ("main.py", "forget")
+    assert shlex.split(record["command"]) == ["main.py", "--experiment_name", "a run"]
+    assert record["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+
+
+def test_the_same_settings_go_on(tmp_path):
+    for _ in range(2):
+        with opened(tmp_path, M=(40, 80), cuda_dev=0, compare="other") as experiment:  # a tuple is stored as a list
+            assert not experiment.finished
+    with opened(tmp_path, cuda_dev=-1, checkpoint_every=7):  # what changes no result is not compared
+        pass
+
+
+def test_other_settings_are_refused_and_listed(tmp_path):
+    with opened(tmp_path):
+        pass
+    listing = r"holds a run with other settings: M \[40, 80\] there, \[40\] now; lr 0.1 there, 0.2 now — .*--overwrite"
+    with pytest.raises(UserError, match=listing), opened(tmp_path, lr=0.2, M=[40]):
+        pass
+    with pytest.raises(UserError, match="new None there, 1 now"), opened(tmp_path, new=1):
+        pass
+
+
+def test_another_script_is_refused(tmp_path):
+    with opened(tmp_path):
+        pass
+    with pytest.raises(UserError, match="was made by main.py"), opened(tmp_path, script="relabel.py"):
+        pass
+
+
+def test_overwrite_removes_the_runs_own_files_only(tmp_path):
+    with opened(tmp_path) as experiment:
+        experiment.save_array("labels", np.arange(3))
+        experiment.save_torch("stage1.pt", {})
+        experiment.write_csv("history.csv", [{"a": 1}])
+        experiment.log_quietly("hello")
+        experiment.finish({"auc": 0.9})
+        left = names(experiment.path)
+    (experiment.path / "notes.txt").write_text("mine")
+    with opened(tmp_path, overwrite=True, lr=0.2) as experiment:
+        assert not experiment.finished and experiment.record["figures"] == {}
+        assert names(experiment.path) == {"notes.txt", "run.json", ".lock"}
+    assert {"labels.npy", "stage1.pt", "history.csv", "log.txt", "run.json"} <= left
+    assert (experiment.path / "notes.txt").read_text() == "mine"
+
+
+def test_half_written_files_of_a_killed_process_are_swept_up(tmp_path):
+    with opened(tmp_path) as experiment:
+        pass
+    (experiment.path / ".run.json.123.tmp").write_text("{")
+    with opened(tmp_path):
+        assert names(experiment.path) == {"run.json", ".lock"}
+
+
+def test_a_mistake_before_the_work_leaves_nothing_to_trip_over(tmp_path):
+    with pytest.raises(UserError, match="^no such data"), opened(tmp_path) as experiment:
+        experiment.save_array("labels", np.arange(3))
+        raise UserError("no such data", "take other")
+    assert names(experiment.path) == {".lock"}
+    with opened(tmp_path, lr=0.2):
+        pass
+
+
+def test_a_mistake_before_the_work_removes_nothing_that_was_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.csv").write_text("mine")
+    with pytest.raises(UserError), opened(tmp_path):
+        raise UserError("no such data", "take other")
+    assert names(tmp_path / "run") == {".lock", "mine.csv"}
+
+
+@pytest.mark.parametrize("kept", ["checkpoint", "history", "phase", "figures"])
+def test_a_mistake_later_removes_no_work(tmp_path, kept):
+    with pytest.raises(UserError), opened(tmp_path) as experiment:
+        if kept == "checkpoint":  # in the middle of the first epoch: no history yet
+            experiment.save_checkpoint("first", {}, 1.0)
+        elif kept == "history":
+            experiment.add_history(epoch=1)
+        elif kept == "phase":
+            experiment.skip_phase("first")
+        else:
+            experiment.finish({})
+        before = names(experiment.path)
+        raise UserError("no such GPU", "take another")
+    assert "run.json" in before and names(experiment.path) == before
+
+
+# Reading other runs.
+
+
+def test_finished_experiments_are_read(tmp_path):
+    with opened(tmp_path) as experiment:
+        experiment.update(data={"samples": 5})
+        experiment.save_array("forget_loss", np.float32([1, 2, 3]))
+        experiment.finish({"auc_forget_loss": 0.75, "test_accuracy": None})
+    record = read_finished(tmp_path, "run")
+    assert record["figures"] == {"auc_forget_loss": 0.75}  # what is not known is left out
+    assert record["path"] == experiment.path and record["data"] == {"samples": 5}
+    np.testing.assert_array_equal(load_array(record["path"] / "forget_loss.npy"), np.float32([1, 2, 3]))
+    with opened(tmp_path) as again:
+        assert again.finished and again.record["figures"] == record["figures"]
+
+
+def test_unfinished_experiments_are_refused_with_the_command_to_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py", "--epoch_1st", "3"])
+    with opened(tmp_path):
+        pass
+    with pytest.raises(UserError, match="is not finished — finish it first: python3 main.py --epoch_1st 3$"):
+        read_finished(tmp_path, "run")
+
+
+def test_a_missing_experiment_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"is no experiment folder \(no run.json\)"):
+        read_finished(tmp_path, "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b'{"script": "main.py"}', b"\xff\xfe\x00"])
+def test_a_damaged_record_is_one_line_and_can_be_overwritten(tmp_path, content):
+    finished(tmp_path, "good")
+    finished(tmp_path)
+    (tmp_path / "run" / "run.json").write_bytes(content)
+    for read in (lambda: read_record(tmp_path / "run"), lambda: opened(tmp_path).__enter__()):
+        with pytest.raises(UserError, match="run.json is damaged .* — .*--overwrite"):
+            read()
+    assert [record["path"].name for record in records(tmp_path)] == ["good"]  # passed over
+    with opened(tmp_path, overwrite=True) as experiment:
+        assert not experiment.finished
+
+
+def test_the_newest_run_has_the_highest_number_whatever_the_clock_says(tmp_path, monkeypatch):
+    clock = iter(range(2030, 1970, -1))
+    monkeypatch.setattr("utils.experiment.now", lambda: f"{next(clock)}-01-01T00:00:00+00:00")
+    for name in ("b", "c", "a"):
+        finished(tmp_path, name)
+    with opened(tmp_path, "b", overwrite=True) as experiment:
+        experiment.finish({})
+    numbers = {record["path"].name: record["finish_number"] for record in records(tmp_path)}
+    assert sorted(numbers, key=numbers.get) == ["c", "a", "b"]
+
+
+def test_arrays_are_never_unpickled(tmp_path):
+    np.save(tmp_path / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "text.npy").write_bytes(b"not an array")
+    np.save(tmp_path / "cut.npy", np.arange(100))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-8])
+    (tmp_path / "folder.npy").mkdir()
+    for name in ("object", "empty", "text", "cut", "folder"):
+        with pytest.raises(UserError, match=rf"{name}\.npy is not a readable .npy file"):
+            load_array(tmp_path / f"{name}.npy")
+    with pytest.raises(UserError, match=r"none\.npy is missing"):
+        load_array(tmp_path / "none.npy")
+
+
+# One owner.
+
+
+def hold(root):
+    """Another process that holds the folder until it is killed."""
+    program = f"""
+import time
+from utils.experiment import Experiment
+with Experiment({str(root)!r}, "run").open("main.py", "forget", {SETTINGS!r}):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+    with hold(tmp_path) as holder:
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="^another process is working"), opened(tmp_path, overwrite=overwrite):
+                pass
+        with opened(tmp_path, "another"):
+            pass
+        holder.kill()  # SIGKILL: nothing of it is left to clean up
+        holder.wait()
+        with opened(tmp_path) as experiment:
+            assert not experiment.finished
+
+
+def test_the_folder_is_free_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), opened(tmp_path):
+        raise ZeroDivisionError
+    with opened(tmp_path):
+        pass
+
+
+# Tracks.
+
+
+def rows(count, start=0):
+    return np.arange(start, start + count, dtype=np.float32)[:, None] + np.linspace(0, 0.5, SAMPLES, dtype=np.float32)
+
+
+def filled(path, count, max_rows=4):
+    track = Track(path / "loss_track.npy", max_rows, SAMPLES)
+    for row in rows(count):
+        track.append(row)
+    track.flush()
+    return track
+
+
+def resumed(path, count, max_rows=4):
+    track = Track(path / "loss_track.npy", max_rows, SAMPLES)
+    track.resume(count)
+    return track
+
+
+@pytest.mark.parametrize("count", [4, 1])
+def test_a_closed_track_holds_the_rows_that_were_written(tmp_path, count):
+    track = filled(tmp_path, count)
+    np.testing.assert_array_equal(track.read(), rows(count))
+    assert names(tmp_path) == {"loss_track.npy.part"}  # not to be taken for a complete one
+    track.close()
+    assert names(tmp_path) == {"loss_track.npy"}
+    loaded = load_array(tmp_path / "loss_track.npy")
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, rows(count))
+
+
+def test_a_track_without_rows_leaves_nothing(tmp_path):
+    Track(tmp_path / "loss_track.npy", 4, SAMPLES).close()
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("total", [4, 3])
+def test_a_resumed_track_ends_as_if_it_had_never_stopped(tmp_path, total):
+    filled(tmp_path, 3)  # the checkpoint was after two rows: the third is made again
+    track = resumed(tmp_path, 2)
+    np.testing.assert_array_equal(track.read(), rows(2))
+    for row in rows(total - 2, start=2):
+        track.append(row)
+    track.close()
+    np.testing.assert_array_equal(load_array(tmp_path / "loss_track.npy"), rows(total))
+
+
+@pytest.mark.parametrize("count", [4, 2], ids=["complete", "cut short"])
+def test_a_track_that_was_already_closed_is_taken_back(tmp_path, count):
+    filled(tmp_path, count).close()  # and the process ended before it could say that it had finished
+    track = resumed(tmp_path, count)
+    np.testing.assert_array_equal(track.read(), rows(count))
+    track.close()
+    np.testing.assert_array_equal(load_array(tmp_path / "loss_track.npy"), rows(count))
+    assert names(tmp_path) == {"loss_track.npy"}
+
+
+def test_a_resumed_track_without_rows_starts_anew(tmp_path):
+    filled(tmp_path, 3)
+    track = resumed(tmp_path, 0)
+    track.append(rows(1)[0])
+    track.close()
+    np.testing.assert_array_equal(load_array(tmp_path / "loss_track.npy"), rows(1))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "other shape"])
+def test_a_damaged_track_is_one_line(tmp_path, damage):
+    filled(tmp_path, 3, max_rows=9 if damage == "other shape" else 4)
+    part = tmp_path / "loss_track.npy.part"
+    if damage == "missing":
+        part.unlink()
+    elif damage != "other shape":
+        part.write_bytes(part.read_bytes()[:-4] if damage == "cut" else b"garbage" * 40)
+    with pytest.raises(UserError, match=r"loss_track.npy.part is damaged \(.*\) — use --overwrite"):
+        resumed(tmp_path, 2)
+
+
+def test_a_track_is_refused_before_the_work_where_the_disk_has_no_room(tmp_path, monkeypatch):
+    free = {"bytes": 4 * 100 * SAMPLES}
+    monkeypatch.setattr("utils.experiment.shutil.disk_usage", lambda path: SimpleNamespace(free=free["bytes"]))
+    with opened(tmp_path) as experiment:
+        experiment.new_track("loss_track", 100, SAMPLES)
+        with pytest.raises(UserError, match="^other_track.npy needs 0.0 GB and .* free — free some space"):
+            experiment.new_track("other_track", 101, SAMPLES)
+        filled(experiment.path, 100, max_rows=100)
+        free["bytes"] = 0
+        experiment.new_track("loss_track", 100, SAMPLES)  # what an interrupted run left counts as room
+
+
+@contextlib.contextmanager
+def disk_limited_to(size):
+    """Files may not grow past `size` bytes; Python turns the signal for it into an OSError, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("kind", ["array", "torch", "csv"])
+def test_a_disk_that_fills_up_is_one_line_and_keeps_the_old_file(tmp_path, kind):
+    save = {
+        "array": lambda e, n: e.save_array("a", np.ones(n)),
+        "torch": lambda e, n: e.save_torch("a.pt", {"weights": torch.ones(n)}),
+        "csv": lambda e, n: e.write_csv("a.csv", [{"x": i} for i in range(n)]),
+    }[kind]
+    with opened(tmp_path) as experiment:
+        save(experiment, 1)
+        before = {file.name: file.read_bytes() for file in experiment.path.glob("a.*")}
+        with disk_limited_to(20_000), pytest.raises(UserError, match="^cannot write .* free some space"):
+            save(experiment, 100_000)
+        assert {file.name: file.read_bytes() for file in experiment.path.glob("a.*")} == before
+        assert not list(experiment.path.glob(".*.tmp"))
+
+
+# Stopping and going on.
+
+
+STEPS = 6
+
+
+def work(root, *, stop_after=None, steps=STEPS, crash_after=None):
+    """A run of two phases: each step tracks a row and adds to the history; a checkpoint every second step."""
+    counters = {"first": Counter(), "second": Counter()}
+    with opened(root) as experiment:
+        if experiment.finished:
+            return experiment
+        for phase_name, counter in counters.items():
+            if experiment.done(phase_name):
+                continue
+            track = experiment.new_track(f"{phase_name}_track", STEPS, SAMPLES)
+            with experiment.phase(phase_name, {"counter": counter}) as phase:
+                while counter.count < steps:
+                    counter.count += 1
+                    track.append(rows(1, start=counter.count)[0])
+                    experiment.add_history(phase=phase_name, step=counter.count, loss=1 / counter.count)
+                    if (phase_name, counter.count) == stop_after:
+                        signal.raise_signal(signal.SIGTERM)
+                    if (phase_name, counter.count) == crash_after:
+                        raise ZeroDivisionError
+                    if counter.count % 2 == 0:
+                        phase.checkpoint()
+                    phase.stop_if_asked()
+                track.close()
+                phase.checkpoint()
+        experiment.finish({"steps": steps})
+    return experiment
+
+
+def results(path):
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.suffix in (".npy", ".csv", ".part", ".pt")}
+
+
+@pytest.mark.parametrize("phase", ["first", "second"])
+@pytest.mark.parametrize("step", [1, 2, STEPS - 1])
+@pytest.mark.parametrize("how", ["stop_after", "crash_after"])
+@pytest.mark.parametrize("steps", [STEPS, STEPS - 1], ids=["full tracks", "short tracks"])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, phase, step, how, steps):
+    work(tmp_path / "undisturbed", steps=steps)
+    with pytest.raises((Stopped, ZeroDivisionError)):
+        work(tmp_path / "stopped", steps=steps, **{how: (phase, step)})
+    with pytest.raises(UserError, match="is not finished"):
+        read_finished(tmp_path / "stopped", "run")
+    experiment = work(tmp_path / "stopped", steps=steps)
+    assert experiment.finished and experiment.record["figures"] == {"steps": steps}
+    undisturbed = results(tmp_path / "undisturbed" / "run")
+    assert undisturbed.keys() == {"first_track.npy", "second_track.npy", "history.csv"}
+    assert results(experiment.path) == undisturbed
+    if how == "stop_after" or step > 2:
+        assert "going on from the checkpoint" in (experiment.path / "log.txt").read_text()
+
+
+def test_sigterm_between_two_steps_saves_a_checkpoint_and_gives_status_143(tmp_path, capsys):
+    counter = Counter()
+    with pytest.raises(Stopped, match="^stopped by SIGTERM$") as stop, opened(tmp_path) as experiment, \
+            experiment.phase("first", {"counter": counter}) as phase:  # fmt: skip
+        counter.count = 3
+        phase.stop_if_asked()  # nothing was asked yet
+        assert not (experiment.path / "checkpoint.pt").exists()
+        signal.raise_signal(signal.SIGTERM)
+        phase.stop_if_asked()
+    assert stop.value.exit_status == 143
+    assert "first" not in read_record(experiment.path)["seconds"]
+    assert "stopping after this step" in capsys.readouterr().err
+    with opened(tmp_path) as experiment:
+        restored = Counter()
+        assert experiment.restore("second", {"counter": restored}) is None and restored.count == 0
+        assert experiment.restore("first", {"counter": restored}) >= 0 and restored.count == 3
+
+
+def test_ctrl_c_is_caught_alike(tmp_path):
+    with pytest.raises(Stopped) as stop, opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
+        signal.raise_signal(signal.SIGINT)
+        phase.checkpoint()  # saving is what it was about to do anyway
+    assert stop.value.exit_status == 130
+    assert (experiment.path / "checkpoint.pt").exists()
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    with pytest.raises(Stopped), opened(tmp_path):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("still running")
+
+
+def test_signals_are_given_back(tmp_path):
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with opened(tmp_path):
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_the_seconds_of_a_phase_add_up(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("utils.experiment.time.monotonic", lambda: clock.now)
+    with pytest.raises(ZeroDivisionError), opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
+        clock.now += 30
+        phase.checkpoint()
+        raise ZeroDivisionError
+    clock.now = 5.0  # another boot
+    with opened(tmp_path) as experiment:
+        with experiment.phase("first", {}) as phase:
+            clock.now += 12
+        assert read_record(experiment.path)["seconds"] == {"first": 42.0} and experiment.done("first")
+
+
+def test_a_phase_that_came_from_elsewhere_counts_as_done(tmp_path):
+    with opened(tmp_path) as experiment:
+        experiment.add_history(step=1)
+        experiment.skip_phase("first")
+    with opened(tmp_path) as experiment:
+        assert experiment.done("first") and experiment.history == [{"step": 1}]
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("unpickled"),))
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "without entries", "pickled objects"])
+def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monkeypatch, damage):
+    monkeypatch.chdir(tmp_path)
+    with opened(tmp_path) as experiment, experiment.phase("first", {"counter": Counter()}) as phase:
+        phase.checkpoint()
+    file = experiment.path / "checkpoint.pt"
+    if damage == "without entries":
+        torch.save({}, file)
+    elif damage == "pickled objects":
+        torch.save({"history": [Evil()]}, file)
+    else:
+        file.write_bytes({"empty": b"", "garbage": b"garbage" * 99, "cut": file.read_bytes()[:-50]}[damage])
+    with pytest.raises(UserError) as error, opened(tmp_path):
+        pass
+    assert re.fullmatch(r".*checkpoint.pt is damaged \(.*\) — use --overwrite to start anew", str(error.value))
+    assert not (tmp_path / "unpickled").exists()
+    with opened(tmp_path, overwrite=True):
+        pass
+
+
+# Small files.
+
+
+def test_history_columns_are_those_of_all_rows(tmp_path):
+    with opened(tmp_path) as experiment:
+        experiment.add_history(stage=1, epoch=1, loss=0.12345678)
+        experiment.add_history(stage=2, step=3, auc=None)
+        experiment.save_checkpoint("first", {}, 0.0)
+    lines = (experiment.path / "history.csv").read_text().splitlines()
+    assert lines == ["stage,epoch,loss,step,auc", "1,1,0.123457,,", "2,,,3,"]
+
+
+def test_the_log_gets_a_line_with_its_time(tmp_path, capsys):
+    with opened(tmp_path) as experiment:
+        experiment.log("on both")
+        experiment.log_quietly("in the file")
+    lines = (experiment.path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == ["on both", "in the file"]
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 ", line) for line in lines)
+    assert capsys.readouterr().out == "on both\n"
