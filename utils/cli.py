@@ -39,7 +39,7 @@ def number(
 
 COUNT = number(int, 1)  # 1, 2, 3 ...
 WHOLE = number(int, 0)  # 0, 1, 2 ...
-SEED = number(int, 0, 2**63 - 1)
+SEED = number(int, 0, 2**32 - 1)
 RATE = number(float, 0, math.inf, low_open=True, high_open=True)  # learning rates and other positive factors
 WEIGHT = number(float, 0, math.inf, high_open=True)  # a factor where 0 switches something off
 RATIO = number(float, 0, 1, high_open=True)

@@ -15,18 +15,17 @@ from utils.errors import UserError
 
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply bfloat16 in hardware
 
-# One number per use of randomness, so that no two uses share a stream.
-STREAMS = {
-    name: k for k, name in enumerate(("label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step"))
-}
+# The uses of randomness. Each has a stream of its own, by its place here: append, never insert.
+STREAMS = ("label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step", "averaging")
 
 
 def stream_seed(seed: int, stream: str, *counters: int) -> int:
     """A 63-bit seed that depends on the user's seed, the stream's name and any counters (epoch, step ...).
 
     Randomness is a function of these alone, never of what ran before: a resumed run draws what a whole one draws.
+    `seed` is under 2**32. A stream is always asked with as many counters: trailing zeros would not tell apart.
     """
-    state = np.random.SeedSequence([seed, STREAMS[stream], *counters]).generate_state(1, np.uint64)
+    state = np.random.SeedSequence([seed, STREAMS.index(stream), *counters]).generate_state(1, np.uint64)
     return int(state[0] >> 1)
 
 

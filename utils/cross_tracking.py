@@ -164,7 +164,7 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows, tracks = experiment.history, experiment.tracks
     epochs = [row["epoch"] for row in rows]
-    shown = {"cross loss": "loss", "own loss": "own_loss"}
+    shown = {"cross loss (nats)": "loss", "own loss (nats)": "own_loss"}
     if args.track_CE:
         shown = {"cross neighbour cross-entropy": "ce", **shown}
     track_figure(

@@ -76,6 +76,7 @@ class Experiment:
                 leftover.unlink()
             if overwrite:
                 self._remove_own_files()
+            before = set(self.path.iterdir())
             if (self.path / "run.json").exists():
                 self.record = read_record(self.path)
                 self._require_same(script, settings)
@@ -101,7 +102,7 @@ class Experiment:
             except UserError:
                 if self.history or self.record["seconds"] or self.finished or (self.path / "checkpoint.pt").exists():
                     raise
-                self._remove_own_files()  # nothing was trained: leave nothing that a corrected command would trip over
+                self._remove_own_files(keep=before)  # nothing was trained: leave nothing to trip a corrected command
                 raise
 
     @contextlib.contextmanager
@@ -115,18 +116,17 @@ class Experiment:
             ) from error
         with handle:
             try:
-                fcntl.flock(
-                    handle, fcntl.LOCK_EX | fcntl.LOCK_NB
-                )  # the system drops it with the process, however it ends
+                # The system drops this lock with the process, however that ends.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UserError(
                     f"another process is working in {self.path}", "wait for it or take another --experiment_name"
                 ) from None
             yield
 
-    def _remove_own_files(self) -> None:
+    def _remove_own_files(self, keep: set[Path] = frozenset()) -> None:
         for pattern in OWN_FILES:
-            for file in self.path.glob(pattern):
+            for file in set(self.path.glob(pattern)) - keep:
                 file.unlink()
 
     def _require_same(self, script: str, settings: dict[str, Any]) -> None:
@@ -368,9 +368,12 @@ class Track:
         """Go on after `rows` rows that an interrupted run left."""
         if rows == 0:
             return
-        if not self.part.exists() and self.path.exists():  # interrupted after the rename: take it back
-            os.replace(self.path, self.part)
         try:
+            if not self.part.exists() and self.path.exists():  # interrupted after it was closed: take it back
+                complete = np.load(self.path, allow_pickle=False, mmap_mode="r")
+                reopened = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
+                reopened[: len(complete)] = complete
+                self.path.unlink()
             np.lib.format.open_memmap(self.part, "r")  # "r+" would lengthen a file that was cut
             self._map = np.lib.format.open_memmap(self.part, "r+")
             if self._map.shape != self.shape:

@@ -382,15 +382,17 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
     epochs = np.arange(1, len(stage1) + 1)
     track_figure(
         path / "stage1.png",
-        {"loss": load_array(path / "stage1_loss_track.npy")},
+        {"loss (nats)": load_array(path / "stage1_loss_track.npy")},
         data.is_noisy,
         epochs,
         "epoch",
         "Stage 1: memorising the noisy labels",
-        aucs=columns(stage1, {"loss": "auc_stage1_loss"}),
+        aucs=columns(stage1, {"loss (nats)": "auc_stage1_loss"}),
     )
     accuracy_figures(experiment, stage1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
-    tracks = {"neighbour cross-entropy": "ce_track", "loss": "loss_track"} if args.track_CE else {"loss": "loss_track"}
+    tracks = {"neighbour cross-entropy": "ce_track", "loss (nats)": "loss_track"}
+    if not args.track_CE:
+        del tracks["neighbour cross-entropy"]
     oracle_step = max(stage2, key=lambda row: row[f"auc_{names[0]}"])["step"] if args.save_best_AUC_model else None
     track_figure(
         path / "forgetting.png",

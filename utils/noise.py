@@ -75,7 +75,8 @@ def confusion_of(data_name: str, class_names: Sequence[str]) -> np.ndarray:
     """(C,) int64: the class that class-dependent noise turns each class into (itself = no noise).
 
     By class *name*, so that a class subset keeps its meaning; a target outside the subset means no noise.
-    CIFAR-100 goes to the next class of its superclass, a data set without a table to the next class, both circular.
+    CIFAR-100 goes to the next class of its superclass in the subset, a data set without a table to the next class,
+    both circular.
     """
     num_classes = len(class_names)
     if data_name == "cifar100":

@@ -17,6 +17,7 @@ from tqdm import tqdm
 import models
 from utils.batches import epoch_batches
 from utils.cli import data_choice
+from utils.commands import SEPARATIONS
 from utils.compute import Compute, seed_torch
 from utils.experiment import Experiment, load_array
 from utils.figures import histogram_figure
@@ -54,11 +55,9 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
 
 def find_scores(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> dict[str, np.ndarray]:
     """{method: scores float32 (N,)} of every separation that was asked for; copies are kept in the experiment."""
-    names = {
-        "forget": ("forget_loss",) if args.f_l else ("forget_ce", "forget_loss"),
-        "parallel": ("parallel_ce", "parallel_loss"),
-        "relabel": ("relabel_loss",),
-    }
+    names = {method: separation.scores for method, separation in SEPARATIONS.items()}
+    if args.f_l:
+        names["forget"] = ("forget_loss",)
     scores = {}
     for method in (*names, "scores"):
         asked = vars(args)[method]
@@ -256,7 +255,7 @@ def averaged(
     average: AveragedModel, args: argparse.Namespace, data: NoisyData, is_clean: Tensor, compute: Compute
 ) -> nn.Module:
     """The weight-averaged network (Izmailov et al. 2018), batch-norm statistics recomputed over the training images."""
-    seed_torch(args.seed, "order", 0)
+    seed_torch(args.seed, "averaging")
     with compute.autocast():
         update_bn((data.images.batch(ids) for ids in data.ids.split(args.batch_size)), average)
     return average.module

@@ -111,12 +111,12 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment, so
     rows, losses = experiment.history, experiment.tracks["loss_track"].read()
     track_figure(
         experiment.path / "tracking.png",
-        {"loss against the original label": losses},
+        {"loss against the original label (nats)": losses},
         data.is_noisy,
         [row["epoch"] for row in rows],
         "epoch",
         "Soft relabelling",
-        aucs=columns(rows, {"loss against the original label": "auc_relabel_loss"}),
+        aucs=columns(rows, {"loss against the original label (nats)": "auc_relabel_loss"}),
         marks={"relabelling begins": args.warmup_e},
     )
     accuracy_figures(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from utils.cli import default_name
+from utils.cli import data_choice, default_name
+from utils.commands import classify_command, ssl_command
 from utils.compute import Compute, choose
 from utils.experiment import Experiment
 from utils.separation import compare
@@ -27,12 +27,12 @@ def run(
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
             work(args, choose(args.cuda_dev, args.precision, args.compile, args.threads), experiment)
-        print_result(experiment)
+        print_result(experiment, next_command(args, experiment))
         if vars(args).get("compare"):
             print(compare(experiment, args.compare))
 
 
-def print_result(experiment: Experiment) -> None:
+def print_result(experiment: Experiment, next_command: str) -> None:
     """The short table a run ends with: figures, paths, what to type next."""
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
@@ -42,7 +42,7 @@ def print_result(experiment: Experiment) -> None:
     ]
     lines.append(f"written to {experiment.path}/")
     lines += [f"  {', '.join(group)}" for group in written(experiment.path)]
-    lines.append(f"next: {next_command(experiment)}")
+    lines.append(f"next: {next_command}")
     print("\n".join(lines))
 
 
@@ -54,26 +54,9 @@ def written(path: Path) -> list[list[str]]:
     return [kind for kind in (*kinds, rest) if kind]
 
 
-def next_command(experiment: Experiment) -> str:
+def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     """After a separation: train on it. After training: classify images."""
-    settings, method = experiment.record["settings"], experiment.record["method"]
+    method = experiment.record["method"]
     if method == "ssl":
-        return shlex.join(["python3", "-m", "utils.classifier", str(experiment.path / "model.pt"), "FOLDER_OF_IMAGES"])
-    parts = ["python3", "ssl.py", f"--{method}", experiment.name]
-    renamed = {
-        "--dataset": settings["first_stage_data_name"],
-        "--train_root": settings["train_root"],
-        "--subset": settings["first_stage_subset"],
-        "--image_size": settings["image_size"],
-        "--noise_type": settings["first_stage_noise_type"],
-        "--noise_ratio": settings["first_stage_noise_ratio"],
-        "--seed": settings["seed"],
-    }
-    if settings["first_stage_noise_type"] == "none":
-        del renamed["--noise_ratio"]
-    for flag, value in renamed.items():
-        if value is not None:
-            parts += [flag, *map(str, value if isinstance(value, list) else [value])]
-    if experiment.path.parent != Path("experiments"):
-        parts += ["--experiments_root", str(experiment.path.parent)]
-    return shlex.join(parts)
+        return classify_command(experiment.path / "model.pt")
+    return ssl_command(method, experiment.name, data_choice(args), args.experiments_root)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from utils.cli import DataChoice
+from utils.commands import SEPARATIONS, separation_command
 from utils.errors import UserError
 from utils.experiment import load_array, read_finished, records
 from utils.selection import validate_scores
 from utils.separation import require_same_data
-
-SCRIPTS = {"forget": "main.py", "parallel": "parallel.py", "relabel": "relabel.py"}
 
 
 def read_scores(
@@ -29,7 +27,7 @@ def read_scores(
         record = read_finished(root, experiment_name)
         if record["method"] != method:
             raise UserError(
-                f"{experiment_name} was made by {record['script']}, not {SCRIPTS[method]}",
+                f"{experiment_name} was made by {record['script']}, not {SEPARATIONS[method].script}",
                 f"name it with --{record['method']}",
             )
     else:
@@ -60,29 +58,10 @@ def newest(root: str, method: str, choice: DataChoice) -> dict[str, Any]:
     ]
     if not found:
         raise UserError(
-            f"no finished {SCRIPTS[method]} experiment under {root} has the same data, noise and seed",
-            f"run this first: {separation_command(root, method, choice)}",
+            f"no finished {SEPARATIONS[method].script} experiment under {root} has the same data, noise and seed",
+            f"run this first: {separation_command(method, choice, root)}",
         )
     return max(found, key=lambda record: record["finish_number"])
-
-
-def separation_command(root: str, method: str, choice: DataChoice) -> str:
-    """The command whose scores `choice` asks for."""
-    flags = {
-        "--first_stage_data_name": choice.name,
-        "--train_root": choice.root,
-        "--first_stage_subset": choice.subset,
-        "--image_size": choice.image_size,
-        "--first_stage_noise_type": choice.noise_type,
-        "--first_stage_noise_ratio": None if choice.noise_type == "none" else choice.noise_ratio,
-        "--seed": choice.seed,
-        "--experiments_root": None if root == "experiments" else root,
-    }
-    parts = ["python3", SCRIPTS[method]]
-    for flag, value in flags.items():
-        if value is not None:
-            parts += [flag, *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join(parts)
 
 
 def read_score_file(path: str, samples: int) -> tuple[np.ndarray, str]:

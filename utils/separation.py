@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from utils.commands import SEPARATIONS
 from utils.compare import compare_scores
 from utils.compute import Compute
 from utils.errors import UserError
@@ -16,12 +17,6 @@ from utils.metrics import auc
 from utils.mixture import BetaMixture, fit_quietly
 from utils.noisy_data import NoisyData
 from utils.training import accuracy
-
-SCORES = {
-    "forget": ("forget_ce", "forget_loss"),
-    "parallel": ("parallel_ce", "parallel_loss"),
-    "relabel": ("relabel_loss",),
-}
 
 
 def start(experiment: Experiment, data: NoisyData, compute: Compute) -> None:
@@ -114,7 +109,7 @@ def compare(experiment: Experiment, other_name: str) -> str:
     if (experiment.path / "clean_labels.npy").exists():
         is_noisy = load_array(experiment.path / "clean_labels.npy") != labels
     names = [
-        [name for group in SCORES.values() for name in group if (path / f"{name}.npy").exists()]
+        [name for s in SEPARATIONS.values() for name in s.scores if (path / f"{name}.npy").exists()]
         for path in (experiment.path, other["path"])
     ]
     lines = [f"\nscores of {experiment.name} and of {other_name}; clean = p_noisy < 0.5 under the beta mixture"]

@@ -114,13 +114,15 @@ def infer(
     modes = [module.training for module in model.modules()]  # batch norm may be in another mode than the rest
     model.eval()
     n = len(images) if ids is None else len(ids)
-    for positions in torch.arange(n, device=compute.device).split(batch_size or EVAL_BATCH[compute.device.type]):
-        batch = images.batch(positions if ids is None else ids[positions])
-        with compute.autocast():
-            logits, feats = model(batch, return_features=True) if features else (model(batch), None)
-        yield positions, logits, feats
-    for module, training in zip(model.modules(), modes, strict=True):
-        module.training = training
+    try:
+        for positions in torch.arange(n, device=compute.device).split(batch_size or EVAL_BATCH[compute.device.type]):
+            batch = images.batch(positions if ids is None else ids[positions])
+            with compute.autocast():
+                logits, feats = model(batch, return_features=True) if features else (model(batch), None)
+            yield positions, logits, feats
+    finally:
+        for module, training in zip(model.modules(), modes, strict=True):
+            module.training = training
 
 
 def track(

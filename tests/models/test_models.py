@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 
 import models
 from models import CNN13, MODELS, PREACT_RESNET18, cnn13
+from models.preact_resnet import PreActBlock
 
 SIDES = [(8, 8), (16, 16), (32, 32), (8, 12), (40, 24)]
 
@@ -117,6 +118,17 @@ def test_the_full_resnet_has_the_papers_size():
 def test_the_resnet_halves_the_side_three_times():
     model = build(PREACT_RESNET18)
     assert model.blocks(model.stem(images(side=(32, 24)))).shape[2:] == (4, 3)
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(6, 1), (6, 2), (8, 1)])
+def test_the_shortcut_is_the_identity_or_a_projection_of_the_activated_input(channels, stride):
+    block = PreActBlock(6, channels, stride).eval()
+    nn.init.zeros_(block.conv2.weight)  # the shortcut is all that is left
+    x = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    if (channels, stride) == (6, 1):
+        assert block.shortcut is None and torch.equal(block(x), x)
+    else:
+        torch.testing.assert_close(block(x), F.conv2d(block.bn1(x).relu(), block.shortcut.weight, stride=stride))
 
 
 def test_two_heads_answer_for_two_data_sets():

@@ -173,7 +173,7 @@ WRONG_EVERYWHERE = {
     "negative milestone": (["--M", "-1"], "-1 is outside"),
     "batch of one": (["--batch_size", "1"], "1 is outside"),
     "negative seed": (["--seed", "-1"], "-1 is outside"),
-    "seed too large": (["--seed", str(2**63)], "is outside"),
+    "seed too large": (["--seed", str(2**32)], "is outside"),
     "negative class": (["--first_stage_subset", "0", "-1"], "-1 is outside"),
     "one class": (["--first_stage_num_classes", "1"], "1 is outside"),
     "gpu -2": (["--cuda_dev", "-2"], "-2 is outside"),

@@ -1,6 +1,5 @@
 """A script from its flags to its result table."""
 
-import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,20 +7,13 @@ import pytest
 
 from tests.tiny import load_script
 from utils import cli
-from utils.running import next_command, print_result, run, written
+from utils.running import print_result, run, written
 
 RECORD = {
-    "method": "forget", "seconds": {"stage1": 10.4, "stage2": 2.0}, "figures": {"auc_forget_ce": 0.98765, "clean": 7},
-    "settings": {
-        "first_stage_data_name": "folder", "train_root": "my images", "first_stage_subset": [2, 0], "image_size": 64,
-        "first_stage_noise_type": "real_in_noise", "first_stage_noise_ratio": 0.3, "seed": 5,
-    },
-}  # fmt: skip
-
-
-def experiment(path, **settings):
-    record = RECORD | {"settings": RECORD["settings"] | settings}
-    return SimpleNamespace(path=path, name=path.name, record=record)
+    "method": "forget",
+    "seconds": {"stage1": 10.4, "stage2": 2.0},
+    "figures": {"auc_forget_ce": 0.98765, "clean": 7},
+}
 
 
 def test_files_are_listed_by_kind(tmp_path):
@@ -36,27 +28,12 @@ def test_the_table_holds_figures_paths_and_the_next_command(tmp_path, capsys):
     path = tmp_path / "run"
     path.mkdir()
     (path / "a.npy").touch()
-    print_result(experiment(path))
+    print_result(SimpleNamespace(path=path, name="run", record=RECORD), "python3 ssl.py --forget run")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["run:", "forget,", "12", "s"] in lines
     assert ["auc_forget_ce", "0.9877"] in lines and ["clean", "7"] in lines
     assert f"{path}/" in lines[-3] and lines[-2] == ["a.npy"]
-    assert lines[-1][:3] == ["next:", "python3", "ssl.py"]
-
-
-def test_the_next_command_names_the_same_data(tmp_path):
-    assert shlex.split(next_command(experiment(tmp_path / "run"))) == [
-        "python3", "ssl.py", "--forget", "run", "--dataset", "folder", "--train_root", "my images",
-        "--subset", "2", "0", "--image_size", "64", "--noise_type", "real_in_noise", "--noise_ratio", "0.3",
-        "--seed", "5", "--experiments_root", str(tmp_path),
-    ]  # fmt: skip
-
-
-def test_the_next_command_leaves_out_what_was_not_set(tmp_path):
-    bare = dict(train_root=None, first_stage_subset=None, image_size=None, first_stage_noise_type="none")
-    command = shlex.split(next_command(experiment(tmp_path / "run", **bare)))
-    assert not {"--train_root", "--subset", "--image_size", "--noise_ratio"} & set(command)
-    load_script("ssl.py").parser().parse_args(command[2:])
+    assert lines[-1] == "next: python3 ssl.py --forget run".split()
 
 
 def test_a_run_works_once_and_then_only_prints(tmp_path, capsys):

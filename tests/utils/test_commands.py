@@ -1,0 +1,42 @@
+"""The commands that people are told to type are those that work."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import load_script
+from utils.cli import DataChoice, data_choice, resolve
+from utils.commands import SEPARATIONS, classify_command, separation_command, ssl_command
+
+CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5)
+UNKNOWN = DataChoice("digits", None, None, None, None, "none", 0.0, 1)
+
+
+def test_the_training_command_names_the_same_data():
+    assert shlex.split(ssl_command("forget", "run", CHOICE, "elsewhere")) == [
+        "python3", "ssl.py", "--forget", "run", "--dataset", "folder", "--train_root", "my images",
+        "--subset", "2", "0", "--image_size", "64", "--noise_type", "real_in_noise", "--noise_ratio", "0.3",
+        "--seed", "5", "--experiments_root", "elsewhere",
+    ]  # fmt: skip
+
+
+def test_what_was_not_set_is_left_out():
+    assert ssl_command("relabel", "r", UNKNOWN, "experiments") == (
+        "python3 ssl.py --relabel r --dataset digits --noise_type none --seed 1"
+    )
+
+
+@pytest.mark.parametrize("method", SEPARATIONS)
+@pytest.mark.parametrize("choice", [CHOICE, UNKNOWN])
+def test_every_command_parses_back_to_the_same_data(method, choice):
+    _, script, *flags = shlex.split(separation_command(method, choice, "experiments"))
+    prefixes = ("first_stage_", "second_stage_") if script == "main.py" else ("first_stage_",)
+    assert data_choice(resolve(load_script(script).parser().parse_args(flags), prefixes)) == choice
+    _, script, *flags = shlex.split(ssl_command(method, "e", choice, "experiments"))
+    assert data_choice(resolve(load_script(script).parser().parse_args(flags), ("",)), "") == choice
+
+
+def test_a_model_is_used_by_its_path():
+    command = classify_command(Path("experiments/my run/model.pt"))
+    assert command == "python3 -m utils.classifier 'experiments/my run/model.pt' FOLDER_OF_IMAGES"
