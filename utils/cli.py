@@ -278,7 +278,7 @@ def data_choice(args: argparse.Namespace, prefix: str = "first_stage_") -> DataC
         root=flags["second_stage_root"] if prefix == "second_stage_" else args.train_root,
         subset=flags[f"{prefix}subset"],
         num_classes=flags[f"{prefix}num_classes"],
-        image_size=args.image_size if prefix == "first_stage_" else None,
+        image_size=None if prefix == "second_stage_" else args.image_size,
         noise_type=flags[f"{prefix}noise_type"],
         noise_ratio=flags[f"{prefix}noise_ratio"],
         seed=args.seed,

@@ -42,7 +42,7 @@ def test_seeds_are_the_same_in_every_process():
 
 
 def test_an_unknown_stream_is_an_error():
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError):
         stream_seed(1, "coffee")
 
 

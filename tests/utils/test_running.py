@@ -33,7 +33,7 @@ def test_the_table_holds_figures_paths_and_the_next_command(tmp_path, capsys):
     assert ["run:", "forget,", "12", "s"] in lines
     assert ["auc_forget_ce", "0.9877"] in lines and ["clean", "7"] in lines
     assert f"{path}/" in lines[-3] and lines[-2] == ["a.npy"]
-    assert lines[-1] == "next: python3 ssl.py --forget run".split()
+    assert lines[-1] == ["next:", "python3", "ssl.py", "--forget", "run"]
 
 
 def test_a_run_works_once_and_then_only_prints(tmp_path, capsys):
