@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""The whole chain beside plain cross-entropy: how much of the gap between noisy and true labels does each way close?
+
+    python3 -m tests.benchmarks.chain                                        digits, default flags, three seeds
+    python3 -m tests.benchmarks.chain --seeds 1 --ways parallel \\
+        --separation "--first_stage_data_name folder --train_root R --width 0.25 --epoch_1st 30 --M 20" \\
+        --training "--dataset folder --train_root R --width 0.25 --epoch 40 --M 30 --use_bmm --double_run"
+
+Every way is scripts and flags that a user types. Cross-entropy is the network of ssl.py with its schedule and its
+augmentation, on the noisy labels and on the true ones (the ceiling, which only a benchmark can have); last epochs.
+gap closed = (way − noisy) / (true − noisy).
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import torch.nn.functional as F
+
+import models
+from tests.tiny import load_script
+from utils import cli
+from utils.batches import epoch_batches
+from utils.compute import choose, seed_torch
+from utils.noisy_data import prepare
+from utils.training import Progress, accuracy, learning_rate, make_optimizer, set_learning_rate, train_one_epoch
+
+SEPARATIONS = {"forget": "main.py", "parallel": "parallel.py", "relabel": "relabel.py"}
+WAYS = {
+    "forget": ["--forget"],
+    "parallel": ["--parallel"],
+    "relabel": ["--relabel"],
+    "all agree": ["--forget", "--parallel", "--relabel", "--agree_on_clean"],
+}
+
+
+def run_script(name: str, flags: list[str], root: Path, experiment: str) -> dict:
+    """The final figures of a script; it resumes or repeats like any experiment."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        load_script(name).main([*flags, "--experiments_root", str(root), "--experiment_name", experiment])
+    record = json.loads((root / experiment / "run.json").read_text())
+    return record["figures"] | {"seconds": sum(record["seconds"].values())}
+
+
+def cross_entropy(flags: list[str], true_labels: bool) -> float:
+    """Last-epoch test accuracy of ssl.py's network under plain cross-entropy, on the noisy or on the true labels."""
+    args = cli.resolve(load_script("ssl.py").parser().parse_args([*flags, "--scores", "-"]), ("",))
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads)
+    data = prepare(cli.data_choice(args, ""), compute)
+    labels = data.device_labels
+    if true_labels:
+        labels = labels.new_tensor(data.clean_labels)
+    seed_torch(args.seed, "init", 1)
+    network = models.build(args.network, data.num_classes, width=args.width, dropout=args.dropout)
+    model = compute.prepare(network)
+    optimizer = make_optimizer(model.parameters(), args.lr, args.momentum, args.wd)
+    progress = Progress()
+    jitter = args.colour_jitter if data.images.coloured else 0.0
+
+    def loss_of(ids):
+        with compute.autocast():
+            logits = model(data.images.augmented_batch(ids, jitter))
+        return F.cross_entropy(logits.float(), labels[ids])
+
+    while progress.epoch < args.epoch:
+        set_learning_rate(optimizer, learning_rate(progress.epoch, args.lr, args.M, args.gamma_scheduler))
+        model.train()
+        batches = epoch_batches(data.ids, args.batch_size, args.seed, 1, progress.epoch)
+        train_one_epoch(batches, loss_of, optimizer, progress, seed=args.seed, phase=1)
+        progress.next_epoch()
+    return accuracy(model, data.test_images, data.test_labels, compute, args.eval_batch_size)
+
+
+def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
+    """{row: last-epoch test accuracy} for one seed; AUCs are printed on the way."""
+    separation, training = ([*shlex.split(f), "--seed", str(seed)] for f in (args.separation, args.training))
+    needed = {flag.strip("-") for way in args.ways for flag in WAYS[way]} & SEPARATIONS.keys()
+    for method in [m for m in SEPARATIONS if m in needed]:
+        more = shlex.split(args.main) if method == "forget" else []
+        found = run_script(SEPARATIONS[method], separation + more, args.root, f"{method}_{seed}")
+        aucs = ", ".join(f"{key} {value:.4f}" for key, value in found.items() if key.startswith("auc"))
+        print(f"seed {seed}: {SEPARATIONS[method]}: {aucs} ({found['seconds']:.0f} s)", flush=True)
+    rows = {f"cross-entropy, {kind} labels": cross_entropy(training, kind == "true") for kind in ("noisy", "true")}
+    for way in args.ways:
+        named = [f for flag in WAYS[way] for f in ([flag, f"{flag[2:]}_{seed}"] if flag[2:] in SEPARATIONS else [flag])]
+        found = run_script("ssl.py", training + named, args.root, f"ssl_{way.replace(' ', '_')}_{seed}")
+        rows[f"ssl.py, {way}"] = found["test_accuracy"]
+        print(
+            f"seed {seed}: ssl.py {way}: clean set {found['clean_set_size']}, "
+            f"purity {found['clean_set_purity']:.4f}, test {found['test_accuracy']:.4f} (best epoch {found['test_accuracy_best']:.4f}, {found['seconds']:.0f} s)",
+            flush=True,
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--separation", default="", metavar="FLAGS", help="flags of the separation scripts")
+    parser.add_argument("--main", default="", metavar="FLAGS", help="more flags of main.py")
+    parser.add_argument("--training", default="", metavar="FLAGS", help="flags of ssl.py")
+    parser.add_argument("--root", type=Path, default=Path("experiments/chain"), help="where experiments are kept")
+    args = parser.parse_args()
+    seeds = [one_seed(args, seed) for seed in args.seeds]
+    print(f"\n{'test accuracy, last epoch':<32}{'mean':>8}{'sd':>8}{'gap closed, per seed':>24}")
+    noisy, true = (np.array([s[f"cross-entropy, {kind} labels"] for s in seeds]) for kind in ("noisy", "true"))
+    for row in seeds[0]:
+        values = np.array([s[row] for s in seeds])
+        closed = " ".join(f"{share:6.0%}" for share in (values - noisy) / (true - noisy))
+        spread = f"{values.std(ddof=1):8.4f}" if len(values) > 1 else " " * 8
+        print(f"{row:<32}{values.mean():8.4f}{spread}{closed:>24}")
+
+
+if __name__ == "__main__":
+    main()
