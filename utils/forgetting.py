@@ -59,8 +59,10 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     """Both stages; writes the whole experiment folder."""
     first = prepare(data_choice(args), compute)
     second = prepare(data_choice(args, "second_stage_"), compute, stream="label_noise_2nd", like=first.images)
-    if args.save_best_AUC_model and first.is_noisy is None:
-        raise UserError("--save_best_AUC_model needs the true labels and noise type none has none", "leave it out")
+    if args.save_best_AUC_model and not first.noise_ratio:
+        raise UserError(
+            "--save_best_AUC_model needs the true labels and some wrong ones among the given", "leave it out"
+        )
     start(experiment, first, compute)
     experiment.log("second " + second.describe().splitlines()[0])
 
@@ -254,11 +256,6 @@ class ForgettingTrack:
         limit = self.args.second_stg_max_median_loss
         return limit is not None and float(self.loss.read()[-1].mean()) > limit
 
-    def scores(self) -> dict[str, np.ndarray]:
-        """The last tracked row of each score, the primary one first."""
-        scores = {} if self.ce is None else {"forget_ce": np.array(self.ce.read()[-1])}
-        return scores | {"forget_loss": np.array(self.loss.read()[-1])}
-
 
 def forget(
     args: argparse.Namespace,
@@ -332,8 +329,6 @@ def forget(
             experiment.log(
                 f"stage 2 stopped at step {steps_done()}: the mean loss passed {args.second_stg_max_median_loss}"
             )
-        for name, values in tracks.scores().items():
-            experiment.save_array(name, values)
         if args.save_best_AUC_model:
             save_oracle(experiment, tracks.oracle)
 
@@ -390,9 +385,9 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
         aucs=columns(stage1, {"loss (nats)": "auc_stage1_loss"}),
     )
     accuracy_figures(experiment, stage1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
-    tracks = {"neighbour cross-entropy": "ce_track", "loss (nats)": "loss_track"}
-    if not args.track_CE:
-        del tracks["neighbour cross-entropy"]
+    tracks = {"loss (nats)": "loss_track"}
+    if args.track_CE:
+        tracks = {"neighbour cross-entropy": "ce_track", **tracks}
     oracle_step = max(stage2, key=lambda row: row[f"auc_{names[0]}"])["step"] if args.save_best_AUC_model else None
     track_figure(
         path / "forgetting.png",
@@ -405,7 +400,10 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
         marks=None if oracle_step is None else {"oracle: best AUC (uses true labels)": oracle_step},
     )
 
-    figures = save_scores(experiment, data, {name: load_array(path / f"{name}.npy") for name in names})
+    last_rows = {
+        name: np.array(experiment.tracks[t].read()[-1]) for name, t in zip(names, tracks.values(), strict=True)
+    }
+    figures = save_scores(experiment, data, last_rows)
     figures["auc_stage1_loss"] = auc(load_array(path / "stage1_loss.npy"), data.is_noisy)
     if args.track_CE:
         figures["auc_stage1_ce"] = stage2[0]["auc_forget_ce"]

@@ -89,11 +89,9 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
         named = [f for flag in WAYS[way] for f in ([flag, f"{flag[2:]}_{seed}"] if flag[2:] in SEPARATIONS else [flag])]
         found = run_script("ssl.py", training + named, args.root, f"ssl_{way.replace(' ', '_')}_{seed}")
         rows[f"ssl.py, {way}"] = found["test_accuracy"]
-        print(
-            f"seed {seed}: ssl.py {way}: clean set {found['clean_set_size']}, "
-            f"purity {found['clean_set_purity']:.4f}, test {found['test_accuracy']:.4f} (best epoch {found['test_accuracy_best']:.4f}, {found['seconds']:.0f} s)",
-            flush=True,
-        )
+        clean = f"clean set {found['clean_set_size']}, purity {found['clean_set_purity']:.4f}"
+        test = f"test {found['test_accuracy']:.4f}, best epoch {found['test_accuracy_best']:.4f}"
+        print(f"seed {seed}: ssl.py {way}: {clean}; {test} ({found['seconds']:.0f} s)", flush=True)
     return rows
 
 
