@@ -26,6 +26,7 @@ class DatasetInfo:
     mirrored: bool  # a mirrored image is still of its class
     sized: bool  # takes an image_size
     description: str
+    bundled: bool = False  # comes with scikit-learn: no files, no root
 
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -52,12 +53,14 @@ DATASETS: dict[str, DatasetInfo] = {
         mirrored=False,
         sized=False,
         description="1,797 handwritten digits of 8x8, bundled with scikit-learn",
+        bundled=True,
     ),
     "patches": DatasetInfo(
         loader="datasets.bundled:load_patches",
         mirrored=True,
         sized=False,
         description="32x32 patches of the two photographs bundled with scikit-learn",
+        bundled=True,
     ),
     "folder": DatasetInfo(
         loader="datasets.folder:load_folder",

@@ -40,17 +40,18 @@ class CNN13Layers(nn.Module):
         self.head1 = weight_norm(nn.Linear(c128, num_classes))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Pooled features (B, D), D = 128 · width."""
+        """Pooled features float32 (B, D), D = 128 · width."""
         if min(images.shape[2:]) < MIN_SIDE:
             scale = MIN_SIDE / min(images.shape[2:])
             size = [max(MIN_SIDE, round(side * scale)) for side in images.shape[2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         if self.training:
             images = images + INPUT_NOISE * torch.randn_like(images)
-        return self.stages(images).mean(dim=(2, 3))
+        return self.stages(images).float().mean(dim=(2, 3))
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, C), or (logits, features (B, D)) from the same pass."""
         features = self.forward_features(images)
-        logits = self.head1(features)
+        with torch.autocast(images.device.type, enabled=False):  # bf16 logits would tie the small losses
+            logits = self.head1(features)
         return (logits, features) if return_features else logits

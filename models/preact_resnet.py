@@ -1,5 +1,6 @@
 """PreAct-ResNet-18 for small images (He et al. 2016, "Identity Mappings in Deep Residual Networks"), 1 or 2 heads."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,14 +47,15 @@ class PreActResNet18(nn.Module):
         self.head2 = nn.Linear(channels_in, num_classes_2nd) if num_classes_2nd else None
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Pooled features (B, D), D = 512 · width."""
+        """Pooled features float32 (B, D), D = 512 · width."""
         x = self.blocks(self.stem(images))
-        return F.relu(self.bn(x)).mean(dim=(2, 3))
+        return F.relu(self.bn(x)).float().mean(dim=(2, 3))
 
     def forward(self, images: Tensor, head: int = 1, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, C) of a head, or (logits, features (B, D)) from the same pass."""
         features = self.forward_features(images)
-        logits = (self.head1 if head == 1 else self.head2)(self.dropout(features))
+        with torch.autocast(images.device.type, enabled=False):  # bf16 logits would tie the small losses
+            logits = (self.head1 if head == 1 else self.head2)(self.dropout(features))
         return (logits, features) if return_features else logits
 
     def add_second_head(self, num_classes: int) -> None:

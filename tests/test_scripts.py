@@ -85,7 +85,7 @@ def test_a_finished_experiment_prints_its_figures_and_trains_nothing(run, tmp_pa
 
 def test_other_settings_under_a_used_name_are_refused_and_listed(run, tmp_path):
     run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e")
-    with pytest.raises(UserError, match=r"lr 0.1 there, 0.2 now; seed 1 there, 7 now"):
+    with pytest.raises(UserError, match=r"lr 0.1 there, 0.2 here; seed 1 there, 7 here"):
         run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e", "--lr", "0.2", "--seed", "7")
     run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e", "--lr", "0.2", "--seed", "7", "--overwrite")
     assert record(tmp_path / "e")["settings"]["seed"] == 7
@@ -139,7 +139,7 @@ def test_the_oracle_needs_the_truth_and_is_called_one(run, tmp_path, image_folde
     assert figures["oracle_auc_forget_ce"] == pytest.approx(max(rows), abs=1e-5)
     assert figures["auc_forget_ce"] == pytest.approx(rows[-1], abs=1e-5)  # the plain figure is the last step's
     assert (tmp_path / "e" / "oracle_best_auc_model.pt").exists() and (tmp_path / "e" / "oracle_forget_ce.npy").exists()
-    with pytest.raises(UserError, match="needs the true labels"):
+    with pytest.raises(UserError, match="needs true labels"):
         run(
             "main.py",
             "--first_stage_data_name",

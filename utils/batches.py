@@ -116,21 +116,31 @@ def random_colour(pixels: Tensor, strength: float) -> Tensor:
     brightness, contrast, saturation = 1 + strength * (
         2 * torch.rand(3, len(pixels), 1, 1, 1, device=pixels.device) - 1
     )
-    luma = torch.tensor([0.299, 0.587, 0.114], device=pixels.device)  # ITU-R BT.601
     pixels = pixels * brightness
-    grey = (pixels * luma).sum(-1, keepdim=True)
+    grey = luma(pixels)
     mean = grey.mean(dim=(1, 2), keepdim=True)
     pixels = mean + (pixels - mean) * contrast
-    grey = (pixels * luma).sum(-1, keepdim=True)
+    grey = luma(pixels)
     return (grey + (pixels - grey) * saturation).clamp(0, 255)
+
+
+def luma(pixels: Tensor) -> Tensor:
+    """Brightness (B, H, W, 1) of pixels (B, H, W, 3), ITU-R BT.601."""
+    return 0.299 * pixels[..., :1] + 0.587 * pixels[..., 1:2] + 0.114 * pixels[..., 2:]
+
+
+def batches_per_epoch(n: int, batch_size: int) -> int:
+    """How many batches n samples make; never one of a single sample, which batch norm could not take."""
+    return min(-(-n // batch_size), max(1, n // 2))
 
 
 def epoch_batches(ids: Tensor, batch_size: int, seed: int, *counters: int) -> list[Tensor]:
     """The sample ids (N,) of one epoch in a fresh random order, cut into batches of at most `batch_size`.
 
-    Every id comes exactly once. Batches differ in size by one at most: a tiny last batch would break batch norm.
+    Every id comes exactly once. Batches differ in size by one at most; where an odd sample would be left
+    alone in one, `batch_size` is exceeded by one.
     `counters` (phase, epoch ...) pick the order together with the seed.
     """
     seed_torch(seed, "order", *counters)
     order = ids[torch.randperm(len(ids)).to(ids.device)]
-    return list(order.tensor_split(-(-len(ids) // batch_size)))
+    return list(order.tensor_split(batches_per_epoch(len(ids), batch_size)))

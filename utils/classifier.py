@@ -36,7 +36,9 @@ class Classifier:
             return cls(torch.load(path, map_location="cpu", weights_only=True), choose(cuda_dev))
         except FileNotFoundError:
             raise UserError(f"there is no {path}", "train one with ssl.py") from None
-        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # unpicklers and zip readers raise a dozen kinds
             raise UserError(f"{path} is no model of ssl.py ({error})", "train one with ssl.py") from error
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

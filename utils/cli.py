@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import datasets
 from utils import noise
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
 
 # -- values ----------------------------------------------------------------------------------------------------------
 
@@ -75,6 +75,9 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         return super()._get_help_string(action)
 
 
+DATA_SETS = "; ".join(f"{name}: {info.description}" for name, info in datasets.DATASETS.items())
+
+
 # -- groups of flags -------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +89,7 @@ def add_data(parser: Parser, prefix: str = "first_stage_") -> None:
         dest=f"{prefix}data_name",
         choices=list(datasets.DATASETS),
         default="digits",
-        help="data set whose labels are to be judged",
+        help="data set whose labels are to be judged; " + DATA_SETS,
     )
     _add_data_details(group, prefix, root_flag="--train_root")
     group.add_argument(
@@ -200,6 +203,43 @@ def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
     return group
 
 
+def add_scores(parser: Parser) -> None:
+    scores = parser.add_argument_group(
+        "scores, of one or more separations (bare: the newest finished one on the same data)"
+    )
+    for method, script in (("forget", "main.py"), ("parallel", "parallel.py"), ("relabel", "relabel.py")):
+        scores.add_argument(
+            f"--{method}", nargs="?", const="", metavar="EXPERIMENT", help=f"the scores that {script} left"
+        )
+    scores.add_argument(
+        "--f_l", action="store_true", help="of --forget, take the loss instead of the neighbour cross-entropy"
+    )
+    scores.add_argument("--scores", metavar="FILE", help="any .npy of N numbers, higher = more likely mislabelled")
+
+
+def add_clean_set(parser: Parser) -> None:
+    clean = parser.add_argument_group("clean set")
+    clean.add_argument("--use_bmm", action="store_true", help="by a beta mixture instead of the threshold rule")
+    clean.add_argument("--bmm_th", type=SHARE, metavar="P", help="clean = p_noisy below this (default: 0.05)")
+    clean.add_argument(
+        "--threshold", type=SHARE, default=0.20, metavar="SHARE", help="without --use_bmm: the SHARE lowest scores"
+    )
+    clean.add_argument("--balanced_set", action="store_true", help="as many samples of every class")
+    clean.add_argument("--agree_on_clean", action="store_true", help="several scores: intersection instead of union")
+    clean.add_argument("--f_FND", action="store_true", help="the forgetting scores only veto, beside another score")
+    clean.add_argument(
+        "--fn_th", type=SHARE, metavar="SHARE", help="share of samples that --f_FND vetoes (default: 0.05)"
+    )
+    second = parser.add_argument_group("second run")
+    second.add_argument(
+        "--double_run", action="store_true", help="select again by the trained network's loss, and train once more"
+    )
+    second.add_argument("--bmm_th_2nd", type=SHARE, metavar="P", help="--bmm_th of the second run (default: 0.5)")
+    second.add_argument(
+        "--threshold_2nd", type=SHARE, metavar="SHARE", help="--threshold of the second run (default: 0.2)"
+    )
+
+
 def add_output(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -249,7 +289,7 @@ def add_device(parser: Parser) -> None:
         help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU)",
     )
     group.add_argument(
-        "--threads", type=COUNT, metavar="T", help="CPU threads (default: every core this process may use)"
+        "--threads", type=COUNT, metavar="T", help="CPU threads (default: what OMP_NUM_THREADS says, else one per core)"
     )
 
 
@@ -301,6 +341,8 @@ def resolve(args: argparse.Namespace, prefixes: tuple[str, ...] = ("first_stage_
         if choice.image_size and not datasets.DATASETS[choice.name].sized:
             raise UserError(f"--image_size is for 'folder', not {choice.name}", "leave it out")
         root_flag = "--second_stage_root" if prefix == "second_stage_" else "--train_root"
+        if choice.root is not None and datasets.DATASETS[choice.name].bundled:
+            raise UserError(f"{choice.name} needs no files, so {root_flag} does nothing", "leave it out")
         if choice.name == "folder" and choice.root is None:
             raise UserError(
                 "the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds train/CLASS/IMAGES"
@@ -331,6 +373,33 @@ def default_with(args: argparse.Namespace, flag: str, **defaults: object) -> Non
             setattr(args, name, value)
 
 
+def check_training(args: argparse.Namespace) -> None:
+    """Flags against each other; the defaults of those that belong to another flag."""
+    voting = [m for m in ("forget", "parallel", "relabel", "scores") if vars(args)[m] is not None]
+    if not voting:
+        raise UserError("no scores are named", "add --forget, --parallel, --relabel or --scores FILE")
+    if args.f_FND and (args.forget is None or len(voting) < 2):
+        raise UserError("--f_FND needs --forget to veto and another score to select", "add them")
+    default_with(args, "f_FND", fn_th=0.05)
+    default_with(args, "swa", swa_start=args.epoch * 3 // 4, swa_freq=1)
+    default_with(args, "use_bmm", bmm_th=0.05)
+    if not args.use_bmm:
+        refuse(args, "bmm_th_2nd", without="--use_bmm")
+    default_with(args, "double_run", bmm_th_2nd=0.5, threshold_2nd=0.2)
+    if args.agree_on_clean and len(voting) - args.f_FND < 2:
+        raise UserError("--agree_on_clean needs two scores to agree", "name another one")
+    if args.f_l and args.forget is None:
+        raise UserError("--f_l chooses among the forgetting scores", "add --forget")
+    if args.swa and args.swa_start >= args.epoch:
+        raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
+    if args.epoch_begin >= args.epoch:
+        raise UserError(f"--epoch_begin {args.epoch_begin} leaves no epoch of --epoch {args.epoch}", "lower it")
+    if args.labeled_batch_size is not None and args.labeled_batch_size >= args.batch_size:
+        raise UserError(
+            f"--labeled_batch_size {args.labeled_batch_size} fills --batch_size {args.batch_size}", "lower it"
+        )
+
+
 def default_name(script: str, args: argparse.Namespace) -> str:
     """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1"""
     scores = [m for m in ("forget", "parallel", "relabel", "scores") if vars(args).get(m) is not None]
@@ -349,6 +418,8 @@ def run(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) 
         main(argv)
     except UserError as error:
         sys.exit(_fail(str(error), 2))
+    except Stopped as stopped:
+        sys.exit(_fail(str(stopped), stopped.exit_status, prefix=""))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except MemoryError:
@@ -356,8 +427,6 @@ def run(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) 
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
             sys.exit(_fail("the GPU is out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
-        if type(error).__name__ == "Stopped":
-            sys.exit(_fail(f"{error}; the same command goes on from the checkpoint", error.exit_status, prefix=""))
         raise
     sys.exit(0)
 

@@ -1,13 +1,19 @@
 """Comparison of two score vectors over the same samples: do they rank alike, and do they trust the same ones?"""
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
+from utils.commands import SEPARATIONS
+from utils.errors import UserError
+from utils.experiment import Experiment, differences, load_array, read_finished
 from utils.mixture import fit_quietly
 from utils.selection import lowest
+
+SCORES = [name for separation in SEPARATIONS.values() for name in separation.scores]
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,43 @@ def _purity(clean: np.ndarray, is_noisy: np.ndarray | None) -> float | None:
     if is_noisy is None or not clean.any():
         return None
     return float(1 - is_noisy[clean].mean())
+
+
+def compare_experiments(experiment: Experiment, other_name: str) -> str:
+    """Every score of two finished experiments side by side, as a printable table.
+
+    Raises UserError where the other experiment is unfinished, holds no scores or judged other data or labels.
+    """
+    other = read_finished(experiment.path.parent, other_name)
+    require_same_data(experiment.record["data"], other["data"], other_name)
+    is_noisy = None
+    if (experiment.path / "clean_labels.npy").exists():
+        is_noisy = load_array(experiment.path / "clean_labels.npy") != load_array(experiment.path / "labels.npy")
+    ours, theirs = (
+        {name: load_array(path / f"{name}.npy") for name in SCORES if (path / f"{name}.npy").exists()}
+        for path in (experiment.path, other["path"])
+    )
+    if not theirs:
+        raise UserError(f"{other_name} holds no scores", "name an experiment of main.py, parallel.py or relabel.py")
+    lines = [
+        f"\nscores of {experiment.name} (A) and {other_name} (B)",
+        "  clean = p_noisy < 0.5 under the beta mixture, unless noted below",
+        f"  {'A':<14}{'B':<14}{'rank corr.':>10}{'clean A':>9}{'clean B':>9}{'both':>7}{'overlap':>9}"
+        f"{'purity A':>10}{'purity B':>10}{'of both':>9}",
+    ]
+    notes = set()
+    for a, b in itertools.product(ours, theirs):
+        c = compare_scores(ours[a], theirs[b], is_noisy)
+        purities = ["unknown" if p is None else f"{p:.4f}" for p in (c.purity_a, c.purity_b, c.purity_both)]
+        lines.append(
+            f"  {a:<14}{b:<14}{c.rank_correlation:>10.4f}{c.clean_a:>9}{c.clean_b:>9}{c.clean_both:>7}{c.overlap:>9.4f}"
+            f"{purities[0]:>10}{purities[1]:>10}{purities[2]:>9}"
+        )
+        notes |= {f"  {name}: {rule}" for name, rule in ((a, c.rule_a), (b, c.rule_b)) if "half" in rule}
+    return "\n".join([*lines, *sorted(notes)])
+
+
+def require_same_data(ours: dict, theirs: dict, name: str) -> None:
+    """Raises UserError naming what differs between two data fingerprints."""
+    if differing := differences(ours, theirs):
+        raise UserError(f"{name} judged other data: {differing}", "use the same data, noise and seed for both")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def stream_seed(seed: int, stream: str, *counters: int) -> int:
     """A 63-bit seed that depends on the user's seed, the stream's name and any counters (epoch, step ...).
 
     Randomness is a function of these alone, never of what ran before: a resumed run draws what a whole one draws.
-    `seed` is under 2**32. A stream is always asked with as many counters: trailing zeros would not tell apart.
+    `seed` is under 2**32. Trailing counters of zero change nothing.
     """
     state = np.random.SeedSequence([seed, STREAMS.index(stream), *counters]).generate_state(1, np.uint64)
     return int(state[0] >> 1)
@@ -80,7 +79,8 @@ def choose(cuda_dev: int, precision: str = "auto", compile: bool = False, thread
     else:
         device = torch.device("cuda", cuda_dev)
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.deterministic = True  # a resumed run repeats the bytes of a whole one
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         torch.set_float32_matmul_precision("highest")  # the tracker's neighbours stay exact
     bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
     return Compute(device, bf16, compile, torch.get_num_threads())
@@ -95,8 +95,3 @@ def has_bf16(device: torch.device) -> bool:
     except OSError:
         return False
     return bool(BF16_CPU_FLAGS & set(cpuinfo.split()))
-
-
-def available_cores() -> int:
-    """Cores this process may run on (its affinity mask where the system has one)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from statistics import mean
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import models
 from utils.batches import epoch_batches
 from utils.cli import data_choice
 from utils.compute import Compute, seed_torch, stream_generator
+from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.figures import track_figure
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
-from utils.separation import accuracy_figures, accuracy_numbers, columns, save_scores, start, test_accuracy
+from utils.reporting import accuracy_figures, accuracy_numbers, accuracy_on_test, columns, start
+from utils.separation import save_scores
 from utils.tracker import Tracked, Tracker
 from utils.training import Progress, infer, learning_rate, make_optimizer, set_learning_rate, track, train_one_epoch
 
@@ -93,6 +95,8 @@ class Half:
 def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Train both models, track own and cross after every epoch; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute)
+    if len(data) < 4:
+        raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     start(experiment, data, compute)
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
@@ -101,8 +105,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     tracks = {name: experiment.new_track(f"{name}_track", args.epoch_1st, len(data)) for name in names}
 
     with experiment.phase(PHASE, halves[0].parts() | halves[1].parts()) as phase:
-        bar = tqdm(total=args.epoch_1st, initial=halves[0].progress.epoch, desc="training", unit="epoch", disable=None)
-        while (epoch := halves[0].progress.epoch) < args.epoch_1st:
+        for epoch in phase.epochs(args.epoch_1st, *(half.progress for half in halves)):
             lr = learning_rate(epoch, args.lr, args.M, args.gamma_scheduler)
             for half in halves:
                 set_learning_rate(half.optimizer, lr)
@@ -110,24 +113,17 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
             own = [half.score(half.model) for half in halves]
             cross = [half.score(other.model) for half, other in zip(halves, halves[::-1], strict=True)]
             for name, track_of in tracks.items():
-                kind = "ce" if name.endswith("ce") else "loss"
-                track_of.append(
-                    in_order(halves_ids, [getattr(t, kind) for t in (own if name.startswith("own") else cross)])
-                )
-            experiment.add_epoch(
-                bar,
+                kind, passes = ("ce" if name.endswith("ce") else "loss"), (own if name.startswith("own") else cross)
+                track_of.append(in_order(halves_ids, [getattr(tracked, kind) for tracked in passes]))
+            phase.add_epoch(
                 epoch=epoch + 1,
                 lr=lr,
-                train_loss=np.mean(train_losses).item(),
-                train_accuracy=np.mean([t.accuracy for t in own]).item(),
-                cross_accuracy=np.mean([t.accuracy for t in cross]).item(),
-                test_accuracy=mean_test_accuracy(halves, data, compute, args.eval_batch_size),
+                train_loss=mean(train_losses),
+                train_accuracy=mean(tracked.accuracy for tracked in own),
+                cross_accuracy=mean(tracked.accuracy for tracked in cross),
+                test_accuracy=mean_accuracy_on_test(halves, data, compute, args.eval_batch_size),
                 **{AUC_OF[name]: auc(track_of.read()[-1], data.is_noisy) for name, track_of in tracks.items()},
             )
-            for half in halves:
-                half.progress.next_epoch()
-            phase.checkpoint()
-        bar.close()
         experiment.save_array("cross_probs", cross_probs(halves, halves_ids, data, compute, args.eval_batch_size))
     report(args, data, experiment)
 
@@ -143,10 +139,13 @@ def in_order(halves_ids: list[np.ndarray], values: list[np.ndarray]) -> np.ndarr
     return whole
 
 
-def mean_test_accuracy(halves: list[Half], data: NoisyData, compute: Compute, batch_size: int | None) -> float | None:
+def mean_accuracy_on_test(
+    halves: list[Half], data: NoisyData, compute: Compute, batch_size: int | None
+) -> float | None:
+    """The mean of the two models' test accuracies; None without a test set."""
     if data.test_images is None:
         return None
-    return np.mean([test_accuracy(half.model, data, compute, batch_size) for half in halves]).item()
+    return mean(accuracy_on_test(half.model, data, compute, batch_size) for half in halves)
 
 
 def cross_probs(

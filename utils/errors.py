@@ -1,4 +1,6 @@
-"""Errors that a user can mend: one line on stderr, exit status 2, no traceback."""
+"""Errors that a user can mend: one line on stderr, exit status 2, no traceback; and being asked to stop."""
+
+import signal
 
 
 class UserError(Exception):
@@ -7,3 +9,11 @@ class UserError(Exception):
     def __init__(self, what: object, remedy: object) -> None:
         line = f"{what} — {remedy}"
         super().__init__(" ".join(line.split()))  # one line, whatever file names or library messages hold
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM, after the current step was finished and checkpointed."""
+
+    def __init__(self, signum: int, command: str) -> None:
+        self.exit_status = 128 + signum
+        super().__init__(f"stopped by {signal.Signals(signum).name}; go on with: python3 {command}")

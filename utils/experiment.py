@@ -22,26 +22,21 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
 from utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from utils.training import Progress
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 OWN_FILES = ("*.npy", "*.npy.part", "*.pt", "*.png", "*.csv", "run.json", "log.txt")  # what --overwrite removes
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 NOT_COMPARED = {"overwrite", "compare", "cuda_dev", "checkpoint_every", "experiment_name", "experiments_root"}
-
-
-class Stopped(Exception):
-    """Ctrl-C or SIGTERM, after the current step was finished and checkpointed."""
-
-    def __init__(self, signum: int) -> None:
-        self.exit_status = 128 + signum
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
 
 
 class Experiment:
@@ -74,17 +69,19 @@ class Experiment:
         with self._locked():
             for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink()
-            if overwrite:
-                self._remove_own_files()
-            before = set(self.path.iterdir())
-            if (self.path / "run.json").exists():
+            self._overwrite = overwrite
+            self._before = set(self.path.iterdir())
+            if (self.path / "run.json").exists() and not overwrite:
                 self.record = read_record(self.path)
                 self._require_same(script, settings)
+                if not self.finished:
+                    self._load_checkpoint()
             else:
+                words = [script, *(word for word in sys.argv[1:] if word != "--overwrite")]
                 self.record = {
                     "script": script,
                     "method": method,
-                    "command": shlex.join([script, *sys.argv[1:]]),
+                    "command": shlex.join(words),
                     "status": "running",
                     "settings": settings,
                     "data": None,
@@ -93,17 +90,33 @@ class Experiment:
                     "versions": versions(),
                     "started": now(),
                 }
-                self._write_record()
-            if not self.finished:
-                self._load_checkpoint()
             try:
                 with self._stop_signals():
                     yield self
-            except UserError:
-                if self.history or self.record["seconds"] or self.finished or (self.path / "checkpoint.pt").exists():
-                    raise
-                self._remove_own_files(keep=before)  # nothing was trained: leave nothing to trip a corrected command
+            except Exception:
+                self._forget_failed_start()
                 raise
+
+    def begin(self, data: dict[str, Any], **entries: Any) -> None:
+        """Call once the inputs have been read and found good: only now is a used folder cleared and run.json written.
+
+        Raises UserError where a run that is to be resumed began with other data or entries.
+        """
+        used = {key: self.record.get(key) for key in ("data", *entries)}
+        if used["data"] is None:
+            if self._overwrite:
+                self._remove_own_files()
+            self.update(data=data, **entries)
+        elif differing := differences(json.loads(json.dumps({"data": data, **entries})), used):
+            raise UserError(
+                f"what the unfinished run in {self.path} worked on has changed: {differing}",
+                "bring it back, or use --overwrite to start anew",
+            )
+
+    def _forget_failed_start(self) -> None:
+        """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
+        if not (self.history or self.record["seconds"] or self.finished or (self.path / "checkpoint.pt").exists()):
+            self._remove_own_files(keep=self._before)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -127,22 +140,18 @@ class Experiment:
     def _remove_own_files(self, keep: set[Path] = frozenset()) -> None:
         for pattern in OWN_FILES:
             for file in set(self.path.glob(pattern)) - keep:
-                file.unlink()
+                try:
+                    file.unlink()
+                except OSError as error:
+                    raise UserError(f"cannot remove {file} ({error.strerror})", "make the folder writable") from error
 
     def _require_same(self, script: str, settings: dict[str, Any]) -> None:
         if self.record["script"] != script:
-            raise UserError(
-                f"{self.path} was made by {self.record['script']}", "take another --experiment_name or --overwrite"
-            )
+            raise UserError(f"{self.path} was made by {self.record['script']}", "take another --experiment_name")
         used = self.record["settings"]
-        differing = [
-            f"{key} {used.get(key)!r} there, {settings.get(key)!r} now"
-            for key in sorted(used.keys() | settings.keys())
-            if used.get(key) != settings.get(key)
-        ]
-        if differing:
+        if differing := differences(settings, used):
             raise UserError(
-                f"{self.path} holds a run with other settings: {'; '.join(differing)}",
+                f"{self.path} holds a run with other settings: {differing}",
                 "take another --experiment_name, or --overwrite to start anew",
             )
 
@@ -150,7 +159,7 @@ class Experiment:
     def _stop_signals(self) -> Iterator[None]:
         def request(signum: int, _frame: object) -> None:
             if self._signum is not None:  # asked twice: do not wait for the step
-                raise Stopped(signum)
+                raise Stopped(signum, self.record["command"])
             self._signum = signum
             print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
 
@@ -210,7 +219,9 @@ class Experiment:
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.path / name, lambda handle: handle.write(text.getvalue().encode()))
+        write_atomically(
+            self.path / name, lambda handle: handle.write(text.getvalue().encode(errors="surrogateescape"))
+        )
 
     def latest(self) -> str:
         """The figures of the newest history row, for a bar or a log line."""
@@ -218,17 +229,11 @@ class Experiment:
         return ", ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
 
     def show(self, bar: tqdm, done: int) -> None:
-        """Move a progress bar to `done` and put the newest loss and AUC beside it."""
+        """Move a bar to `done` and put the newest loss and AUC beside it."""
         row = self.history[-1]
         shown = {key: row[key] for key in row if key in ("train_loss", "mean_loss") or key.startswith("auc_")}
         bar.set_postfix({key: f"{value:.3f}" for key, value in shown.items() if value is not None}, refresh=False)
         bar.update(done - bar.n)
-
-    def add_epoch(self, bar: tqdm, **row: Any) -> None:
-        """A history row at the end of an epoch, with its line in log.txt and on the bar."""
-        self.add_history(**row)
-        self.show(bar, row["epoch"])
-        self.log_quietly(f"epoch {row['epoch']}, {self.latest()}")
 
     def log(self, line: str) -> None:
         """A line in log.txt and on the terminal, above any progress bar."""
@@ -326,6 +331,21 @@ class Phase:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
+    def epochs(self, total: int, *progresses: Progress) -> Iterator[int]:
+        """The epochs (from 0) left of `total`; after each the progresses move on and a checkpoint is saved."""
+        with tqdm(total=total, initial=progresses[0].epoch, desc=self._name, unit="epoch", disable=None) as self._bar:
+            while progresses[0].epoch < total:
+                yield progresses[0].epoch
+                for progress in progresses:
+                    progress.next_epoch()
+                self.checkpoint()
+
+    def add_epoch(self, **row: Any) -> None:
+        """A history row at the end of an epoch, with its line in log.txt and on the bar."""
+        self._experiment.add_history(**row)
+        self._experiment.show(self._bar, row["epoch"])
+        self._experiment.log_quietly(f"{self._name}: epoch {row['epoch']}, {self._experiment.latest()}")
+
     def checkpoint(self) -> None:
         self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
         self.stop_if_asked(checkpointed=True)
@@ -336,7 +356,7 @@ class Phase:
         if signum is not None:
             if not checkpointed:
                 self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
-            raise Stopped(signum)
+            raise Stopped(signum, self._experiment.record["command"])
 
 
 class Track:
@@ -358,9 +378,20 @@ class Track:
                 "free some space, take another --experiments_root, or raise --track_every",
             )
 
+    def _create(self) -> np.memmap:
+        """The map with all its blocks on the disk: a sparse one would die of SIGBUS once the disk is full."""
+        track = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
+        try:
+            with open(self.part, "r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, self.part.stat().st_size)
+        except OSError as error:
+            self.part.unlink()
+            raise UserError(f"cannot write {self.part} ({error.strerror})", "free some space") from error
+        return track
+
     def append(self, row: np.ndarray) -> None:
         if self._map is None:
-            self._map = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
+            self._map = self._create()
         self._map[self.rows] = row
         self.rows += 1
 
@@ -369,10 +400,9 @@ class Track:
         if rows == 0:
             return
         try:
-            if not self.part.exists() and self.path.exists():  # interrupted after it was closed: take it back
+            if self.path.exists():  # interrupted after it was closed: take it back
                 complete = np.load(self.path, allow_pickle=False, mmap_mode="r")
-                reopened = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
-                reopened[: len(complete)] = complete
+                self._create()[: len(complete)] = complete
                 self.path.unlink()
             np.lib.format.open_memmap(self.part, "r")  # "r+" would lengthen a file that was cut
             self._map = np.lib.format.open_memmap(self.part, "r+")
@@ -451,6 +481,18 @@ def load_array(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} is not a readable .npy file ({error})", "run the script that writes it again"
         ) from error
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """What differs between two sets of entries, "" for nothing; entries of entries are compared one by one."""
+    found = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        here, there = ours.get(key), theirs.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += [differences(here, there)] if here != there else []
+        elif here != there:
+            found.append(f"{key} {there!r} there, {here!r} here")
+    return "; ".join(found)
 
 
 def versions() -> dict[str, str]:

@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import models
-from utils.batches import epoch_batches
+from utils.batches import batches_per_epoch, epoch_batches
 from utils.cli import data_choice
 from utils.compute import Compute, seed_torch
 from utils.errors import UserError
-from utils.experiment import Experiment, load_array, read_finished
+from utils.experiment import Experiment, differences, load_array, read_finished
 from utils.figures import track_figure
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
-from utils.separation import accuracy_figures, accuracy_numbers, columns, save_scores, start, test_accuracy
+from utils.reporting import accuracy_figures, accuracy_numbers, accuracy_on_test, columns, start
+from utils.separation import save_scores
 from utils.tracker import Tracked, Tracker
 from utils.training import (
     Progress,
@@ -58,22 +59,23 @@ STAGE1_SETTINGS = (
 def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Both stages; writes the whole experiment folder."""
     first = prepare(data_choice(args), compute)
-    second = prepare(data_choice(args, "second_stage_"), compute, stream="label_noise_2nd", like=first.images)
-    if args.save_best_AUC_model and not first.noise_ratio:
-        raise UserError(
-            "--save_best_AUC_model needs the true labels and some wrong ones among the given", "leave it out"
-        )
-    start(experiment, first, compute)
-    experiment.log("second " + second.describe().splitlines()[0])
+    second_choice = data_choice(args, "second_stage_")
+    second = prepare(second_choice, compute, stream="label_noise_2nd", like=first.images, with_test=False)
+    if args.save_best_AUC_model and not 0 < (first.noise_ratio or 0) < 1:
+        raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
+    stage1 = read_reusable_stage1(args, first, experiment)
+    start(experiment, first, compute, second_data=second.fingerprint())
+    experiment.log_quietly("second " + second.describe().splitlines()[0])
 
     model = build_network(args, first, compute)
-    if args.first_stage_from:
-        reuse_first_stage(args, first, experiment)
     if not experiment.done(STAGE1):
-        memorise(args, model, first, compute, experiment)
+        if stage1 is None:
+            memorise(args, model, first, compute, experiment)
+        else:
+            take_over_stage1(args, stage1, experiment)
     model.load_state_dict(read_stage1(experiment.path)["weights"])
-    forget(args, model, first, second, compute, experiment)
-    report(args, first, experiment)
+    oracle = forget(args, model, first, second, compute, experiment)
+    report(args, first, oracle, experiment)
 
 
 def build_network(args: argparse.Namespace, first: NoisyData, compute: Compute) -> nn.Module:
@@ -100,39 +102,28 @@ def memorise(
 
     parts = {"model": model, "optimizer": optimizer, "progress": progress}
     with experiment.phase(STAGE1, parts) as phase:
-        bar = tqdm(total=args.epoch_1st, initial=progress.epoch, desc="stage 1", unit="epoch", disable=None)
-        while progress.epoch < args.epoch_1st:
-            lr = learning_rate(progress.epoch, args.lr, args.M, args.gamma_scheduler)
+        for epoch in phase.epochs(args.epoch_1st, progress):
+            lr = learning_rate(epoch, args.lr, args.M, args.gamma_scheduler)
             set_learning_rate(optimizer, lr)
             model.train()
-            batches = epoch_batches(data.ids, args.batch_size, args.seed, STREAM_OF[STAGE1], progress.epoch)
+            batches = epoch_batches(data.ids, args.batch_size, args.seed, STREAM_OF[STAGE1], epoch)
             train_loss = train_one_epoch(
-                batches,
-                loss_of,
-                optimizer,
-                progress,
-                seed=args.seed,
-                phase=STREAM_OF[STAGE1],
-                after_step=phase.stop_if_asked,
-            )
-            tracked = track(
-                model, data.images, tracker, compute, args.eval_batch_size, where=f"stage 1, epoch {progress.epoch + 1}"
-            )
+                batches, loss_of, optimizer, progress,
+                seed=args.seed, phase=STREAM_OF[STAGE1], after_step=phase.stop_if_asked,
+            )  # fmt: skip
+            where = f"stage 1, epoch {epoch + 1}"
+            tracked = track(model, data.images, tracker, compute, args.eval_batch_size, where=where)
             losses.append(tracked.loss)
-            row = dict(
+            phase.add_epoch(
                 stage=1,
-                epoch=progress.epoch + 1,
+                epoch=epoch + 1,
                 step="",
                 lr=lr,
                 train_loss=train_loss,
                 train_accuracy=tracked.accuracy,
-                test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
+                test_accuracy=accuracy_on_test(model, data, compute, args.eval_batch_size),
                 auc_stage1_loss=auc(tracked.loss, data.is_noisy),
             )
-            experiment.add_epoch(bar, **row)
-            progress.next_epoch()
-            phase.checkpoint()
-        bar.close()
         experiment.save_array("stage1_loss", losses.read()[-1])
         losses.close()
         experiment.save_torch("stage1.pt", {"settings": stage1_settings(args, data), "weights": model.state_dict()})
@@ -153,22 +144,27 @@ def read_stage1(path: Path) -> dict:
         ) from error
 
 
-def reuse_first_stage(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> None:
-    """Take stage 1 (weights, losses, history) from the finished experiment --first_stage_from.
+def read_reusable_stage1(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> dict | None:
+    """Stage 1 of the finished experiment --first_stage_from; None where none is asked for.
 
     Raises UserError listing what differs where it was not made with the same data, noise, network, schedule and seed.
     """
-    if experiment.done(STAGE1):
-        return
-    source = read_finished(experiment.path.parent, args.first_stage_from)["path"]
-    stage1 = read_stage1(source)
-    ours, theirs = stage1_settings(args, data), stage1["settings"]
-    differing = [f"{key} {theirs.get(key)!r} there, {ours[key]!r} here" for key in ours if ours[key] != theirs.get(key)]
-    if differing:
+    if args.first_stage_from is None or experiment.done(STAGE1):
+        return None
+    if args.first_stage_from == experiment.name:
+        raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
+    stage1 = read_stage1(read_finished(experiment.path.parent, args.first_stage_from)["path"])
+    if differing := differences(stage1_settings(args, data), stage1["settings"]):
         raise UserError(
-            f"the first stage of {args.first_stage_from} was made otherwise: {'; '.join(differing)}",
+            f"the first stage of {args.first_stage_from} was made otherwise: {differing}",
             "give the same flags, or leave --first_stage_from out to train it anew",
         )
+    return stage1
+
+
+def take_over_stage1(args: argparse.Namespace, stage1: dict, experiment: Experiment) -> None:
+    """Weights, losses and history of --first_stage_from instead of training."""
+    source = experiment.path.parent / args.first_stage_from
     for name in ("stage1_loss", "stage1_loss_track"):
         experiment.save_array(name, load_array(source / f"{name}.npy"))
     with open(source / "history.csv", newline="") as handle:
@@ -264,7 +260,7 @@ def forget(
     second: NoisyData,
     compute: Compute,
     experiment: Experiment,
-) -> None:
+) -> Oracle:
     """Fine-tune on the second set through head 2 and track the first set through head 1 after every step."""
     seed_torch(args.seed, "init_2nd")
     model.add_second_head(second.num_classes)
@@ -277,7 +273,7 @@ def forget(
         fused=not args.freeze_earlySecondStage,  # fused SGD wants every momentum to begin in the same step
     )
     progress = Progress()
-    steps_per_epoch = len(epoch_batches(second.ids, args.batch_size, args.seed))
+    steps_per_epoch = batches_per_epoch(len(second), args.batch_size)
     steps = min(args.step_number, args.epoch_2nd * steps_per_epoch)
     tracks = ForgettingTrack(args, first, compute, experiment, steps)
     parts = {"model": model, "optimizer": optimizer, "progress": progress, "oracle": tracks.oracle}
@@ -323,7 +319,7 @@ def forget(
             )
             if progress.step == steps_per_epoch:
                 progress.next_epoch()
-            experiment.log_quietly(f"stage 2: epoch {progress.epoch}, step {steps_done()}, {experiment.latest()}")
+            experiment.log_quietly(f"{STAGE2}: step {steps_done()}, {experiment.latest()}")
         bar.close()
         if tracks.limit_passed():
             experiment.log(
@@ -331,6 +327,7 @@ def forget(
             )
         if args.save_best_AUC_model:
             save_oracle(experiment, tracks.oracle)
+    return tracks.oracle
 
 
 class EarlyStage:
@@ -367,7 +364,7 @@ def save_oracle(experiment: Experiment, oracle: Oracle) -> None:
 # -- what is left behind ---------------------------------------------------------------------------------------------
 
 
-def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> None:
+def report(args: argparse.Namespace, data: NoisyData, oracle: Oracle, experiment: Experiment) -> None:
     """Scores, figures and final numbers, from what the two stages left in the folder."""
     names = ["forget_ce", "forget_loss"] if args.track_CE else ["forget_loss"]
     stage1 = [row for row in experiment.history if int(row["stage"]) == 1]
@@ -388,7 +385,6 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
     tracks = {"loss (nats)": "loss_track"}
     if args.track_CE:
         tracks = {"neighbour cross-entropy": "ce_track", **tracks}
-    oracle_step = max(stage2, key=lambda row: row[f"auc_{names[0]}"])["step"] if args.save_best_AUC_model else None
     track_figure(
         path / "forgetting.png",
         {label: experiment.tracks[name].read() for label, name in tracks.items()},
@@ -397,7 +393,7 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
         "fine-tuning step on the second data set",
         "Stage 2: forgetting the first data set",
         aucs=columns(stage2, dict(zip(tracks, (f"auc_{name}" for name in names), strict=True))),
-        marks=None if oracle_step is None else {"oracle: best AUC (uses true labels)": oracle_step},
+        marks={"oracle: best AUC (uses true labels)": oracle.step} if args.save_best_AUC_model else None,
     )
 
     last_rows = {
@@ -408,6 +404,6 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment) ->
     if args.track_CE:
         figures["auc_stage1_ce"] = stage2[0]["auc_forget_ce"]
     if args.save_best_AUC_model:
-        figures |= {f"oracle_auc_{names[0]}": max(row[f"auc_{names[0]}"] for row in stage2), "oracle_step": oracle_step}
+        figures |= {f"oracle_auc_{names[0]}": oracle.auc, "oracle_step": oracle.step}
     figures["steps"] = stage2[-1]["step"]
     experiment.finish(figures | accuracy_numbers(stage1))

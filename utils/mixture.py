@@ -88,7 +88,8 @@ class BetaMixture:
             return self._give_up(
                 ConstantScoresWarning, f"the {low:g}th and the {high:g}th percentile of the scores are the same"
             )
-        if not self._expectation_maximisation(self._scale(scores[(scores >= self.low_) & (scores <= self.high_)])):
+        fitted = scores[(scores >= self.low_) & (scores <= self.high_)]
+        if len(fitted) < 2 * MIN_SAMPLES or not self._expectation_maximisation(self._scale(fitted)):
             return self._give_up(DeadComponentWarning, "a component of the mixture is left without samples")
         if self._separation() < MIN_SEPARATION and self._valley() > MAX_VALLEY:
             return self._give_up(NoSecondModeWarning, "the scores have no second mode")

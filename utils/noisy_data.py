@@ -94,20 +94,22 @@ class NoisyData:
 
 
 def prepare(
-    choice: DataChoice, compute: Compute, *, stream: str = "label_noise", like: DeviceImages | None = None
+    choice: DataChoice,
+    compute: Compute,
+    *,
+    stream: str = "label_noise",
+    like: DeviceImages | None = None,
+    with_test: bool = True,
 ) -> NoisyData:
     """Load, corrupt the training labels as `choice` says, and put the images on the device.
 
-    `like`: the images of another set, whose size and normalisation are taken over. The test labels stay as they are.
+    `like`: the images of another set, whose size and normalisation are taken over. Test labels stay as they are.
     Raises UserError where class counts disagree or the data cannot be read.
     """
-    image_size = choice.image_size if like is None else like.side[0]
-    train, test = (
-        datasets.load(
-            choice.name, choice.root, split, choice.subset, image_size if datasets.DATASETS[choice.name].sized else None
-        )
-        for split in ("train", "test")
-    )
+    size = choice.image_size if like is None else like.side[0]
+    size = size if datasets.DATASETS[choice.name].sized else None
+    train = datasets.load(choice.name, choice.root, "train", choice.subset, size)
+    test = datasets.load(choice.name, choice.root, "test", choice.subset, size) if with_test else None
     if choice.num_classes is not None and choice.num_classes != train.num_classes:
         raise UserError(
             f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",

@@ -7,26 +7,27 @@ separation, optionally run twice (DRPL, Ortego et al. 2020): the first run's los
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
-from tqdm import tqdm
 
 import models
 from utils.batches import epoch_batches
 from utils.cli import data_choice
 from utils.commands import SEPARATIONS
 from utils.compute import Compute, seed_torch
+from utils.errors import UserError
 from utils.experiment import Experiment, load_array
 from utils.figures import histogram_figure
 from utils.losses import joint_loss
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
+from utils.reporting import accuracy_figures, accuracy_numbers, accuracy_on_test, start
 from utils.scores import read_score_file, read_scores
 from utils.selection import Selected, combine, require_usable, select_clean, summary, veto
-from utils.separation import accuracy_figures, accuracy_numbers, start, test_accuracy
 from utils.soft_labels import SoftLabels
 from utils.tracker import Tracker
 from utils.training import Progress, learning_rate, make_optimizer, set_learning_rate, track, train_one_epoch
@@ -37,10 +38,10 @@ RUNS = ("run1", "run2")
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Read scores, select, train; with --double_run select and train again; writes the whole experiment folder."""
     data = prepare(data_choice(args, ""), compute)
-    if not experiment.done(RUNS[0]):
-        start(experiment, data, compute)
     scores = find_scores(args, data, experiment)
-    clean, p_noisy = select(args, data, scores, experiment)
+    start(experiment, data, compute)
+    keep_scores(scores, experiment)
+    clean, p_noisy = select(args, data, {method: values for method, (values, _) in scores.items()}, experiment)
     if not (args.double_run and experiment.done(RUNS[0])):
         model = train_run(RUNS[0], args, data, clean, compute, experiment)
     if args.double_run:
@@ -53,29 +54,40 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
 # -- 1. scores -----------------------------------------------------------------------------------------------------
 
 
-def find_scores(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> dict[str, np.ndarray]:
-    """{method: scores float32 (N,)} of every separation that was asked for; copies are kept in the experiment."""
+def find_scores(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> dict[str, tuple[np.ndarray, str]]:
+    """{method: (scores float32 (N,), where from)} of every separation that was asked for.
+
+    An interrupted run goes on with the copies it began with, whatever has finished since.
+    """
     names = {method: separation.scores for method, separation in SEPARATIONS.items()}
     if args.f_l:
         names["forget"] = ("forget_loss",)
+    resuming = experiment.record["data"] is not None
     scores = {}
     for method in (*names, "scores"):
-        asked = vars(args)[method]
+        asked, copy = vars(args)[method], experiment.path / f"input_{method}.npy"
         if asked is None:
             continue
-        copy = experiment.path / f"input_{method}.npy"
-        if copy.exists():  # an interrupted run goes on with what it began with, whatever has finished since
-            scores[method] = load_array(copy)
-            continue
-        if method == "scores":
-            scores[method], source = read_score_file(asked, len(data))
+        if resuming and copy.exists():
+            scores[method] = load_array(copy), str(copy)
+        elif method == "scores":
+            scores[method] = read_score_file(asked, len(data))
         else:
-            scores[method], source = read_scores(
+            scores[method] = read_scores(
                 args.experiments_root, method, asked, names[method], data.choice, data.fingerprint()
             )
-        experiment.log(f"{method} scores: {source}")
-        experiment.save_array(f"input_{method}", scores[method])
+        if not resuming and Path(scores[method][1]).resolve().parent == experiment.path.resolve():
+            what = f"{scores[method][1]} lies in this experiment's own folder"
+            raise UserError(what, "take another --experiment_name")
     return scores
+
+
+def keep_scores(scores: dict[str, tuple[np.ndarray, str]], experiment: Experiment) -> None:
+    """Copies of the scores in the experiment, and where they came from in its log."""
+    for method, (values, source) in scores.items():
+        if not (experiment.path / f"input_{method}.npy").exists():
+            experiment.log(f"{method} scores: {source}")
+            experiment.save_array(f"input_{method}", values)
 
 
 # -- 2. the clean set ------------------------------------------------------------------------------------------------
@@ -90,11 +102,12 @@ def select(
         method: select_one(args, data, values, args.bmm_th, args.threshold) for method, values in voting.items()
     }
     clean = combine([s.clean for s in selected.values()], args.agree_on_clean)
-    if args.f_FND:
-        clean = veto(clean, scores["forget"], args.fn_th)
     # In the union the most confident score speaks for a sample, in the intersection the least confident one.
     together = np.max if args.agree_on_clean else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)
+    if args.f_FND:
+        trusted = veto(np.ones_like(clean), scores["forget"], args.fn_th)
+        clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
     mixtures = {method: s.mixture for method, s in selected.items() if s.mixture is not None}
     histogram_figure(experiment.path / "scores.png", scores, data.is_noisy, mixtures)
     announce(RUNS[0], selected, clean, data, experiment)
@@ -145,7 +158,7 @@ def announce(
     experiment.log(f"{run}: clean set: {facts['clean_set_size']} of {len(data)} samples, purity {purity}")
     experiment.log(f"{run}: per class: " + ", ".join(f"{name} {n}" for name, n in facts["per_class"].items()))
     if facts["empty_classes"]:
-        experiment.log(f"{run}: no clean sample of {', '.join(facts['empty_classes'])}; --balanced_set would give some")
+        experiment.log(f"{run}: no clean sample of {', '.join(facts['empty_classes'])}")
     experiment.save_array(f"clean_set_{run}", clean)
     experiment.update(selection=experiment.record.get("selection", {}) | {run: facts})
 
@@ -181,48 +194,35 @@ def train_run(
         return joint_loss(logits.float(), targets, args.alpha, args.beta)
 
     with experiment.phase(run, parts) as phase:
-        bar = tqdm(total=args.epoch, initial=progress.epoch, desc=run, unit="epoch", disable=None)
-        while progress.epoch < args.epoch:
-            lr = learning_rate(progress.epoch, args.lr, args.M, args.gamma_scheduler)
+        for epoch in phase.epochs(args.epoch, progress):
+            lr = learning_rate(epoch, args.lr, args.M, args.gamma_scheduler)
             set_learning_rate(optimizer, lr)
             model.train()
-            batches = batches_of_epoch(args, data.ids, is_clean, number, progress.epoch)
+            batches = batches_of_epoch(args, data.ids, is_clean, number, epoch)
             train_loss = train_one_epoch(
                 batches, loss_of, optimizer, progress, seed=args.seed, phase=number, after_step=phase.stop_if_asked
             )
-            tracked = track(
-                model, data.images, tracker, compute, args.eval_batch_size, where=f"{run}, epoch {progress.epoch + 1}"
-            )
-            if (
-                progress.epoch + 1 >= args.epoch_begin
-            ):  # the next epoch learns from these predictions, made without dropout
+            where = f"{run}, epoch {epoch + 1}"
+            tracked = track(model, data.images, tracker, compute, args.eval_batch_size, where=where)
+            pseudo_labelled = epoch + 1 >= args.epoch_begin
+            if pseudo_labelled:  # the next epoch learns from these predictions, made without dropout
                 soft_labels.record(data.ids, tracked.logits)
                 soft_labels.commit(replace=~is_clean)
-            if (
-                average is not None
-                and progress.epoch >= args.swa_start
-                and (progress.epoch - args.swa_start) % args.swa_freq == 0
-            ):
+            if average is not None and epoch >= args.swa_start and (epoch - args.swa_start) % args.swa_freq == 0:
                 average.update_parameters(model)
-            experiment.add_epoch(
-                bar,
+            phase.add_epoch(
                 run=number,
-                epoch=progress.epoch + 1,
+                epoch=epoch + 1,
                 lr=lr,
                 train_loss=train_loss,
                 train_accuracy=tracked.accuracy,
-                test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
-                pseudo_label_accuracy=pseudo_label_accuracy(soft_labels, clean, data),
+                test_accuracy=accuracy_on_test(model, data, compute, args.eval_batch_size),
+                pseudo_label_accuracy=pseudo_label_accuracy(soft_labels, clean, data) if pseudo_labelled else None,
                 auc_ssl_loss=auc(tracked.loss, data.is_noisy),
             )
-            progress.next_epoch()
-            phase.checkpoint()
-        bar.close()
         if average is not None:
-            model = averaged(average, args, data, is_clean, compute)
-        loss = track(
-            model, data.images, tracker, compute, args.eval_batch_size, where=f"{run}, epoch {progress.epoch + 1}"
-        ).loss
+            model = averaged(average, number, args, data, compute)
+        loss = track(model, data.images, tracker, compute, args.eval_batch_size, where=f"the end of {run}").loss
         experiment.save_array(f"ssl_loss_{run}", loss)
         experiment.save_array(f"pseudo_labels_{run}", soft_labels.current.cpu().numpy())
     return model
@@ -252,12 +252,15 @@ def batches_of_epoch(args: argparse.Namespace, ids: Tensor, is_clean: Tensor, ru
 
 
 def averaged(
-    average: AveragedModel, args: argparse.Namespace, data: NoisyData, is_clean: Tensor, compute: Compute
+    average: AveragedModel, run: int, args: argparse.Namespace, data: NoisyData, compute: Compute
 ) -> nn.Module:
     """The weight-averaged network (Izmailov et al. 2018), batch-norm statistics recomputed over the training images."""
-    seed_torch(args.seed, "averaging")
+    batches = epoch_batches(
+        data.ids, args.batch_size, args.seed, run, args.epoch
+    )  # shuffled: sorted classes would bias
+    seed_torch(args.seed, "averaging", run)
     with compute.autocast():
-        update_bn((data.images.batch(ids) for ids in data.ids.split(args.batch_size)), average)
+        update_bn((data.images.batch(ids) for ids in batches), average)
     return average.module
 
 
@@ -321,5 +324,5 @@ def report(
         }
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
     if args.swa:
-        figures["test_accuracy_swa"] = test_accuracy(model, data, compute, args.eval_batch_size)
+        figures["test_accuracy_swa"] = accuracy_on_test(model, data, compute, args.eval_batch_size)
     experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})

@@ -11,7 +11,6 @@ import argparse
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 import models
 from utils.batches import epoch_batches
@@ -22,7 +21,8 @@ from utils.figures import track_figure
 from utils.losses import joint_loss
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
-from utils.separation import accuracy_figures, accuracy_numbers, columns, save_scores, start, test_accuracy
+from utils.reporting import accuracy_figures, accuracy_numbers, accuracy_on_test, columns, start
+from utils.separation import save_scores
 from utils.soft_labels import SoftLabels
 from utils.tracker import Tracker
 from utils.training import Progress, learning_rate, make_optimizer, set_learning_rate, track, train_one_epoch
@@ -53,37 +53,29 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
 
     parts = {"model": model, "optimizer": optimizer, "progress": progress, "soft_labels": soft_labels}
     with experiment.phase(PHASE, parts) as phase:
-        bar = tqdm(total=args.epoch_1st, initial=progress.epoch, desc="relabelling", unit="epoch", disable=None)
-        while progress.epoch < args.epoch_1st:
-            warming_up = progress.epoch < args.warmup_e
-            lr = learning_rate(progress.epoch, args.lr if warming_up else args.lr_2nd, args.M, args.gamma_scheduler)
+        for epoch in phase.epochs(args.epoch_1st, progress):
+            lr = learning_rate(epoch, args.lr if epoch < args.warmup_e else args.lr_2nd, args.M, args.gamma_scheduler)
             set_learning_rate(optimizer, lr)
             model.train()
-            batches = epoch_batches(data.ids, args.batch_size, args.seed, 1, progress.epoch)
+            batches = epoch_batches(data.ids, args.batch_size, args.seed, 1, epoch)
             train_loss = train_one_epoch(
                 batches, loss_of, optimizer, progress, seed=args.seed, phase=1, after_step=phase.stop_if_asked
             )
-            if progress.epoch + 1 < args.warmup_e:
+            if epoch + 1 < args.warmup_e:
                 soft_labels.discard()
             else:  # the next epoch learns from what this one predicted
                 soft_labels.commit()
-            tracked = track(
-                model, data.images, tracker, compute, args.eval_batch_size, where=f"epoch {progress.epoch + 1}"
-            )
+            tracked = track(model, data.images, tracker, compute, args.eval_batch_size, where=f"epoch {epoch + 1}")
             losses.append(tracked.loss)
-            experiment.add_epoch(
-                bar,
-                epoch=progress.epoch + 1,
+            phase.add_epoch(
+                epoch=epoch + 1,
                 lr=lr,
                 train_loss=train_loss,
                 train_accuracy=tracked.accuracy,
-                test_accuracy=test_accuracy(model, data, compute, args.eval_batch_size),
+                test_accuracy=accuracy_on_test(model, data, compute, args.eval_batch_size),
                 soft_label_accuracy=label_accuracy(soft_labels, data),
                 auc_relabel_loss=auc(tracked.loss, data.is_noisy),
             )
-            progress.next_epoch()
-            phase.checkpoint()
-        bar.close()
         experiment.save_array("soft_labels", soft_labels.current.cpu().numpy())
     report(args, data, experiment, soft_labels)
 
@@ -100,9 +92,11 @@ def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, flo
     if data.is_noisy is None:
         return {}
     right = soft_labels.argmax(1) == data.clean_labels
-    shares = {"soft_label_accuracy": float(right.mean()), "right_labels_spoilt": float(np.mean(~right[~data.is_noisy]))}
+    shares = {"soft_label_accuracy": float(right.mean())}
     if data.is_noisy.any():
         shares["wrong_labels_corrected"] = float(right[data.is_noisy].mean())
+    if not data.is_noisy.all():
+        shares["right_labels_spoilt"] = float(np.mean(~right[~data.is_noisy]))
     return shares
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from utils.cli import data_choice, default_name
 from utils.commands import classify_command, ssl_command
+from utils.compare import compare_experiments
 from utils.compute import Compute, choose
-from utils.experiment import Experiment
-from utils.separation import compare
+from utils.experiment import Experiment, read_finished
 
 
 def run(
@@ -22,6 +22,8 @@ def run(
     """A script from its flags to its result table; a finished experiment only prints its figures again."""
     name = args.experiment_name or default_name(script, args)
     experiment = Experiment(args.experiments_root, name)
+    if vars(args).get("compare") not in (None, name):
+        read_finished(args.experiments_root, args.compare)  # a slip of the pen shows now, not after hours of training
     with experiment.open(script, method, vars(args), args.overwrite):
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")
@@ -29,7 +31,7 @@ def run(
             work(args, choose(args.cuda_dev, args.precision, args.compile, args.threads), experiment)
         print_result(experiment, next_command(args, experiment))
         if vars(args).get("compare"):
-            print(compare(experiment, args.compare))
+            print(compare_experiments(experiment, args.compare))
 
 
 def print_result(experiment: Experiment, next_command: str) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from utils.cli import DataChoice
 from utils.commands import SEPARATIONS, separation_command
+from utils.compare import require_same_data
 from utils.errors import UserError
 from utils.experiment import load_array, read_finished, records
 from utils.selection import validate_scores
-from utils.separation import require_same_data
 
 
 def read_scores(
@@ -24,6 +24,12 @@ def read_scores(
     ratio and seed. Raises UserError where there is none, or where its scores belong to other images or labels.
     """
     if experiment_name:
+        if not (Path(root) / experiment_name).exists():
+            command = separation_command(method, choice, root)
+            raise UserError(
+                f"there is no experiment {experiment_name} under {root}",
+                f"correct the name, or run this first: {command} --experiment_name {experiment_name}",
+            )
         record = read_finished(root, experiment_name)
         if record["method"] != method:
             raise UserError(
@@ -31,7 +37,7 @@ def read_scores(
                 f"name it with --{record['method']}",
             )
     else:
-        record = newest(root, method, choice)
+        record = newest(root, method, choice, fingerprint)
     require_same_data(fingerprint, record["data"], record["path"].name)
     for name in names:
         file = record["path"] / f"{name}.npy"
@@ -40,8 +46,8 @@ def read_scores(
     raise UserError(f"{record['path']} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
 
 
-def newest(root: str, method: str, choice: DataChoice) -> dict[str, Any]:
-    """The record of the finished experiment of `method` on this data that finished last."""
+def newest(root: str, method: str, choice: DataChoice, fingerprint: dict) -> dict[str, Any]:
+    """The record of the finished experiment of `method` on this data that finished last, equal fingerprints first."""
     wanted = {
         "data_set": choice.name,
         "class_subset": choice.subset,
@@ -61,7 +67,7 @@ def newest(root: str, method: str, choice: DataChoice) -> dict[str, Any]:
             f"no finished {SEPARATIONS[method].script} experiment under {root} has the same data, noise and seed",
             f"run this first: {separation_command(method, choice, root)}",
         )
-    return max(found, key=lambda record: record["finish_number"])
+    return max(found, key=lambda record: (record["data"] == fingerprint, record["finish_number"]))
 
 
 def read_score_file(path: str, samples: int) -> tuple[np.ndarray, str]:

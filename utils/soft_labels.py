@@ -43,9 +43,12 @@ class SoftLabels:
         """Forget what was recorded."""
         self._seen.zero_()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"current": self.current, "next": self._next, "seen": self._seen}
+    def state_dict(self) -> dict[str, Tensor | None]:
+        recorded = bool(self._seen.any())  # between two epochs there is nothing to keep of the next
+        return {"current": self.current, "next": self._next if recorded else None, "seen": self._seen}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
         device = self.current.device
-        self.current, self._next, self._seen = (state[key].to(device) for key in ("current", "next", "seen"))
+        self.current, self._seen = state["current"].to(device), state["seen"].to(device)
+        if state["next"] is not None:
+            self._next = state["next"].to(device)

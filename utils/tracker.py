@@ -66,24 +66,23 @@ class Tracker:
         Raises ValueError unless every sample was seen exactly once since the last finish, and FloatingPointError where
         logits or features are not finite.
         """
-        if not bool((self._seen == 1).all()):
-            raise ValueError("every sample must be seen exactly once in a pass")
         logits, labels = self._logits, self.labels
-        if not all(bool(x.isfinite().all()) for x in (logits, self._features) if x is not None):
+        finite = logits.isfinite().all()
+        if self._features is not None:
+            finite = finite & self._features.isfinite().all()
+        hits = (logits.argmax(1) == labels).float().mean()
+        complete, finite, accuracy = torch.stack([(self._seen == 1).all().float(), finite.float(), hits]).tolist()
+        if not complete:
+            raise ValueError("every sample must be seen exactly once in a pass")
+        if not finite:
             raise FloatingPointError("logits or features are not finite")
         ce = None
         if self.with_ce:
-            ce = (
-                neighbour_cross_entropy(logits, self._features, labels, self.num_classes, self.nn_k, self.memory_gb)
-                .cpu()
-                .numpy()
-            )
-        tracked = Tracked(
-            loss=F.cross_entropy(logits, labels, reduction="none").cpu().numpy(),
-            ce=ce,
-            accuracy=float((logits.argmax(1) == labels).float().mean()),
-            logits=logits,
-        )
+            ce = neighbour_cross_entropy(
+                logits, self._features, labels, self.num_classes, self.nn_k, self.memory_gb
+            ).cpu().numpy()  # fmt: skip
+        loss = F.cross_entropy(logits, labels, reduction="none").cpu().numpy()
+        tracked = Tracked(loss, ce, accuracy, logits)
         self._reset()
         return tracked
 

@@ -12,8 +12,8 @@ import torch
 
 from tests.tiny import ROOT, load_script
 from utils import cli
-from utils.errors import UserError
-from utils.experiment import NAME_PATTERN, Stopped
+from utils.errors import Stopped, UserError
+from utils.experiment import NAME_PATTERN
 
 SCRIPTS = ("main.py", "parallel.py", "relabel.py")
 
@@ -266,8 +266,8 @@ def test_default_names_are_usable(ratio):
         (KeyboardInterrupt(), 130, "error: interrupted"),
         (MemoryError(), 2, "error: out of memory — lower --batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "error: the GPU is out of memory — lower --batch_size"),
-        (Stopped(15), 143, "stopped by SIGTERM; the same command goes on from the checkpoint"),
-        (Stopped(2), 130, "stopped by SIGINT"),
+        (Stopped(15, "main.py --seed 1"), 143, "stopped by SIGTERM; go on with: python3 main.py --seed 1"),
+        (Stopped(2, "ssl.py"), 130, "stopped by SIGINT; go on with: python3 ssl.py"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.errors import UserError
-from utils.experiment import Experiment, Stopped, Track, load_array, read_finished, read_record, records
+from utils.errors import Stopped, UserError
+from utils.experiment import Experiment, Track, load_array, read_finished, read_record, records
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
@@ -96,10 +96,12 @@ def test_the_same_settings_go_on(tmp_path):
 def test_other_settings_are_refused_and_listed(tmp_path):
     with opened(tmp_path):
         pass
-    listing = r"holds a run with other settings: M \[40, 80\] there, \[40\] now; lr 0.1 there, 0.2 now — .*--overwrite"
+    listing = (
+        r"holds a run with other settings: M \[40, 80\] there, \[40\] here; lr 0.1 there, 0.2 here — .*--overwrite"
+    )
     with pytest.raises(UserError, match=listing), opened(tmp_path, lr=0.2, M=[40]):
         pass
-    with pytest.raises(UserError, match="new None there, 1 now"), opened(tmp_path, new=1):
+    with pytest.raises(UserError, match="new None there, 1 here"), opened(tmp_path, new=1):
         pass
 
 
@@ -448,7 +450,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, phase, step, 
 
 def test_sigterm_between_two_steps_saves_a_checkpoint_and_gives_status_143(tmp_path, capsys):
     counter = Counter()
-    with pytest.raises(Stopped, match="^stopped by SIGTERM$") as stop, opened(tmp_path) as experiment, \
+    with pytest.raises(Stopped, match="^stopped by SIGTERM; go on with: python3 ") as stop, opened(tmp_path) as experiment, \
             experiment.phase("first", {"counter": counter}) as phase:  # fmt: skip
         counter.count = 3
         phase.stop_if_asked()  # nothing was asked yet
