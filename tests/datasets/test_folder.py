@@ -38,7 +38,7 @@ def decoded(monkeypatch):
         paths.append(path)
         return decode(path, image_size)
 
-    monkeypatch.setattr(folder_module, "_decode", record)
+    monkeypatch.setattr(folder_module, "decode", record)
     return paths
 
 

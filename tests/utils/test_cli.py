@@ -139,11 +139,12 @@ def test_milestones_are_sorted_and_replace_the_default():
 
 def test_the_choice_of_data_reads_the_flags_of_its_stage():
     flags = ("--train_root", "a", "--second_stage_root", "b", "--first_stage_data_name", "folder", "--image_size", 64,
+             "--second_stage_data_name", "folder",
              "--second_stage_noise_ratio", 0.1, "--second_stage_subset", 3, 1, "--seed", 5)  # fmt: skip
     args = arguments("main.py", *flags)
     first, second = cli.data_choice(args), cli.data_choice(args, "second_stage_")
     assert (first.name, first.root, first.subset, first.image_size, first.noise_ratio) == ("folder", "a", None, 64, 0.4)
-    assert (second.name, second.root, second.subset, second.image_size) == ("patches", "b", [3, 1], None)
+    assert (second.name, second.root, second.subset, second.image_size) == ("folder", "b", [3, 1], None)
     assert (second.noise_ratio, first.seed, second.seed) == (0.1, 5, 5)
 
 

@@ -23,8 +23,13 @@ SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
 SAMPLES = 5
 
 
+@contextlib.contextmanager
 def opened(root, name="run", script="main.py", overwrite=False, **settings):
-    return Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite)
+    """An experiment whose inputs have been read and found good."""
+    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite) as experiment:
+        if not experiment.finished:
+            experiment.begin({"images": "abc"})
+        yield experiment
 
 
 def finished(root, name="run", **figures):
@@ -450,7 +455,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path, phase, step, 
 
 def test_sigterm_between_two_steps_saves_a_checkpoint_and_gives_status_143(tmp_path, capsys):
     counter = Counter()
-    with pytest.raises(Stopped, match="^stopped by SIGTERM; go on with: python3 ") as stop, opened(tmp_path) as experiment, \
+    going_on = pytest.raises(Stopped, match="^stopped by SIGTERM; go on with: python3 ")
+    with going_on as stop, opened(tmp_path) as experiment, \
             experiment.phase("first", {"counter": counter}) as phase:  # fmt: skip
         counter.count = 3
         phase.stop_if_asked()  # nothing was asked yet
@@ -555,3 +561,39 @@ def test_the_log_gets_a_line_with_its_time(tmp_path, capsys):
     assert [line.split(" ", 1)[1] for line in lines] == ["on both", "in the file"]
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 ", line) for line in lines)
     assert capsys.readouterr().out == "on both\n"
+
+
+# What a run began with.
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    with pytest.raises(ZeroDivisionError), opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
+        experiment.add_history(epoch=1)
+        phase.checkpoint()
+        raise ZeroDivisionError
+    again = Experiment(tmp_path, "run").open("main.py", "forget", SETTINGS)
+    with pytest.raises(UserError, match="has changed: images 'abc' there, 'xyz' here"), again as experiment:
+        experiment.begin({"images": "xyz"})
+    assert (tmp_path / "run" / "checkpoint.pt").exists()  # the mistake costs nothing
+
+
+def test_overwriting_removes_nothing_before_the_inputs_are_found_good(tmp_path):
+    finished(tmp_path, auc=0.5)
+    anew = Experiment(tmp_path, "run").open("main.py", "forget", SETTINGS | {"lr": 7}, overwrite=True)
+    with pytest.raises(UserError, match="no such data"), anew:
+        raise UserError("no such data", "correct the name")
+    assert read_finished(tmp_path, "run")["figures"] == {"auc": 0.5}
+
+
+@pytest.mark.parametrize("error", [UserError("bad", "mend it"), MemoryError(), RuntimeError("out of memory")])
+def test_whatever_ends_a_run_before_it_trained_leaves_nothing_to_trip_over(tmp_path, error):
+    with pytest.raises(type(error)), opened(tmp_path):
+        raise error
+    with opened(tmp_path, lr=0.05):  # the corrected command is another one
+        pass
+
+
+def test_the_command_to_go_on_with_does_not_overwrite(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py", "--seed", "3", "--overwrite"])
+    with opened(tmp_path, overwrite=True) as experiment:
+        assert experiment.record["command"] == "main.py --seed 3"

@@ -1,4 +1,1 @@
 """What the scripts leave behind: labels, scores, suspects, accuracies, comparisons."""
-
-
-
