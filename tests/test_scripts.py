@@ -25,19 +25,6 @@ def history(folder):
     return list(csv.DictReader((folder / "history.csv").open()))
 
 
-@pytest.fixture
-def image_folder(tmp_path):
-    """20 pictures of 12x9 pixels in two classes told apart by colour; no test set."""
-    root, generator = tmp_path / "pictures", np.random.default_rng(0)
-    for c, name in enumerate(("blue", "red")):
-        (root / "train" / name).mkdir(parents=True)
-        for k in range(10):
-            pixels = generator.integers(0, 60, (9, 12, 3), dtype=np.uint8)
-            pixels[..., 2 - 2 * c] += 150
-            Image.fromarray(pixels).save(root / "train" / name / f"{k}.png")
-    return root
-
-
 @pytest.mark.parametrize("script", SEPARATIONS)
 def test_a_separation_leaves_what_the_design_promises(run, tmp_path, script):
     printed = run(script, *TINY_ARGS[script], "--experiment_name", "e")
@@ -230,10 +217,10 @@ def test_soft_labels_sum_to_one_and_shares_are_reported(run, tmp_path):
 def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
     printed = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "b", "--compare", "a")
-    assert "rank corr." in printed and "parallel_ce    forget_ce" in printed
+    assert "rank corr." in printed and "parallel_ce   forget_ce" in printed
     printed = run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "a")
     row = next(line for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]).split()
-    assert row[2] == "1.0000" and row[6] == "1.0000"  # rank correlation and overlap with itself
+    assert row[2] == row[6] == "1.0000"  # rank correlation and overlap with itself
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "c", "--seed", "2")
     with pytest.raises(UserError, match="seed 2 there, 1 here"):
         run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "c")
@@ -253,3 +240,26 @@ def test_class_dependent_noise_is_named_class_by_class(run):
         "e",
     )
     assert "class-dependent noise: 2→7, 7→1" in printed
+
+
+def test_two_folders_of_other_sizes_serve_as_the_two_stages(run, tmp_path, image_folder):
+    printed = run(
+        "main.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--image_size", "16",
+        "--second_stage_data_name", "folder", "--second_stage_root", image_folder,
+        "--width", "0.1", "--batch_size", "10", "--epoch_1st", "2", "--step_number", "3", "--experiment_name", "e",
+    )  # fmt: skip
+    assert "second data: folder, 20 training images of 16x16 pixels" in (tmp_path / "e" / "log.txt").read_text()
+    assert "no test set" in printed and "test_accuracy" not in record(tmp_path / "e")["figures"]
+
+
+@pytest.mark.parametrize("script", SEPARATIONS)
+def test_odd_samples_are_never_left_alone_in_a_batch(run, tmp_path, script):
+    run(script, *TINY_ARGS[script], "--batch_size", "2", "--experiment_name", "e", "--first_stage_subset", "0", "1",
+        *(["--epoch_1st", "1"] if script != "relabel.py" else ["--epoch_1st", "2", "--warmup_e", "1"]))  # fmt: skip
+    assert record(tmp_path / "e")["status"] == "finished"
+
+
+def test_a_slip_in_compare_shows_before_the_training(run, tmp_path):
+    with pytest.raises(UserError, match="no experiment folder"):
+        run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "e", "--compare", "nobody")
+    assert not (tmp_path / "e").exists()

@@ -167,7 +167,9 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
         (["--forget", "--agree_on_clean"], "needs two scores"),
         (["--relabel", "--f_l"], "add --forget"),
         (["--forget", "--swa_start", "3"], "--swa_start does nothing without --swa"),
-        (["--forget", "--bmm_th_2nd", "0.3"], "does nothing without --double_run"),
+        (["--forget", "--threshold_2nd", "0.3"], "does nothing without --double_run"),
+        (["--forget", "--double_run", "--bmm_th_2nd", "0.3"], "does nothing without --use_bmm"),
+        (["--forget", "--bmm_th", "0.3"], "does nothing without --use_bmm"),
         (["--forget", "--epoch_begin", "4"], "leaves no epoch"),
         (["--forget", "--labeled_batch_size", "50"], "fills --batch_size"),
     ],
@@ -214,3 +216,60 @@ def test_every_batch_holds_the_clean_samples_that_were_asked_for():
     noisy = torch.cat(batches)[~is_clean[torch.cat(batches)]]
     assert sorted(noisy.tolist()) == list(range(30, 100))  # every other sample once an epoch
     assert not torch.equal(torch.cat(batches), torch.cat(batches_of_epoch(args, ids, is_clean, 1, 3)))
+
+
+def test_batch_norm_statistics_of_the_average_do_not_depend_on_the_order_of_the_classes():
+    """Sorted as a folder is, a batch holds one class, and the mean of the batch variances would miss most of it."""
+    from argparse import Namespace
+    from types import SimpleNamespace
+
+    from torch import nn
+    from torch.optim.swa_utils import AveragedModel
+
+    from utils.batches import DeviceImages
+    from utils.compute import Compute
+    from utils.pseudo_labelling import averaged
+
+    cpu = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
+    generator = np.random.default_rng(0)
+    levels = np.repeat([20, 120, 220], 40)[:, None, None, None]  # three classes, sorted, far apart
+    images = (levels + generator.integers(0, 10, (120, 3, 8, 8))).astype(np.uint8)
+    data = SimpleNamespace(images=DeviceImages(images, cpu, mirrored=False), ids=torch.arange(120))
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    args = Namespace(batch_size=20, seed=1, epoch=5)
+    variance = averaged(AveragedModel(model), 1, args, data, cpu)[0].running_var
+    # The images are normalised, so the variance is 1; of six random batches the mean is within a few percent of it.
+    torch.testing.assert_close(variance, torch.ones(3), atol=0.15, rtol=0)
+
+
+def test_unknown_truth_goes_through_the_whole_chain(run, tmp_path, image_folder):
+    mine = [
+        "--train_root",
+        image_folder,
+        "--image_size",
+        "12",
+        "--width",
+        "0.1",
+        "--cuda_dev",
+        "-1",
+        "--batch_size",
+        "10",
+    ]
+    first = [*mine, "--first_stage_data_name", "folder", "--first_stage_noise_type", "none"]
+    run("parallel.py", *first, "--epoch_1st", "2", "--experiment_name", "p")
+    run("relabel.py", *first, "--epoch_1st", "2", "--warmup_e", "1", "--experiment_name", "r", "--compare", "p")
+    printed = run(
+        "ssl.py", *mine, "--dataset", "folder", "--noise_type", "none", "--parallel", "--relabel", "--threshold", "0.6",
+        "--epoch", "3", "--epoch_begin", "1", "--double_run", "--threshold_2nd", "0.9", "--experiment_name", "s",
+    )  # fmt: skip
+    assert "purity unknown" in printed
+    known = {"train_accuracy", "clean_set_size"}
+    assert figures(tmp_path / "s").keys() == known | {f"{key}_run1" for key in known}
+
+
+def test_scores_in_the_folder_to_be_overwritten_are_not_lost(run, separated):
+    with pytest.raises(UserError, match="was made by parallel.py"):
+        run("ssl.py", *SSL, "--parallel", "sep", "--experiment_name", "sep")
+    with pytest.raises(UserError, match="lies in this experiment's own folder"):
+        run("ssl.py", *SSL, "--parallel", "sep", "--experiment_name", "sep", "--overwrite")
+    assert (separated / "parallel_ce.npy").exists() and figures(separated)

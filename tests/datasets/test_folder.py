@@ -32,7 +32,7 @@ def root(tmp_path):
 def decoded(monkeypatch):
     """The paths that were decoded, so that a test can tell reading the cache from decoding."""
     paths = []
-    decode = folder_module._decode
+    decode = folder_module.decode
 
     def record(path, image_size):
         paths.append(path)
