@@ -214,6 +214,24 @@ def test_soft_labels_sum_to_one_and_shares_are_reported(run, tmp_path):
     assert 0 <= figures["wrong_labels_corrected"] <= 1 and 0 <= figures["right_labels_spoilt"] <= 1
 
 
+def test_soft_labels_sum_to_one_after_every_epoch_of_relabelling(run, monkeypatch):
+    from utils.soft_labels import SoftLabels
+
+    sums, recorded, commit = [], [], SoftLabels.commit
+
+    def watched(self, replace=None):
+        recorded.append(self.state_dict()["seen"].clone())
+        commit(self, replace)
+        sums.append(self.current.sum(1))
+
+    monkeypatch.setattr(SoftLabels, "commit", watched)
+    run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e")
+    assert len(sums) == 3  # --warmup_e 2 of 4 epochs: epochs 3 and 4 learn from predictions, and the last ones are kept
+    for total, seen in zip(sums, recorded, strict=True):
+        np.testing.assert_allclose(total, 1, atol=1e-5)  # a zero vector would be 0
+        assert (seen == 1).all()  # every sample exactly once
+
+
 def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
     printed = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "b", "--compare", "a")

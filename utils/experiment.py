@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +64,7 @@ class Experiment:
 
         Raises UserError where another process holds the folder or other settings were used under this name.
         """
-        settings = {key: value for key, value in sorted(settings.items()) if key not in NOT_COMPARED}
-        settings = json.loads(json.dumps(settings, default=str))
+        settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
         with self._locked():
             for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink()
@@ -148,8 +147,9 @@ class Experiment:
     def _require_same(self, script: str, settings: dict[str, Any]) -> None:
         if self.record["script"] != script:
             raise UserError(f"{self.path} was made by {self.record['script']}", "take another --experiment_name")
-        used = self.record["settings"]
-        if differing := differences(settings, used):
+        now, used = ({key: value for key, value in flags.items() if key not in NOT_COMPARED}
+                     for flags in (settings, self.record["settings"]))  # fmt: skip
+        if differing := differences(now, used):
             raise UserError(
                 f"{self.path} holds a run with other settings: {differing}",
                 "take another --experiment_name, or --overwrite to start anew",
@@ -504,4 +504,4 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")

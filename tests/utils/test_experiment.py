@@ -84,7 +84,7 @@ def test_a_new_run_records_what_it_was_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["main.py", "--experiment_name", "a run"])
     with opened(tmp_path, cuda_dev=3):
         record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["settings"] == SETTINGS and record["status"] == "running"
+    assert record["settings"] == SETTINGS | {"cuda_dev": 3} and record["status"] == "running"
     assert (record["script"], record["method"]) == ("main.py", "forget")
     assert shlex.split(record["command"]) == ["main.py", "--experiment_name", "a run"]
     assert record["versions"]["torch"].startswith(torch.__version__.split("+")[0])
