@@ -65,7 +65,8 @@ def disturbed(script: str, root: Path, kills: int, seconds: float, chance: rando
 def differences(script: str, root: Path) -> list[str]:
     calm, killed = root / f"{script}-calm", root / f"{script}-killed"
     tracks = [file.stem for file in calm.glob("*_track.npy")]
-    names = [f"{name}.npy" for name in (*SCORE_FILES[script], *tracks)] + ["history.csv"]
+    given = ("labels", "clean_labels", "sample_ids")
+    names = [f"{name}.npy" for name in (*SCORE_FILES[script], *tracks, *given)] + ["history.csv"]
     return [f"{script}: {name}" for name in names if (calm / name).read_bytes() != (killed / name).read_bytes()]
 
 

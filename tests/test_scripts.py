@@ -277,6 +277,13 @@ def test_odd_samples_are_never_left_alone_in_a_batch(run, tmp_path, script):
     assert record(tmp_path / "e")["status"] == "finished"
 
 
+def test_comparing_with_a_classifier_is_refused_before_the_training(run, tmp_path):
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "p")
+    run("ssl.py", *TINY_ARGS["ssl.py"], "--parallel", "p", "--experiment_name", "s")
+    with pytest.raises(UserError, match="s holds no scores of a separation"):
+        run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e", "--compare", "s")
+
+
 def test_a_slip_in_compare_shows_before_the_training(run, tmp_path):
     with pytest.raises(UserError, match="no experiment folder"):
         run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "e", "--compare", "nobody")

@@ -92,8 +92,6 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
         {name: load_array(path / f"{name}.npy") for name in SCORES if (path / f"{name}.npy").exists()}
         for path in (experiment.path, other["path"])
     )
-    if not theirs:
-        raise UserError(f"{other_name} holds no scores", "name an experiment of main.py, parallel.py or relabel.py")
     lines = [
         f"\nscores of {experiment.name} (A) and {other_name} (B)",
         "  clean = p_noisy < 0.5 under the beta mixture, unless noted below",

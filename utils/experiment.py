@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from utils.training import Progress
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-OWN_FILES = ("*.npy", "*.npy.part", "*.pt", "*.png", "*.csv", "run.json", "log.txt")  # what --overwrite removes
+OWN_FILES = (
+    "run.json",
+    "*.npy",
+    "*.npy.part",
+    "*.pt",
+    "*.png",
+    "*.csv",
+    "log.txt",
+)  # run.json first: it vouches for the rest
+OF_NO_RUN = ("checkpoint.pt", "*.npy.part", "input_*.npy")  # what no fresh start may mistake for its own
+RECORD_KEYS = {"script", "method", "command", "status", "settings", "data", "seconds", "figures"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 NOT_COMPARED = {"overwrite", "compare", "cuda_dev", "checkpoint_every", "experiment_name", "experiments_root"}
 
@@ -66,8 +76,6 @@ class Experiment:
         """
         settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
         with self._locked():
-            for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
-                leftover.unlink()
             self._overwrite = overwrite
             self._before = set(self.path.iterdir())
             if (self.path / "run.json").exists() and not overwrite:
@@ -89,6 +97,9 @@ class Experiment:
                     "versions": versions(),
                     "started": now(),
                 }
+            for leftover in self.path.glob(".*.[0-9]*.tmp"):  # of a process that was killed while it wrote
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
             try:
                 with self._stop_signals():
                     yield self
@@ -103,8 +114,9 @@ class Experiment:
         """
         used = {key: self.record.get(key) for key in ("data", *entries)}
         if used["data"] is None:
-            if self._overwrite:
-                self._remove_own_files()
+            used_by_a_run = self._overwrite and (self.path / "run.json").exists()
+            self._remove(OWN_FILES if used_by_a_run else OF_NO_RUN)
+            self._before = set(self.path.iterdir())
             self.update(data=data, **entries)
         elif differing := differences(json.loads(json.dumps({"data": data, **entries})), used):
             raise UserError(
@@ -115,7 +127,7 @@ class Experiment:
     def _forget_failed_start(self) -> None:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
         if not (self.history or self.record["seconds"] or self.finished or (self.path / "checkpoint.pt").exists()):
-            self._remove_own_files(keep=self._before)
+            self._remove(OWN_FILES, keep=self._before)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -136,8 +148,8 @@ class Experiment:
                 ) from None
             yield
 
-    def _remove_own_files(self, keep: set[Path] = frozenset()) -> None:
-        for pattern in OWN_FILES:
+    def _remove(self, patterns: tuple[str, ...], keep: set[Path] = frozenset()) -> None:
+        for pattern in patterns:
             for file in set(self.path.glob(pattern)) - keep:
                 try:
                     file.unlink()
@@ -321,7 +333,7 @@ class Experiment:
 
 
 class Phase:
-    """Saves checkpoints of one phase and stops it between two steps when a signal came."""
+    """A phase's epoch loop with its bar, its checkpoints, and its stop between two steps when a signal came."""
 
     def __init__(self, experiment: Experiment, name: str, parts: dict[str, Any], spent: float) -> None:
         self._experiment, self._name, self._parts = experiment, name, parts
@@ -383,7 +395,8 @@ class Track:
         track = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
         try:
             with open(self.part, "r+b") as handle:
-                os.posix_fallocate(handle.fileno(), 0, self.part.stat().st_size)
+                if hasattr(os, "posix_fallocate"):  # Linux
+                    os.posix_fallocate(handle.fileno(), 0, self.part.stat().st_size)
         except OSError as error:
             self.part.unlink()
             raise UserError(f"cannot write {self.part} ({error.strerror})", "free some space") from error
@@ -440,8 +453,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """run.json of an experiment folder. Raises UserError where it is missing or damaged."""
     try:
         record = json.loads((path / "run.json").read_text())
-        if not {"script", "status", "settings"} <= record.keys():
-            raise ValueError("entries are missing")
+        if missing := RECORD_KEYS - record.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         return record
     except FileNotFoundError:
         raise UserError(

@@ -153,23 +153,29 @@ def read_reusable_stage1(args: argparse.Namespace, data: NoisyData, experiment: 
         return None
     if args.first_stage_from == experiment.name:
         raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
-    stage1 = read_stage1(read_finished(experiment.path.parent, args.first_stage_from)["path"])
+    source = read_finished(experiment.path.parent, args.first_stage_from)["path"]
+    stage1 = read_stage1(source)
     if differing := differences(stage1_settings(args, data), stage1["settings"]):
         raise UserError(
             f"the first stage of {args.first_stage_from} was made otherwise: {differing}",
             "give the same flags, or leave --first_stage_from out to train it anew",
         )
+    for name in ("stage1_loss", "stage1_loss_track"):
+        stage1[name] = load_array(source / f"{name}.npy")
+    try:
+        with open(source / "history.csv", newline="") as handle:
+            stage1["history"] = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
+    except (OSError, KeyError, csv.Error) as error:
+        raise UserError(f"{source / 'history.csv'} is damaged ({error})", "leave --first_stage_from out") from error
     return stage1
 
 
 def take_over_stage1(args: argparse.Namespace, stage1: dict, experiment: Experiment) -> None:
     """Weights, losses and history of --first_stage_from instead of training."""
-    source = experiment.path.parent / args.first_stage_from
     for name in ("stage1_loss", "stage1_loss_track"):
-        experiment.save_array(name, load_array(source / f"{name}.npy"))
-    with open(source / "history.csv", newline="") as handle:
-        experiment.history = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
-    experiment.save_torch("stage1.pt", stage1)
+        experiment.save_array(name, stage1[name])
+    experiment.history = stage1["history"]
+    experiment.save_torch("stage1.pt", {key: stage1[key] for key in ("settings", "weights")})
     experiment.log(f"stage 1 taken from {args.first_stage_from}")
     experiment.skip_phase(STAGE1)
 
@@ -278,7 +284,6 @@ def forget(
     tracks = ForgettingTrack(args, first, compute, experiment, steps)
     parts = {"model": model, "optimizer": optimizer, "progress": progress, "oracle": tracks.oracle}
     with experiment.phase(STAGE2, parts) as phase:
-        bar = tqdm(total=steps, desc="stage 2", unit="step", disable=None)
         if not tracks.loss.rows:
             tracks.update(model, epoch=0, step=0)
 
@@ -309,18 +314,24 @@ def forget(
             phase.stop_if_asked()
             return enough or done >= steps
 
-        while steps_done() < steps and not tracks.limit_passed():
-            set_learning_rate(
-                optimizer, learning_rate(progress.epoch, args.lr_2nd, args.M_2nd or [], args.gamma_scheduler)
-            )
-            batches = epoch_batches(second.ids, args.batch_size, args.seed, STREAM_OF[STAGE2], progress.epoch)
-            train_one_epoch(
-                batches, loss_of, optimizer, progress, seed=args.seed, phase=STREAM_OF[STAGE2], after_step=after_step
-            )
-            if progress.step == steps_per_epoch:
-                progress.next_epoch()
-            experiment.log_quietly(f"{STAGE2}: step {steps_done()}, {experiment.latest()}")
-        bar.close()
+        with tqdm(total=steps, initial=steps_done(), desc=STAGE2, unit="step", disable=None) as bar:
+            while steps_done() < steps and not tracks.limit_passed():
+                set_learning_rate(
+                    optimizer, learning_rate(progress.epoch, args.lr_2nd, args.M_2nd or [], args.gamma_scheduler)
+                )
+                batches = epoch_batches(second.ids, args.batch_size, args.seed, STREAM_OF[STAGE2], progress.epoch)
+                train_one_epoch(
+                    batches,
+                    loss_of,
+                    optimizer,
+                    progress,
+                    seed=args.seed,
+                    phase=STREAM_OF[STAGE2],
+                    after_step=after_step,
+                )
+                if progress.step == steps_per_epoch:
+                    progress.next_epoch()
+                experiment.log_quietly(f"{STAGE2}: step {steps_done()}, {experiment.latest()}")
         if tracks.limit_passed():
             experiment.log(
                 f"stage 2 stopped at step {steps_done()}: the mean loss passed {args.second_stg_max_median_loss}"

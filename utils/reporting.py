@@ -23,9 +23,10 @@ def start(experiment: Experiment, data: NoisyData, compute: Compute, **more_data
     experiment.update(device=str(compute))
     if resuming:
         experiment.log(f"going on with {experiment.path} on {compute}")
-        return
-    for line in (f"device: {compute}", *data.describe().splitlines()):
-        experiment.log(line)
+    else:
+        for line in (f"device: {compute}", *data.describe().splitlines()):
+            experiment.log(line)
+    # Written again on a resume: the first start may have been stopped before it came this far.
     experiment.save_array("labels", data.labels)
     experiment.save_array("sample_ids", data.sample_ids)
     if data.clean_labels is not None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from utils.cli import data_choice, default_name
-from utils.commands import classify_command, ssl_command
+from utils.commands import SEPARATIONS, classify_command, ssl_command
 from utils.compare import compare_experiments
 from utils.compute import Compute, choose
+from utils.errors import UserError
 from utils.experiment import Experiment, read_finished
 
 
@@ -23,7 +24,9 @@ def run(
     name = args.experiment_name or default_name(script, args)
     experiment = Experiment(args.experiments_root, name)
     if vars(args).get("compare") not in (None, name):
-        read_finished(args.experiments_root, args.compare)  # a slip of the pen shows now, not after hours of training
+        other = read_finished(args.experiments_root, args.compare)  # a slip of the pen shows now, not after hours
+        if other["method"] not in SEPARATIONS:
+            raise UserError(f"{args.compare} holds no scores of a separation", "name one of main, parallel or relabel")
     with experiment.open(script, method, vars(args), args.overwrite):
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")

@@ -14,7 +14,8 @@ from utils.noisy_data import NoisyData
 
 
 def save_scores(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """Write scores (the first ranks the suspects), suspects.csv, ROC and histograms; the figures auc_<score>."""
+    """Write scores (the first ranks the suspects), suspects.csv, ROC and histograms; the figures auc_<score> and
+    noise_ratio_realised."""
     mixtures = {}
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))

@@ -597,3 +597,29 @@ def test_the_command_to_go_on_with_does_not_overwrite(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["main.py", "--seed", "3", "--overwrite"])
     with opened(tmp_path, overwrite=True) as experiment:
         assert experiment.record["command"] == "main.py --seed 3"
+
+
+def test_a_failed_start_that_was_to_overwrite_leaves_nothing_to_trip_over(tmp_path):
+    finished(tmp_path)
+    with pytest.raises(UserError, match="empty"), opened(tmp_path, overwrite=True, lr=7) as experiment:
+        experiment.save_array("labels", np.zeros(3))
+        raise UserError("the clean set is empty", "raise the threshold")
+    with opened(tmp_path, lr=8):
+        pass
+
+
+def test_overwriting_a_folder_that_no_run_used_removes_nothing_of_its_owner(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "me.png").write_bytes(b"a photograph")
+    with opened(tmp_path, overwrite=True):
+        pass
+    assert (tmp_path / "run" / "me.png").exists()
+
+
+def test_a_fresh_start_does_not_take_a_stray_checkpoint_for_its_own(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"of another life")
+    with opened(tmp_path):
+        pass
+    with opened(tmp_path) as experiment:
+        assert experiment.restore("first", {}) is None
