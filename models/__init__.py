@@ -19,7 +19,7 @@ def build(name: str, num_classes: int, num_classes_2nd: int = 0, width: float = 
     `width` multiplies every layer's channels (1 = the paper's). A second head with `num_classes_2nd` outputs is
     added where that is positive (PreAct-ResNet-18 only). `dropout` is a probability.
     Every network offers `model(images) -> logits (B, C)`, `model(images, return_features=True) -> (logits, features)`
-    and `model.forward_features(images) -> (B, D)`; the one with two heads also `model(images, head=2)`.
+    and `model.forward_features(images) -> (B, D)`, all float32; the one with two heads also `model(images, head=2)`.
     """
     name = ALIASES.get(name, name)
     if name == PREACT_RESNET18:

@@ -45,7 +45,7 @@ class Classifier:
         """uint8 (N, 3, H, W) -> softmax float32 (N, C); images are resized to the training size."""
         mean, std = (s.to(self._compute.device) for s in self._statistics)
         batch = DeviceImages(images, self._compute, mirrored=False, side=self._side, statistics=(mean, std))
-        probs = [logits.float().softmax(1) for _, logits, _ in infer(self._model, batch, self._compute)]
+        probs = [logits.softmax(1) for _, logits, _ in infer(self._model, batch, self._compute)]
         return torch.cat(probs).cpu().numpy()
 
     def classify_folder(self, folder: str | Path) -> list[tuple[Path, str, float]]:
@@ -61,8 +61,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser("-m utils.classifier", __doc__, epilog=None)
     parser.add_argument("model", help="model.pt of an experiment of ssl.py")
     parser.add_argument("folder", help="folder of images")
+    parser.add_argument("--cuda_dev", type=cli.number(int, -1), default=0, metavar="K", help="GPU number; -1 = CPU")
     args = parser.parse_args(argv)
-    for file, name, probability in Classifier.load(args.model).classify_folder(args.folder):
+    for file, name, probability in Classifier.load(args.model, args.cuda_dev).classify_folder(args.folder):
         print(f"{file}\t{name}\t{probability:.4f}")
 
 

@@ -39,7 +39,7 @@ def seed_torch(seed: int, stream: str, *counters: int) -> None:
 
 @dataclass(frozen=True)
 class Compute:
-    """A device with its precision; `bf16` is autocast for the networks, while losses and softmax stay in fp32."""
+    """A device with its precision; `bf16` is autocast for the networks; pooling, heads and losses stay in fp32."""
 
     device: torch.device
     bf16: bool

@@ -63,7 +63,7 @@ class Half:
     def loss_of(self, ids: Tensor) -> Tensor:
         with self.compute.autocast():
             logits = self.model(self.data.images.augmented_batch(ids))
-        return F.cross_entropy(logits.float(), self.data.device_labels[ids])
+        return F.cross_entropy(logits, self.data.device_labels[ids])
 
     def train(self, after_step: object) -> float:
         """Finish the epoch that `progress` is in; its mean loss."""
@@ -155,7 +155,7 @@ def cross_probs(
     probs = []
     for half, other in zip(halves, halves[::-1], strict=True):
         batches = infer(other.model, data.images, compute, batch_size, ids=half.ids)
-        probs.append(torch.cat([logits.float().softmax(1) for _, logits, _ in batches]).cpu().numpy())
+        probs.append(torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy())
     return in_order(halves_ids, probs)
 
 

@@ -98,7 +98,7 @@ def memorise(
     def loss_of(ids: Tensor) -> Tensor:
         with compute.autocast():
             logits = model(data.images.augmented_batch(ids))
-        return F.cross_entropy(logits.float(), data.device_labels[ids])
+        return F.cross_entropy(logits, data.device_labels[ids])
 
     parts = {"model": model, "optimizer": optimizer, "progress": progress}
     with experiment.phase(STAGE1, parts) as phase:
@@ -294,7 +294,7 @@ def forget(
             early.set_modes(steps_done(), progress.epoch)
             with compute.autocast():
                 logits = model(second.images.augmented_batch(ids), head=2)
-            return F.cross_entropy(logits.float(), second.device_labels[ids])
+            return F.cross_entropy(logits, second.device_labels[ids])
 
         def after_step() -> bool:
             done, enough = steps_done(), False

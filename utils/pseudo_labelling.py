@@ -191,7 +191,7 @@ def train_run(
         with compute.autocast():
             logits = model(mixed)
         targets = lam * soft_labels[ids] + (1 - lam) * soft_labels[ids[partner]]
-        return joint_loss(logits.float(), targets, args.alpha, args.beta)
+        return joint_loss(logits, targets, args.alpha, args.beta)
 
     with experiment.phase(run, parts) as phase:
         for epoch in phase.epochs(args.epoch, progress):

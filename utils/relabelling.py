@@ -45,7 +45,6 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     def loss_of(ids: Tensor) -> Tensor:
         with compute.autocast():
             logits = model(data.images.augmented_batch(ids))
-        logits = logits.float()
         soft_labels.record(ids, logits)
         if args.ce_loss_inWarmup and progress.epoch < args.warmup_e:
             return F.cross_entropy(logits, data.device_labels[ids])

@@ -209,3 +209,11 @@ def test_the_cnn_adds_input_noise_in_training_only(monkeypatch):
     # 50·3·16·16 = 38,400 draws: the standard error of their standard deviation is 0.15 / sqrt(2·38,400) = 0.0005.
     assert noise.std().item() == pytest.approx(0.15, abs=0.003) and abs(noise.mean().item()) < 0.004
     assert torch.equal(seen[1], batch)
+
+
+@pytest.mark.parametrize("name", ["preactResNet18", "13-CNN"])
+def test_logits_and_features_stay_in_fp32_under_bf16_autocast(name):
+    model = models.build(name, 3, width=0.1).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, features = model(torch.rand(2, 3, 16, 16), return_features=True)
+    assert logits.dtype == features.dtype == torch.float32
