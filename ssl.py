@@ -39,10 +39,10 @@ def parser() -> "cli.Parser":
     )
     cli.add_network_width(network)
     group = cli.add_optimisation(
-        parser, epochs_flag="--epoch", epochs=60, milestones=[40, 50], epochs_help="epochs of each run"
+        parser, epochs_flag="--epoch", epochs=80, milestones=[60, 70], epochs_help="epochs of each run"
     )
     group.add_argument(
-        "--epoch_begin", type=cli.COUNT, default=10, metavar="EPOCHS", help="epochs on the clean set alone"
+        "--epoch_begin", type=cli.COUNT, default=30, metavar="EPOCHS", help="epochs on the clean set alone"
     )
     group.add_argument(
         "--labeled_batch_size", type=cli.COUNT, metavar="B", help="clean samples in every batch (default: as they come)"
