@@ -25,7 +25,7 @@ def stream_seed(seed: int, stream: str, *counters: int) -> int:
     `seed` is under 2**32. Trailing counters of zero change nothing.
     """
     state = np.random.SeedSequence([seed, STREAMS.index(stream), *counters]).generate_state(1, np.uint64)
-    return int(state[0] >> 1)
+    return int(state[0]) >> 1
 
 
 def stream_generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
