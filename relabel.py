@@ -19,9 +19,7 @@ def parser() -> cli.Parser:
     cli.add_label_noise(parser)
     network = parser.add_argument_group("network")
     network.add_argument("--model_type", choices=list(models.MODELS), default=models.CNN13, help="network")
-    network.add_argument(
-        "--dropout", type=cli.RATIO, default=0.1, metavar="P", help="dropout probability; 0 switches it off"
-    )
+    cli.add_dropout(network)
     cli.add_network_width(network)
     group = cli.add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=40, milestones=[35], epochs_help="epochs, warm-up included"

@@ -34,9 +34,7 @@ def parser() -> "cli.Parser":
         default="MT_Net",
         help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18",
     )
-    network.add_argument(
-        "--dropout", type=cli.RATIO, default=0.1, metavar="P", help="dropout probability; 0 switches it off"
-    )
+    cli.add_dropout(network)
     cli.add_network_width(network)
     group = cli.add_optimisation(
         parser, epochs_flag="--epoch", epochs=80, milestones=[60, 70], epochs_help="epochs of each run"

@@ -177,6 +177,10 @@ def add_optimisation(
     return group
 
 
+def add_dropout(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--dropout", type=RATIO, default=0.1, metavar="P", help="dropout probability; 0 switches it off")
+
+
 def add_network_width(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--width",
