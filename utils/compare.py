@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from utils.commands import SEPARATIONS
 from utils.errors import UserError
-from utils.experiment import Experiment, differences, load_array, read_finished
+from utils.experiment import Experiment, differences, load_array, load_recorded, read_finished
 from utils.mixture import fit_quietly
 from utils.selection import lowest
 
@@ -89,8 +89,8 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
     if (experiment.path / "clean_labels.npy").exists():
         is_noisy = load_array(experiment.path / "clean_labels.npy") != load_array(experiment.path / "labels.npy")
     ours, theirs = (
-        {name: load_array(path / f"{name}.npy") for name in SCORES if (path / f"{name}.npy").exists()}
-        for path in (experiment.path, other["path"])
+        {name: load_recorded(record, name) for name in SCORES if (record["path"] / f"{name}.npy").exists()}
+        for record in (experiment.record | {"path": experiment.path}, other)
     )
     lines = [
         f"\nscores of {experiment.name} (A) and {other_name} (B)",

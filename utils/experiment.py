@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import shutil
 import signal
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -43,7 +45,9 @@ OWN_FILES = (
     "*.csv",
     "log.txt",
 )  # run.json first: it vouches for the rest
-OF_NO_RUN = ("checkpoint.pt", "*.npy.part", "input_*.npy")  # what no fresh start may mistake for its own
+CHECKPOINTS = ("checkpoint.pt", "checkpoint_previous.pt")  # newest first
+OF_NO_RUN = (*CHECKPOINTS, "*.npy.part", "input_*.npy")  # what no fresh start may mistake for its own
+CHECKPOINT_KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
 RECORD_KEYS = {"script", "method", "command", "status", "settings", "data", "seconds", "figures"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 NOT_COMPARED = {"overwrite", "compare", "cuda_dev", "checkpoint_every", "experiment_name", "experiments_root"}
@@ -75,8 +79,8 @@ class Experiment:
         Raises UserError where another process holds the folder or other settings were used under this name.
         """
         settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
+        self._overwrite = overwrite
         with self._locked():
-            self._overwrite = overwrite
             self._before = set(self.path.iterdir())
             if (self.path / "run.json").exists() and not overwrite:
                 self.record = read_record(self.path)
@@ -94,6 +98,7 @@ class Experiment:
                     "data": None,
                     "seconds": {},
                     "figures": {},
+                    "digests": {},
                     "versions": versions(),
                     "started": now(),
                 }
@@ -126,7 +131,7 @@ class Experiment:
 
     def _forget_failed_start(self) -> None:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
-        if not (self.history or self.record["seconds"] or self.finished or (self.path / "checkpoint.pt").exists()):
+        if not (self.history or self.record["seconds"] or self.finished or self._checkpoints()):
             self._remove(OWN_FILES, keep=self._before)
 
     @contextlib.contextmanager
@@ -135,6 +140,9 @@ class Experiment:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = open(self.path / ".lock", "w")  # noqa: SIM115 (held until the run ends)
         except OSError as error:
+            if self._only_to_be_read():
+                yield
+                return
             raise UserError(
                 f"cannot write {self.path} ({error.strerror})", "choose a writable --experiments_root"
             ) from error
@@ -147,6 +155,12 @@ class Experiment:
                     f"another process is working in {self.path}", "wait for it or take another --experiment_name"
                 ) from None
             yield
+
+    def _only_to_be_read(self) -> bool:
+        """Whether a finished run lies here that is not to be overwritten: its figures are shown without a lock."""
+        with contextlib.suppress(UserError):
+            return not self._overwrite and read_record(self.path)["status"] == "finished"
+        return False
 
     def _remove(self, patterns: tuple[str, ...], keep: set[Path] = frozenset()) -> None:
         for pattern in patterns:
@@ -197,7 +211,8 @@ class Experiment:
         self.record["finish_number"] = 1 + max((r.get("finish_number", 0) for r in others), default=0)
         self.record |= {"status": "finished", "finished": now()}
         self._write_record()
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        for file in self._checkpoints():
+            file.unlink()
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -211,7 +226,8 @@ class Experiment:
         write_atomically(self.path / "run.json", lambda handle: handle.write(text.encode()))
 
     def save_array(self, name: str, array: np.ndarray) -> None:
-        """`name`.npy, readable with np.load(..., allow_pickle=False)."""
+        """`name`.npy, readable with np.load(..., allow_pickle=False); its digest goes into run.json."""
+        self.record.setdefault("digests", {})[name] = digest(array)
         write_atomically(self.path / f"{name}.npy", lambda handle: np.save(handle, array, allow_pickle=False))
 
     def save_torch(self, name: str, state: dict) -> None:
@@ -259,6 +275,10 @@ class Experiment:
         except OSError as error:
             raise UserError(f"cannot write {self.path / 'log.txt'} ({error.strerror})", "free some space") from error
 
+    def require_space(self, rows: int, samples: int) -> None:
+        """Raises UserError where the disk has no room for that many rows of tracks."""
+        require_space(self.path, 4 * rows * samples, "the tracks")
+
     def new_track(self, name: str, rows: int, samples: int) -> Track:
         """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it."""
         track = Track(self.path / f"{name}.npy", rows, samples)
@@ -269,34 +289,47 @@ class Experiment:
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, phase: str, parts: dict[str, Any], seconds: float) -> None:
-        """Everything that `restore` needs to go on from here; `parts` are objects with a state_dict()."""
+        """Everything that `restore` needs to go on from here; `parts` are objects with a state_dict().
+
+        The checkpoint before it is kept until the next one.
+        """
         for track in self.tracks.values():
             track.flush()
         self.write_csv("history.csv", self.history)
-        state = {name: part.state_dict() for name, part in parts.items()}
-        rows = {name: track.rows for name, track in self.tracks.items()}
+        newest, previous = (self.path / name for name in CHECKPOINTS)
+        if newest.exists():
+            os.replace(newest, previous)
         self.save_torch(
-            "checkpoint.pt",
+            newest.name,
             {
                 "phase": phase,
                 "seconds": seconds,
-                "parts": state,
+                "seconds_of_phases": self.record["seconds"],
+                "parts": {name: part.state_dict() for name, part in parts.items()},
                 "history": self.history,
-                "track_rows": rows,
+                "track_rows": {name: track.rows for name, track in self.tracks.items()},
             },
         )
 
-    def _load_checkpoint(self) -> None:
-        file = self.path / "checkpoint.pt"
-        if not file.exists():
-            return
-        import torch
+    def _checkpoints(self) -> list[Path]:
+        return [self.path / name for name in CHECKPOINTS if (self.path / name).exists()]
 
-        try:
-            self._checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    def _load_checkpoint(self) -> None:
+        """The newest checkpoint, or where that is damaged the one before it."""
+        damaged = []
+        for file in self._checkpoints():
+            try:
+                self._checkpoint = read_checkpoint(file)
+            except UserError as error:
+                damaged.append(error)
+                continue
             self.history = self._checkpoint["history"]
-        except Exception as error:
-            raise UserError(f"{file} is damaged ({error})", "use --overwrite to start anew") from error
+            if damaged:
+                self.record["seconds"] = self._checkpoint["seconds_of_phases"]  # what was done since is done again
+                self.log(f"{damaged[0].what}; going back to {file.name}")
+            return
+        if damaged:
+            raise damaged[0]
 
     def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
         """Load the checkpoint of `phase` into `parts`, tracks and history; the seconds spent, or None without one."""
@@ -381,14 +414,8 @@ class Track:
         self._map: np.memmap | None = None
 
     def require_space(self) -> None:
-        needed = 4 * self.shape[0] * self.shape[1]
         already = self.part.stat().st_blocks * 512 if self.part.exists() else 0
-        free = shutil.disk_usage(self.path.parent).free + already
-        if needed > free:
-            raise UserError(
-                f"{self.path.name} needs {needed / 1e9:.1f} GB and {self.path.parent} has {free / 1e9:.1f} GB free",
-                "free some space, take another --experiments_root, or raise --track_every",
-            )
+        require_space(self.path.parent, 4 * self.shape[0] * self.shape[1] - already, self.path.name)
 
     def _create(self) -> np.memmap:
         """The map with all its blocks on the disk: a sparse one would die of SIGBUS once the disk is full."""
@@ -446,6 +473,15 @@ class Track:
         self._map = None
 
 
+def require_space(folder: Path, needed: int, what: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what}: {needed / 1e9:.1f} GB are needed and {folder} has {free / 1e9:.1f} GB free",
+            "free some space, take another --experiments_root, or raise --track_every",
+        )
+
+
 # -- reading what other runs left ------------------------------------------------------------------------------------
 
 
@@ -484,13 +520,45 @@ def read_finished(root: str | os.PathLike, name: str) -> dict[str, Any]:
     return record | {"path": path}
 
 
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, never unpickled. Raises UserError where the file is damaged."""
+    import torch
+
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums
+            if broken := archive.testzip():
+                raise ValueError(f"checksum of {broken}")
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        if missing := CHECKPOINT_KEYS - checkpoint.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return checkpoint
+    except Exception as error:
+        raise UserError(f"{file} is damaged ({error})", "use --overwrite to start anew") from error
+
+
+def load_recorded(record: dict[str, Any], name: str) -> np.ndarray:
+    """`name`.npy of a finished run. Raises UserError where it is not what the run wrote."""
+    file = record["path"] / f"{name}.npy"
+    array = load_array(file)
+    if record.get("digests", {}).get(name) not in (None, digest(array)):
+        raise UserError(
+            f"{file} is not what {record['script']} wrote there: it is damaged or was changed",
+            "run that experiment again with --overwrite, or give ssl.py your own scores with --scores FILE",
+        )
+    return array
+
+
+def digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+
+
 def load_array(path: Path) -> np.ndarray:
     """A .npy file, never unpickled. Raises UserError where it is missing or damaged."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "check the name, or run the script that writes it again") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy's reader of damaged headers raises many kinds
         raise UserError(
             f"{path} is not a readable .npy file ({error})", "run the script that writes it again"
         ) from error

@@ -22,7 +22,7 @@ from utils.batches import batches_per_epoch, epoch_batches
 from utils.cli import data_choice
 from utils.compute import Compute, seed_torch
 from utils.errors import UserError
-from utils.experiment import Experiment, differences, load_array, read_finished
+from utils.experiment import Experiment, differences, load_array, load_recorded, read_finished
 from utils.figures import track_figure
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
@@ -66,6 +66,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     stage1 = read_reusable_stage1(args, first, experiment)
     start(experiment, first, compute, second_data=second.fingerprint())
     experiment.log_quietly("second " + second.describe().splitlines()[0])
+    if not experiment.history:  # later a part of the tracks is there already
+        experiment.require_space(args.epoch_1st + (1 + args.track_CE) * tracked_rows(args, second), len(first))
 
     model = build_network(args, first, compute)
     if not experiment.done(STAGE1):
@@ -76,6 +78,15 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     model.load_state_dict(read_stage1(experiment.path)["weights"])
     oracle = forget(args, model, first, second, compute, experiment)
     report(args, first, oracle, experiment)
+
+
+def stage2_steps(args: argparse.Namespace, second: NoisyData) -> int:
+    return min(args.step_number, args.epoch_2nd * batches_per_epoch(len(second), args.batch_size))
+
+
+def tracked_rows(args: argparse.Namespace, second: NoisyData) -> int:
+    """Rows of a stage-2 track: one before the first step, one per tracked step, one for the last."""
+    return 1 + -(-stage2_steps(args, second) // args.track_every)
 
 
 def build_network(args: argparse.Namespace, first: NoisyData, compute: Compute) -> nn.Module:
@@ -153,7 +164,8 @@ def read_reusable_stage1(args: argparse.Namespace, data: NoisyData, experiment: 
         return None
     if args.first_stage_from == experiment.name:
         raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
-    source = read_finished(experiment.path.parent, args.first_stage_from)["path"]
+    record = read_finished(experiment.path.parent, args.first_stage_from)
+    source = record["path"]
     stage1 = read_stage1(source)
     if differing := differences(stage1_settings(args, data), stage1["settings"]):
         raise UserError(
@@ -161,7 +173,7 @@ def read_reusable_stage1(args: argparse.Namespace, data: NoisyData, experiment: 
             "give the same flags, or leave --first_stage_from out to train it anew",
         )
     for name in ("stage1_loss", "stage1_loss_track"):
-        stage1[name] = load_array(source / f"{name}.npy")
+        stage1[name] = load_recorded(record, name)
     try:
         with open(source / "history.csv", newline="") as handle:
             stage1["history"] = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
@@ -215,10 +227,9 @@ class ForgettingTrack:
     """The first set while the network learns the second: a row before the first step, then one per tracked step."""
 
     def __init__(
-        self, args: argparse.Namespace, data: NoisyData, compute: Compute, experiment: Experiment, steps: int
+        self, args: argparse.Namespace, data: NoisyData, compute: Compute, experiment: Experiment, rows: int
     ) -> None:
         self.args, self.data, self.compute, self.experiment = args, data, compute, experiment
-        rows = 1 + -(-steps // args.track_every)
         self.tracker = Tracker(
             data.device_labels, data.num_classes, nn_k=args.NN_k, with_ce=args.track_CE, memory_gb=args.nn_memory_gb
         )
@@ -280,8 +291,8 @@ def forget(
     )
     progress = Progress()
     steps_per_epoch = batches_per_epoch(len(second), args.batch_size)
-    steps = min(args.step_number, args.epoch_2nd * steps_per_epoch)
-    tracks = ForgettingTrack(args, first, compute, experiment, steps)
+    steps = stage2_steps(args, second)
+    tracks = ForgettingTrack(args, first, compute, experiment, tracked_rows(args, second))
     parts = {"model": model, "optimizer": optimizer, "progress": progress, "oracle": tracks.oracle}
     with experiment.phase(STAGE2, parts) as phase:
         if not tracks.loss.rows:

@@ -11,7 +11,7 @@ from utils.cli import DataChoice
 from utils.commands import SEPARATIONS, separation_command
 from utils.compare import require_same_data
 from utils.errors import UserError
-from utils.experiment import load_array, read_finished, records
+from utils.experiment import load_array, load_recorded, read_finished, records
 from utils.selection import validate_scores
 
 
@@ -42,7 +42,7 @@ def read_scores(
     for name in names:
         file = record["path"] / f"{name}.npy"
         if file.exists():
-            return validate_scores(load_array(file), fingerprint["samples"], file), str(file)
+            return validate_scores(load_recorded(record, name), fingerprint["samples"], file), str(file)
     raise UserError(f"{record['path']} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.neighbours import neighbour_counts
+
 NEGLIGIBLE_VARIANCE = 1e-6  # relative to the largest principal direction
 TEMPERATURE = 10.0  # h / 10 in the neighbour cross-entropy
 EPSILON = 1e-6
@@ -111,25 +113,3 @@ def whiten(vectors: Tensor) -> Tensor:
     variances, directions = torch.linalg.eigh((x.T @ x).double())  # ascending; the factor 1/N would cancel below
     keep = variances > NEGLIGIBLE_VARIANCE * variances[-1].clamp_min(1e-30)
     return F.normalize(x @ (directions[:, keep] / variances[keep].sqrt()).float())
-
-
-def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0) -> Tensor:
-    """float32 (N, C): the labels of the exact k nearest rows by cosine, the row itself always among them.
-
-    unit: float32 (N, D) of unit rows; k clamps to N. Similarities are made for a few rows at a time, in `memory_gb`.
-    """
-    n = len(unit)
-    k = min(k, n)
-    counts = torch.zeros(n, num_classes, device=unit.device)
-    ones = torch.ones(1, 1, device=unit.device)
-    for rows in torch.arange(n, device=unit.device).split(rows_within(memory_gb, n)):
-        similarity = unit[rows] @ unit.T  # (rows, N)
-        similarity[torch.arange(len(rows), device=unit.device), rows] = 2.0  # above every cosine: itself comes first
-        neighbours = similarity.topk(k, dim=1, sorted=False).indices
-        counts[rows] = counts[rows].scatter_add_(1, labels[neighbours], ones.expand(len(rows), k))
-    return counts
-
-
-def rows_within(memory_gb: float, n: int) -> int:
-    """How many rows of n float32 similarities fit, with what topk needs beside them."""
-    return max(1, min(2048, int(memory_gb * 1e9 / (4 * n * 2))))

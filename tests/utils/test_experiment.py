@@ -1,6 +1,7 @@
 """The experiment folder: one owner, whole files, and a run that goes on where it stopped."""
 
 import contextlib
+import errno
 import json
 import re
 import resource
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from utils.errors import Stopped, UserError
-from utils.experiment import Experiment, Track, load_array, read_finished, read_record, records
+from utils.experiment import Experiment, Track, load_array, load_recorded, read_finished, read_record, records
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
@@ -362,7 +363,7 @@ def test_a_track_is_refused_before_the_work_where_the_disk_has_no_room(tmp_path,
     monkeypatch.setattr("utils.experiment.shutil.disk_usage", lambda path: SimpleNamespace(free=free["bytes"]))
     with opened(tmp_path) as experiment:
         experiment.new_track("loss_track", 100, SAMPLES)
-        with pytest.raises(UserError, match="^other_track.npy needs 0.0 GB and .* free — free some space"):
+        with pytest.raises(UserError, match="^other_track.npy: 0.0 GB are needed and .* free — free some space"):
             experiment.new_track("other_track", 101, SAMPLES)
         filled(experiment.path, 100, max_rows=100)
         free["bytes"] = 0
@@ -539,6 +540,60 @@ def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monke
     assert not (tmp_path / "unpickled").exists()
     with opened(tmp_path, overwrite=True):
         pass
+
+
+@pytest.mark.parametrize("step", [4, STEPS + 1], ids=["within a phase", "the first of the second phase"])
+@pytest.mark.parametrize("damage", ["cut", "one bit", "missing"])
+def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_ends_with_the_same_bytes(
+    tmp_path, step, damage
+):
+    work(tmp_path / "undisturbed")
+    phase, within = ("first", step) if step <= STEPS else ("second", step - STEPS)
+    with pytest.raises(Stopped):
+        work(tmp_path / "stopped", stop_after=(phase, within))
+    file = tmp_path / "stopped" / "run" / "checkpoint.pt"
+    content = bytearray(file.read_bytes())
+    if damage == "one bit":  # of the weights
+        content[content.index(np.full(3, within, np.float32).tobytes()) + 5] ^= 1
+    if damage == "missing":  # killed between the two renamings
+        file.unlink()
+    else:
+        file.write_bytes(content[:-50] if damage == "cut" else content)
+    experiment = work(tmp_path / "stopped")
+    assert results(experiment.path) == results(tmp_path / "undisturbed" / "run")
+    if damage != "missing":
+        assert "going back to checkpoint_previous.pt" in (experiment.path / "log.txt").read_text()
+
+
+def test_a_finished_run_in_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
+    work(tmp_path)
+    real_open = open
+
+    def read_only(file, mode="r", *args, **kwargs):
+        if "w" in mode or "a" in mode:
+            raise OSError(errno.EROFS, "Read-only file system", file)
+        return real_open(file, mode, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", read_only)
+    assert work(tmp_path).finished
+    with pytest.raises(UserError, match="^cannot write .*Read-only file system"), opened(tmp_path, overwrite=True):
+        pass
+    with pytest.raises(UserError, match="^cannot write .*Read-only file system"), opened(tmp_path, "another"):
+        pass
+
+
+def test_an_array_that_is_not_what_the_run_wrote_is_refused(tmp_path):
+    with opened(tmp_path) as experiment:
+        experiment.save_array("scores", np.arange(5.0))
+        experiment.finish({})
+    record = read_finished(tmp_path, "run")
+    np.testing.assert_array_equal(load_recorded(record, "scores"), np.arange(5.0))
+    file = experiment.path / "scores.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="scores.npy is not what main.py wrote there"):
+        load_recorded(record, "scores")
 
 
 # Small files.

@@ -5,9 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
 
-from utils.tracker import Tracker, neighbour_counts, neighbour_cross_entropy, whiten
+from utils.tracker import Tracker, neighbour_cross_entropy, whiten
 
 CLASSES = 4
 
@@ -116,47 +115,9 @@ def test_a_wrong_label_in_a_pure_cluster_scores_highest():
     assert ce[7] > 2 * np.delete(ce, 7).max()
 
 
-# Neighbours.
-
-
-def test_neighbours_are_scikit_learns():
-    samples, k = 2000, 50
-    unit = F.normalize(torch.randn(samples, 16, generator=generator()))
-    labels = torch.randint(10, (samples,), generator=generator(1))
-    ours = neighbour_counts(unit, labels, 10, k).numpy()
-    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", metric="cosine").fit(unit.double())
-    distances, neighbours = search.kneighbors()  # without the sample itself
-    theirs = np.stack([np.bincount(labels[row], minlength=10) for row in neighbours[:, : k - 1]])
-    theirs[np.arange(samples), labels] += 1
-    differing = np.flatnonzero((ours != theirs).any(1))
-    gap = distances[differing, k - 1] - distances[differing, k - 2]
-    assert len(differing) < 10 and (gap < 1e-6).all()  # only where single precision cannot tell which one is nearer
-
-
-def test_counts_are_one_per_neighbour():
-    logits, _, labels = random_pass()
-    counts = neighbour_counts(whiten(logits), labels, CLASSES, 17)
-    assert counts.shape == (240, CLASSES) and (counts.sum(1) == 17).all()
-
-
-@pytest.mark.parametrize("unit", [torch.ones(6, 1), torch.zeros(6, 3)], ids=["six equal rows", "six rows of zeros"])
-def test_a_sample_is_its_own_first_neighbour(unit):
-    labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    assert torch.equal(neighbour_counts(unit, labels, CLASSES, 1), F.one_hot(labels, CLASSES).float())
-
-
 def test_k_clamps_to_the_number_of_samples():
     logits, features, labels = random_pass(samples=20)
-    counts = neighbour_counts(whiten(features), labels, CLASSES, 1000)
-    assert torch.equal(counts, torch.bincount(labels, minlength=CLASSES).float().expand(20, -1))
     assert torch.equal(*(neighbour_cross_entropy(logits, features, labels, CLASSES, k) for k in (20, 1000)))
-
-
-@pytest.mark.parametrize("memory_gb", [1e-9, 1e-5])  # a row at a time; a few rows at a time
-def test_scratch_memory_does_not_change_the_neighbours(memory_gb):
-    logits, _, labels = random_pass()
-    whole, in_pieces = (neighbour_counts(whiten(logits), labels, CLASSES, 20, gb) for gb in (1.0, memory_gb))
-    assert torch.equal(whole, in_pieces)
 
 
 # Whitening.

@@ -1,0 +1,94 @@
+"""Side-by-side timings, and result files that say where they come from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from utils.compute import Compute, choose
+from utils.experiment import versions
+
+RESULTS = Path(__file__).parent / "results"
+T = TypeVar("T")
+
+
+def add_compute_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cuda_dev", type=int, default=0, help="GPU; -1 = CPU")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--compile", action="store_true")
+
+
+def chosen_compute(args: argparse.Namespace) -> Compute:
+    return choose(args.cuda_dev, args.precision, args.compile)
+
+
+def timed(compute: Compute, work: Callable[..., T], *arguments: object) -> tuple[T, float]:
+    """What `work` returns and how many seconds it takes, the device's queue emptied on both ends."""
+    wait(compute)
+    start = time.perf_counter()
+    result = work(*arguments)
+    wait(compute)
+    return result, time.perf_counter() - start
+
+
+def wait(compute: Compute) -> None:
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize(compute.device)
+
+
+def side_by_side(works: dict[str, Callable[[], object]], rounds: int, compute: Compute) -> dict[str, list[float]]:
+    """{name: seconds of each round}: all of them in turn, round after round, after a round that does not count."""
+    for work in works.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            times[name].append(timed(compute, work)[1])
+    return times
+
+
+def ratio(slow: list[float], fast: list[float]) -> str:
+    """How many times as fast: the median of the rounds' ratios, with the smallest and the largest."""
+    ratios = [s / f for s, f in zip(slow, fast, strict=True)]
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+class Report:
+    """Lines that are printed as they come and kept under results/ once the benchmark is done."""
+
+    def __init__(self, title: str, compute: Compute) -> None:
+        self.lines: list[str] = []
+        self(title)
+        module = sys.modules["__main__"].__spec__.name
+        self(f"command: {shlex.join(['python3', '-m', module, *sys.argv[1:]])}")
+        self(f"machine: {machine()}; {compute}")
+        self(", ".join(f"{name} {version}" for name, version in versions().items()) + "\n")
+
+    def __call__(self, line: str) -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+    def save(self, name: str) -> None:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.txt").write_text("\n".join(self.lines) + "\n")
+
+
+def machine() -> str:
+    """The processor, as it calls itself, and its cores that this process may use."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        model = next((value.strip() for key, value in lines.items() if key.strip() == "model name"), model)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores"

@@ -1,0 +1,125 @@
+"""Training, evaluation and pseudo-labelling of 32x32 images at batch 100: this suite beside the plain loop.
+
+    python3 -m tests.benchmarks.training
+    python3 -m tests.benchmarks.training --compile
+
+A pseudo-labelling epoch is the training steps (mixup, L_p, L_e, colour jitter) and one more forward pass of every
+image for the next pseudo-labels and losses: the plain loop makes it in every step, the suite after the last.
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import models
+from tests.benchmarks import plain
+from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, ratio, side_by_side
+from utils.batches import DeviceImages, epoch_batches
+from utils.losses import joint_loss
+from utils.pseudo_labelling import mixup
+from utils.soft_labels import SoftLabels
+from utils.tracker import Tracker
+from utils.training import Progress, infer, make_optimizer, track, train_one_epoch
+
+CLASSES, JITTER = 10, 0.4
+
+
+class Ours:
+    """The suite's own parts on the images of an epoch."""
+
+    def __init__(self, name: str, pixels: np.ndarray, labels: np.ndarray, width: float, compute) -> None:
+        self.compute = compute
+        self.images = DeviceImages(pixels, compute, mirrored=True)
+        self.ids = torch.arange(len(pixels), device=compute.device)
+        self.labels = torch.from_numpy(labels).to(compute.device)
+        self.model = compute.prepare(fresh(name, width))
+        self.optimizer = make_optimizer(self.model.parameters(), 0.01, 0.9, 1e-4)
+        self.soft_labels = SoftLabels(self.labels, CLASSES)
+        self.tracker = Tracker(self.labels, CLASSES, with_ce=False)
+
+    def train(self, loss_of=None) -> None:
+        self.model.train()
+        batches = epoch_batches(self.ids, plain.BATCH, 0)
+        train_one_epoch(batches, loss_of or self.loss_of, self.optimizer, Progress(), seed=0, phase=1)
+
+    def loss_of(self, ids):
+        with self.compute.autocast():
+            logits = self.model(self.images.augmented_batch(ids))
+        return F.cross_entropy(logits, self.labels[ids])
+
+    def evaluate(self) -> None:
+        for _ in infer(self.model, self.images, self.compute, features=True):
+            pass
+
+    def pseudo_label(self) -> None:
+        self.train(self.mixed_loss_of)
+        tracked = track(self.model, self.images, self.tracker, self.compute, where="the benchmark")
+        self.soft_labels.record(self.ids, tracked.logits)
+        self.soft_labels.commit()
+
+    def mixed_loss_of(self, ids):
+        mixed, partner, lam = mixup(self.images.augmented_batch(ids, JITTER))
+        with self.compute.autocast():
+            logits = self.model(mixed)
+        targets = lam * self.soft_labels[ids] + (1 - lam) * self.soft_labels[ids[partner]]
+        return joint_loss(logits, targets, 0.8, 0.4)
+
+
+class Plain:
+    """The plain loop on the same images."""
+
+    def __init__(self, name: str, pixels: np.ndarray, labels: np.ndarray, width: float, compute, workers: int) -> None:
+        self.device = compute.device
+        self.model = fresh(name, width).to(self.device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+        self.soft_labels = F.one_hot(torch.from_numpy(labels), CLASSES).float()
+        self.batches = {
+            steps: plain.loader(pixels, labels, getattr(plain, steps), self.device, workers, shuffle=steps != "PLAIN")
+            for steps in ("AUGMENTED", "JITTERED", "PLAIN")
+        }
+
+    def train(self) -> None:
+        plain.train_epoch(self.model, self.optimizer, self.batches["AUGMENTED"], self.device)
+
+    def evaluate(self) -> None:
+        plain.evaluate(self.model, self.batches["PLAIN"], self.device)
+
+    def pseudo_label(self) -> None:
+        plain.ssl_epoch(self.model, self.optimizer, self.batches["JITTERED"], self.soft_labels, self.device)
+
+
+def fresh(name: str, width: float):
+    torch.manual_seed(0)
+    return models.build(name, CLASSES, width=width, dropout=0.1 if name == models.CNN13 else 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1000, help="images of an epoch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--width", type=float, default=1.0)
+    add_compute_flags(parser)
+    args = parser.parse_args()
+    compute = chosen_compute(args)
+    report = Report("Images per second (median), plain seconds ÷ our seconds (median, min-max of the rounds)", compute)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (args.images, 3, 32, 32), dtype=np.uint8)
+    labels = rng.integers(0, CLASSES, args.images)
+    for network, jobs in ((models.PREACT_RESNET18, ("train", "evaluate")), (models.CNN13, ("train", "pseudo_label"))):
+        loops = {"ours": Ours(network, pixels, labels, args.width, compute)}
+        for workers in (0, 2):
+            loops[f"plain, {workers} workers"] = Plain(network, pixels, labels, args.width, compute, workers)
+        for job in jobs:
+            times = side_by_side({name: getattr(loop, job) for name, loop in loops.items()}, args.rounds, compute)
+            for name, values in times.items():
+                rate = args.images / statistics.median(values)
+                against = "" if name == "ours" else ratio(values, times["ours"])
+                report(f"{network:<15} {job:<13} {name:<17} {rate:7.0f} images/s  {against}")
+    report.save(f"training{'_compiled' if args.compile else ''}_{compute.device.type}")
+
+
+if __name__ == "__main__":
+    main()

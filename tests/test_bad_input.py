@@ -1,0 +1,182 @@
+"""Every kind of bad input, by name: one line on stderr that says what to do, exit status 2, nothing half-written."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+import utils.relabelling
+from tests.tiny import TINY_ARGS, load_script
+from tests.torchvision_files import write_cifar10
+from utils import cli
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """refused("main.py", "--flag", ...) -> the one line; checks exit status, traceback and that no result is left."""
+
+    def run_script(script: str, *flags: object) -> str:
+        root = tmp_path / "experiments"
+        before = {file for file in root.rglob("*.*") if file.is_file()}
+        with pytest.raises(SystemExit) as ended:
+            cli.run(load_script(script).main, [*map(str, flags), "--experiments_root", str(root)])
+        assert ended.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1 and " — " in lines[0]
+        left = {file.name for file in root.rglob("*.*") if file.is_file() and file not in before}
+        assert left <= {".lock"}
+        return lines[0]
+
+    return run_script
+
+
+FOLDER = ["--first_stage_data_name", "folder", "--cuda_dev", "-1", "--train_root"]
+
+
+@pytest.mark.parametrize(
+    "flags, line",
+    [
+        (["--first_stage_data_name", "cifar11"], "first_stage_data_name: invalid choice: 'cifar11'"),
+        (["--first_stage_noise_type", "symmetric"], "first_stage_noise_type: invalid choice: 'symmetric'"),
+        (["--epochs", "3"], "unrecognized arguments: --epochs"),
+        (["--first_stage_from", "nowhere"], "is no experiment folder"),
+        (["--experiment_name", "../outside"], "experiment name '../outside' is not usable"),
+        (["--first_stage_noise_ratio", "1.0"], r"1.0 is outside \[0, 1\)"),
+        (["--first_stage_noise_ratio", "-0.1"], r"-0.1 is outside \[0, 1\)"),
+        (["--second_stage_noise_ratio", "nan"], r"nan is outside \[0, 1\)"),
+        (["--first_stage_num_classes", "9"], "9 classes were asked for and digits gives 10"),
+        (["--first_stage_subset", "0", "10"], "10"),
+        (["--first_stage_subset", "0", "-1"], "-1"),
+        (["--first_stage_subset", "3", "4", "3"], "3"),
+    ],
+    ids=[
+        "unknown data set", "unknown noise type", "unknown flag", "unknown experiment", "name outside its folder",
+        "ratio of one", "negative ratio", "ratio that is no number", "class count that disagrees",
+        "subset class out of range", "negative subset class", "repeated subset class",
+    ],
+)  # fmt: skip
+def test_bad_flags(refused, flags, line):
+    assert re.search(line, refused("main.py", *flags))
+
+
+def test_unknown_network(refused):
+    assert "invalid choice: 'resnet50'" in refused("relabel.py", "--model_type", "resnet50")
+
+
+def test_missing_data_files(refused, tmp_path):
+    assert "nowhere" in refused("main.py", *FOLDER, tmp_path / "nowhere")
+
+
+def test_empty_class_folder(refused, image_folder):
+    (image_folder / "train" / "green").mkdir()
+    assert "green" in refused("main.py", *FOLDER, image_folder)
+
+
+def test_empty_data_folder(refused, tmp_path):
+    (tmp_path / "pictures" / "train").mkdir(parents=True)
+    assert "pictures" in refused("main.py", *FOLDER, tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("damage", ["emptied", "corrupted", "deleted"])
+def test_damaged_cifar_file(refused, tmp_path, monkeypatch, damage):
+    for name, value in write_cifar10(tmp_path).items():
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, name, value)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://localhost:9/nothing-listens-here.tar.gz")
+    file = tmp_path / "cifar-10-batches-py" / "data_batch_2"
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "deleted":
+        file.write_bytes(b"" if damage == "emptied" else content[:-1] + bytes([content[-1] ^ 1]))
+    line = refused("main.py", "--first_stage_data_name", "cifar10", "--train_root", tmp_path, "--cuda_dev", "-1")
+    assert "cifar" in line.lower()
+
+
+def test_image_that_does_not_decode(refused, image_folder):
+    broken = image_folder / "train" / "red" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert "train/red/3.png" in refused("main.py", *FOLDER, image_folder)
+
+
+def test_image_that_is_a_decompression_bomb(refused, image_folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses twice that; the pictures have 12 x 9 pixels
+    assert ".png" in refused("main.py", *FOLDER, image_folder)
+
+
+SCORES = {
+    "scores of the wrong length": (np.zeros(454), "454 scores for 455 samples"),
+    "scores of the wrong shape": (np.zeros((455, 1)), "shape (455, 1)"),
+    "scores of text": (np.array(["a"] * 455), "not real numbers"),
+    "complex scores": (np.zeros(455, complex), "not real numbers"),
+    "scores with NaN": (np.where(np.arange(455) == 7, np.nan, 0.0), "the first at sample 7"),
+    "infinite scores": (np.where(np.arange(455) == 9, np.inf, 0.0), "the first at sample 9"),
+}
+
+
+@pytest.mark.parametrize("array, line", SCORES.values(), ids=SCORES)
+def test_bad_scores(refused, tmp_path, array, line):
+    np.save(tmp_path / "mine.npy", array)
+    assert line in refused("ssl.py", *TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy")
+
+
+def test_pickled_scores(refused, tmp_path):
+    np.save(tmp_path / "mine.npy", np.array([{}] * 455, dtype=object), allow_pickle=True)
+    line = refused("ssl.py", *TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy")
+    assert "not a readable .npy file" in line
+
+
+def test_scores_that_select_a_single_class(refused, tmp_path):
+    labels = np.arange(455)  # the first 91, which --threshold 0.20 takes, are of whatever class the labels make them
+    np.save(tmp_path / "mine.npy", labels.astype(float))
+    flags = [*TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy", "--threshold", "0.003"]
+    assert "the clean set holds class" in refused("ssl.py", *flags)
+
+
+def separated(tmp_path, seed=1):
+    flags = [*TINY_ARGS["relabel.py"], "--seed", str(seed), "--experiment_name", f"separated_{seed}"]
+    load_script("relabel.py").main([*flags, "--experiments_root", str(tmp_path / "experiments")])
+
+
+def test_scores_made_from_other_labels(refused, tmp_path):
+    separated(tmp_path)
+    line = refused("ssl.py", *TINY_ARGS["ssl.py"], "--seed", "2", "--relabel", "separated_1")
+    assert "seed 1 there, 2 here" in line and "labels" in line
+
+
+def test_no_finished_experiment_gives_a_command_that_makes_one(refused, tmp_path):
+    line = refused("ssl.py", *TINY_ARGS["ssl.py"], "--relabel")
+    script, *flags = shlex.split(re.search(r"run this first: python3 (.*)", line)[1])
+    load_script(script).main([*flags, *TINY_ARGS[script]])
+    (record,) = (json.loads(file.read_text()) for file in (tmp_path / "experiments").glob("*/run.json"))
+    assert record["method"] == "relabel" and record["status"] == "finished"
+
+
+@pytest.mark.parametrize("script", ["main.py", "parallel.py", "relabel.py"])
+def test_a_loss_that_stops_being_finite_names_epoch_and_step(refused, script):
+    flags = [*TINY_ARGS[script], "--lr", "1e30"]
+    assert re.search(r"(the loss is (nan|inf) at|finite at).*epoch \d+", refused(script, *flags))
+
+
+def test_full_disk(refused, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))
+    assert "needed and" in refused("main.py", *TINY_ARGS["main.py"])
+
+
+def test_gpu_out_of_memory_names_the_batch_size(refused, monkeypatch):
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(utils.relabelling, "joint_loss", out_of_memory)
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", out_of_memory)
+    assert "lower --batch_size" in refused("relabel.py", *TINY_ARGS["relabel.py"])
+
+
+def test_gpu_that_does_not_exist_names_those_that_do(refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    line = refused("main.py", *TINY_ARGS["main.py"], "--cuda_dev", "5")
+    assert "there is no GPU 5" in line and "0, 1" in line

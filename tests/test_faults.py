@@ -1,0 +1,237 @@
+"""What can happen to a run, and what happens then:
+
+| fault | what happens |
+|---|---|
+| killed while a checkpoint is written | goes on from the checkpoint before it; same bytes |
+| checkpoint cut or one bit of it flipped | noticed by its checksum; goes on from the one before; same bytes |
+| both checkpoints damaged | one line; `--overwrite` starts anew |
+| score file cut, one bit flipped, or deleted | `ssl.py` refuses it by name |
+| labels file deleted | nothing reads it back: labels are made from the seed and compared by their digest |
+| disk full | one line, status 2, the last checkpoint intact; goes on once there is room; same bytes |
+| folder that cannot be written | refused before any work; a finished run is still read |
+| two processes in one folder | the second is refused at once, the first is not disturbed |
+| clock set back | the newest experiment is the one that finished last, whatever its dates say |
+
+The tests have the same order. Each starts whole scripts as a user does.
+"""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.kill_and_resume import command, differences, finish, start
+from tests.tiny import ROOT, TINY_ARGS
+
+pytestmark = pytest.mark.slow
+
+# Runs a script and kills it at the moment when its n-th checkpoint is complete but has not got its name yet.
+KILLED_WHILE_WRITING = """
+import os, runpy, signal, sys
+count, replace = 0, os.replace
+def counting(source, target):
+    global count
+    count += str(target).endswith("checkpoint.pt")
+    if count == {n}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = counting
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def killed_while_writing(script, root, n=3):
+    words = [sys.executable, "-c", KILLED_WHILE_WRITING.format(n=n), *command(script, root, f"{script}-killed")[1:]]
+    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+
+
+def outcome(words, **options):
+    """(exit status, stderr) of a command line."""
+    process = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    assert "Traceback" not in process.stderr
+    return process.returncode, process.stderr
+
+
+def refused(words, **options):
+    status, errors = outcome(words, **options)
+    assert status == 2
+    return next(line for line in errors.splitlines() if line.startswith("error: "))
+
+
+@pytest.fixture
+def root(tmp_path):
+    np.save(tmp_path / "scores.npy", np.random.default_rng(0).random(455))  # for ssl.py
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def calm_runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("calm")
+
+
+@pytest.fixture
+def undisturbed(root, calm_runs):
+    """undisturbed(script): what a run of a script leaves that nothing happens to, made once and copied to `root`."""
+
+    def copy(script):
+        name = f"{script}-calm"
+        if not (calm_runs / name).exists():
+            np.save(calm_runs / "scores.npy", np.load(root / "scores.npy"))
+            finish(start(script, calm_runs, name))
+        shutil.copytree(calm_runs / name, root / name)
+
+    return copy
+
+
+@pytest.mark.parametrize("script", ["main.py", "ssl.py"])
+def test_killed_while_a_checkpoint_is_written(root, undisturbed, script):
+    undisturbed(script)
+    killed_while_writing(script, root)
+    finish(start(script, root, f"{script}-killed"))
+    assert differences(script, root) == []
+
+
+def test_damaged_checkpoint(root, undisturbed):
+    script = "main.py"
+    undisturbed(script)
+    killed_while_writing(script, root, n=5)
+    folder = root / f"{script}-killed"
+    os.replace(folder / "checkpoint_previous.pt", folder / "checkpoint.pt")  # as before the renaming ...
+    process = start(script, root, f"{script}-killed")  # ... and a few checkpoints further
+    while not (folder / "checkpoint_previous.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    newest = folder / "checkpoint.pt"
+    if newest.exists():  # killed between two renamings otherwise
+        damage_file(newest, "one bit flipped")
+    finish(start(script, root, f"{script}-killed"))
+    assert differences(script, root) == []
+
+
+def damage_file(file, damage):
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        del content[-50:]
+    else:  # inside an array of numbers, whichever way the file packs it
+        content[len(content) * 3 // 4] ^= 1
+    file.write_bytes(content)
+
+
+def test_both_checkpoints_damaged(root, undisturbed):
+    script = "relabel.py"
+    undisturbed(script)
+    killed_while_writing(script, root)
+    for file in (root / f"{script}-killed").glob("checkpoint*.pt"):
+        damage_file(file, "cut")
+    words = command(script, root, f"{script}-killed")
+    assert re.search(r"checkpoint.*\.pt is damaged .* — use --overwrite to start anew", refused(words))
+    assert outcome([*words, "--overwrite"])[0] == 0
+    assert differences(script, root) == []
+
+
+def separated_and_training(root, undisturbed):
+    """A finished relabel.py run and the words of an ssl.py run on its scores."""
+    undisturbed("relabel.py")
+    where = ["--experiments_root", str(root), "--experiment_name", "trained"]
+    return root / "relabel.py-calm", [sys.executable, str(ROOT / "ssl.py"), *TINY_ARGS["ssl.py"], "--relabel", *where]
+
+
+def test_damaged_score_file(root, undisturbed):
+    folder, words = separated_and_training(root, undisturbed)
+    file = folder / "relabel_loss.npy"
+    whole = file.read_bytes()
+    damage_file(file, "cut")
+    assert f"{file} is not a readable .npy file" in refused(words)
+    file.write_bytes(whole)
+    damage_file(file, "one bit flipped")
+    assert f"{file} is not what relabel.py wrote there" in refused(words)
+    file.unlink()
+    assert "holds no relabel_loss.npy" in refused(words)
+    file.write_bytes(whole)
+    assert outcome(words)[0] == 0
+
+
+def test_deleted_labels_file(root, undisturbed):
+    folder, words = separated_and_training(root, undisturbed)
+    labels = (folder / "labels.npy").read_bytes()
+    (folder / "labels.npy").unlink()
+    assert outcome(words)[0] == 0
+    assert (root / "trained" / "labels.npy").read_bytes() == labels
+
+
+@pytest.mark.parametrize("script", ["main.py", "ssl.py"])
+def test_full_disk(root, undisturbed, script):
+    undisturbed(script)
+    killed_while_writing(script, root)
+    words = command(script, root, f"{script}-killed")
+    (checkpoint,) = (root / f"{script}-killed").glob("checkpoint*.pt")
+    before = checkpoint.read_bytes()
+    room = len(before) // 2  # no file may grow past this: neither may the next checkpoint
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))  # noqa: E731
+    assert re.search(r"cannot write .* — free some space", refused(words, preexec_fn=limit))
+    assert [file.read_bytes() for file in (root / f"{script}-killed").glob("checkpoint*.pt")] == [before]
+    finish(start(script, root, f"{script}-killed"))
+    assert differences(script, root) == []
+
+
+# The superuser may write anywhere and gives that right up, after the imports.
+AS_ANYBODY = """
+import os, runpy, sys
+import main, utils.forgetting, utils.relabelling
+if os.geteuid() == 0:
+    os.setuid(65534)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_folder_that_cannot_be_written(root, undisturbed):
+    undisturbed("relabel.py")
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for parent in root.parents[:3]:  # pytest's folders are closed to others
+        parent.chmod(0o755)
+    as_anybody = [sys.executable, "-c", AS_ANYBODY]
+    try:
+        new, finished = (as_anybody + command("relabel.py", root, name)[1:] for name in ("new", "relabel.py-calm"))
+        assert "choose a writable --experiments_root" in refused(new, cwd=ROOT)
+        assert outcome(finished, cwd=ROOT)[0] == 0
+    finally:
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o755)
+
+
+def test_two_processes_in_one_folder(root, undisturbed):
+    script = "relabel.py"
+    undisturbed(script)
+    first = start(script, root, f"{script}-killed")
+    while not (root / f"{script}-killed" / "run.json").exists() and first.poll() is None:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it may not finish before the second has tried
+    try:
+        assert "another process is working in" in refused(command(script, root, f"{script}-killed"))
+    finally:
+        first.send_signal(signal.SIGCONT)
+    finish(first)
+    assert differences(script, root) == []
+
+
+def test_clock_set_back(root, undisturbed):
+    _, words = separated_and_training(root, undisturbed)
+    newer = start("relabel.py", root, "newer")
+    finish(newer)
+    record = root / "newer" / "run.json"
+    record.write_text(re.sub(r'"(started|finished)": "20\d\d', r'"\1": "1999', record.read_text()))
+    os.utime(record, (0, 0))
+    assert outcome(words)[0] == 0
+    assert "newer" in (root / "trained" / "log.txt").read_text()

@@ -1,0 +1,111 @@
+"""Exact nearest neighbours by cosine and the labels they carry, for all samples at once, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from utils.compute import has_bf16
+
+SCREEN_FROM = 64  # dimensions from which the products, not the selection, take the time
+BF16_ROUNDING = 2.0**-8  # relative, to nearest
+SLACK = 1e-4  # for float32 sums of a few thousand terms
+ITSELF = 2.0  # above every cosine
+
+
+def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0) -> Tensor:
+    """float32 (N, C): the labels of the exact k nearest rows by cosine, the row itself always among them.
+
+    unit: float32 (N, D) of unit rows; k clamps to N. Rows are searched a few at a time, in `memory_gb`.
+    """
+    n, k = len(unit), min(k, len(unit))
+    counts = torch.zeros(n, num_classes, device=unit.device)
+    ones = torch.ones(1, 1, device=unit.device)
+    neighbours = Neighbours(unit, k)
+    for rows in torch.arange(n, device=unit.device).split(rows_within(memory_gb, n)):
+        nearest = neighbours.of(rows)
+        counts[rows] = counts[rows].scatter_add_(1, labels[nearest], ones.expand(len(rows), k))
+    return counts
+
+
+class Neighbours:
+    """The k nearest, k <= N, of unit rows float32 (N, D) by float32 cosine.
+
+    `screen`: bfloat16 products choose 2k candidates that are compared in float32, and a row from which the rounding
+    could have hidden a neighbour is searched again in float32 alone. None = where that is faster.
+    """
+
+    def __init__(self, unit: Tensor, k: int, screen: bool | None = None) -> None:
+        self.unit, self.k = unit, k
+        self.scratch: dict[torch.dtype, Tensor] = {}
+        self.low = None
+        if screen is None:
+            screen = unit.device.type == "cpu" and has_bf16(unit.device) and unit.shape[1] >= SCREEN_FROM
+        if screen and 2 * k <= len(unit):
+            self.low = unit.bfloat16()
+            lost = (unit - self.low.float()).norm(dim=1).max().item()
+            self.error = lost * (2 + lost) + SLACK  # of a product, by Cauchy-Schwarz, before it is rounded itself
+
+    def of(self, rows: Tensor) -> Tensor:
+        """int64 (R, k): positions of the neighbours of `rows` (R,), in no order."""
+        return self._compare(rows) if self.low is None else self._screen(rows)
+
+    def _compare(self, rows: Tensor) -> Tensor:
+        return largest(self._products(self.unit, rows), self.k)[1]
+
+    def _screen(self, rows: Tensor) -> Tensor:
+        coarse, screened = largest(self._products(self.low, rows), 2 * self.k)
+        cosine = paired_products(self.unit[rows], self.unit, screened)
+        cosine.masked_fill_(screened == rows[:, None], ITSELF)
+        exact, places = cosine.topk(self.k, dim=1, sorted=False)
+        nearest = screened.gather(1, places)
+        worst = coarse.amin(1).float()  # no other row's product is above
+        hidden = exact.amin(1) < worst + worst.abs() * BF16_ROUNDING + self.error
+        if hidden.any():
+            nearest[hidden] = self._compare(rows[hidden])
+        return nearest
+
+    def _products(self, unit: Tensor, rows: Tensor) -> Tensor:
+        """(R, N), each row's product with itself above all others; overwritten by the next call."""
+        if len(self.scratch.get(unit.dtype, ())) < len(rows):  # fresh pages for every chunk cost as much as the product
+            self.scratch[unit.dtype] = unit.new_empty(len(rows), len(unit))
+        products = torch.mm(unit[rows], unit.T, out=self.scratch[unit.dtype][: len(rows)])
+        products[torch.arange(len(rows), device=rows.device), rows] = ITSELF
+        return products
+
+
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of every row of (R, N), k <= N: (values (R, k), positions int64 (R, k)), in no order.
+
+    Looks for them in the k groups with the largest maxima, which hold them all: torch.topk over all N is several
+    times slower.
+    """
+    n = values.shape[1]
+    size = math.isqrt(n // k)  # of a group; equalises the numbers of groups and of candidates
+    groups = n // size
+    grid = values[:, : size * groups].unflatten(1, (size, groups))
+    best = grid.amax(1).topk(k, dim=1, sorted=False).indices[:, None, :].expand(-1, size, -1)
+    offsets = groups * torch.arange(size, device=values.device)[None, :, None]
+    rest = torch.arange(size * groups, n, device=values.device).expand(len(values), -1)
+    candidates = torch.cat([grid.gather(2, best).flatten(1), values[:, size * groups :]], 1)
+    positions = torch.cat([(best + offsets).flatten(1), rest], 1)
+    found, places = candidates.topk(k, dim=1, sorted=False)
+    return found, positions.gather(1, places)
+
+
+def paired_products(rows: Tensor, others: Tensor, partners: Tensor) -> Tensor:
+    """(R, M): the dot products of each of `rows` (R, D) with its own `partners` (R, M) among `others` (N, D)."""
+    count, m = partners.shape
+    starts = torch.arange(0, count * m + 1, m)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
+        pattern = torch.sparse_csr_tensor(starts, partners.flatten(), torch.zeros(count * m), (count, len(others)))
+    return torch.sparse.sampled_addmm(pattern, rows, others.T, beta=0.0).values().view(count, m)
+
+
+def rows_within(memory_gb: float, n: int) -> int:
+    """How many rows of n float32 similarities fit, with what their selection needs beside them."""
+    return max(1, min(512, int(memory_gb * 1e9 / (4 * n * 2))))
