@@ -3,10 +3,10 @@
 | fault | what happens |
 |---|---|
 | killed while a checkpoint is written | goes on from the checkpoint before it; same bytes |
-| checkpoint cut or one bit of it flipped | noticed by its checksum; goes on from the one before; same bytes |
+| one bit of the newest checkpoint flipped | noticed by its checksum; goes on from the one before; same bytes |
 | both checkpoints damaged | one line; `--overwrite` starts anew |
 | score file cut, one bit flipped, or deleted | `ssl.py` refuses it by name |
-| labels file deleted | nothing reads it back: labels are made from the seed and compared by their digest |
+| labels file deleted | `ssl.py` goes on: it makes the labels from the seed and compares their digest |
 | disk full | one line, status 2, the last checkpoint intact; goes on once there is room; same bytes |
 | folder that cannot be written | refused before any work; a finished run is still read |
 | two processes in one folder | the second is refused at once, the first is not disturbed |
@@ -22,7 +22,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,13 +35,13 @@ from tests.tiny import ROOT, TINY_ARGS
 
 pytestmark = pytest.mark.slow
 
-# Runs a script and kills it at the moment when its n-th checkpoint is complete but has not got its name yet.
-KILLED_WHILE_WRITING = """
+# Runs a script and kills it just before it renames a file to `name` for the n-th time.
+KILLED_AT_RENAMING = """
 import os, runpy, signal, sys
 count, replace = 0, os.replace
 def counting(source, target):
     global count
-    count += str(target).endswith("checkpoint.pt")
+    count += os.path.basename(target) == {name!r}
     if count == {n}:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
@@ -48,8 +51,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def killed_while_writing(script, root, n=3):
-    words = [sys.executable, "-c", KILLED_WHILE_WRITING.format(n=n), *command(script, root, f"{script}-killed")[1:]]
+def killed(script, root, n=3, name="checkpoint.pt", more=()):
+    """By default when the newest checkpoint has become the previous one and the new one has not got its name yet."""
+    code = KILLED_AT_RENAMING.format(n=n, name=name)
+    words = [sys.executable, "-c", code, *command(script, root, f"{script}-killed")[1:], *more]
     process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr
 
@@ -95,26 +100,20 @@ def undisturbed(root, calm_runs):
 @pytest.mark.parametrize("script", ["main.py", "ssl.py"])
 def test_killed_while_a_checkpoint_is_written(root, undisturbed, script):
     undisturbed(script)
-    killed_while_writing(script, root)
+    killed(script, root)
     finish(start(script, root, f"{script}-killed"))
     assert differences(script, root) == []
 
 
-def test_damaged_checkpoint(root, undisturbed):
-    script = "main.py"
+# main.py: three epochs of stage 1, then a checkpoint every other step; ssl.py: four epochs of run 1, then run 2.
+@pytest.mark.parametrize("script, n", [("main.py", 3), ("ssl.py", 4)], ids=["first of stage 2", "first of run 2"])
+def test_damaged_checkpoint(root, undisturbed, script, n):
     undisturbed(script)
-    killed_while_writing(script, root, n=5)
+    killed(script, root, n + 1, "checkpoint_previous.pt")
     folder = root / f"{script}-killed"
-    os.replace(folder / "checkpoint_previous.pt", folder / "checkpoint.pt")  # as before the renaming ...
-    process = start(script, root, f"{script}-killed")  # ... and a few checkpoints further
-    while not (folder / "checkpoint_previous.pt").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    newest = folder / "checkpoint.pt"
-    if newest.exists():  # killed between two renamings otherwise
-        damage_file(newest, "one bit flipped")
+    damage_file(folder / "checkpoint.pt", "one bit flipped")
     finish(start(script, root, f"{script}-killed"))
+    assert "checkpoint.pt is damaged" in (folder / "log.txt").read_text()
     assert differences(script, root) == []
 
 
@@ -122,19 +121,25 @@ def damage_file(file, damage):
     content = bytearray(file.read_bytes())
     if damage == "cut":
         del content[-50:]
-    else:  # inside an array of numbers, whichever way the file packs it
-        content[len(content) * 3 // 4] ^= 1
+    elif file.suffix == ".pt":  # inside the largest member: between members there is padding
+        with zipfile.ZipFile(file) as archive:
+            largest = max(archive.infolist(), key=lambda member: member.file_size)
+            inside = archive.read(largest)
+        content[content.index(inside) + len(inside) // 2] ^= 1
+    else:
+        content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
 def test_both_checkpoints_damaged(root, undisturbed):
     script = "relabel.py"
     undisturbed(script)
-    killed_while_writing(script, root)
-    for file in (root / f"{script}-killed").glob("checkpoint*.pt"):
+    killed(script, root, 2, "checkpoint_previous.pt")
+    files = [root / f"{script}-killed" / name for name in ("checkpoint.pt", "checkpoint_previous.pt")]
+    for file in files:
         damage_file(file, "cut")
     words = command(script, root, f"{script}-killed")
-    assert re.search(r"checkpoint.*\.pt is damaged .* — use --overwrite to start anew", refused(words))
+    assert re.search(r"checkpoint\.pt is damaged .* — use --overwrite to start anew", refused(words))
     assert outcome([*words, "--overwrite"])[0] == 0
     assert differences(script, root) == []
 
@@ -172,42 +177,43 @@ def test_deleted_labels_file(root, undisturbed):
 @pytest.mark.parametrize("script", ["main.py", "ssl.py"])
 def test_full_disk(root, undisturbed, script):
     undisturbed(script)
-    killed_while_writing(script, root)
-    words = command(script, root, f"{script}-killed")
-    (checkpoint,) = (root / f"{script}-killed").glob("checkpoint*.pt")
-    before = checkpoint.read_bytes()
-    room = len(before) // 2  # no file may grow past this: neither may the next checkpoint
+    killed(script, root, 2, "checkpoint_previous.pt")
+    folder = root / f"{script}-killed"
+    words = command(script, root, folder.name)
+    before = {name: (folder / name).read_bytes() for name in ("checkpoint.pt", "checkpoint_previous.pt")}
+    room = len(before["checkpoint.pt"]) // 2  # no file may grow past this: neither may the next checkpoint
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))  # noqa: E731
-    assert re.search(r"cannot write .* — free some space", refused(words, preexec_fn=limit))
-    assert [file.read_bytes() for file in (root / f"{script}-killed").glob("checkpoint*.pt")] == [before]
-    finish(start(script, root, f"{script}-killed"))
+    assert re.search(r"cannot write .*checkpoint_new\.pt .* — free some space", refused(words, preexec_fn=limit))
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    finish(start(script, root, folder.name))
     assert differences(script, root) == []
 
 
-# The superuser may write anywhere and gives that right up, after the imports.
+# The superuser may write anywhere and gives that right up, once all is imported.
 AS_ANYBODY = """
-import os, runpy, sys
-import main, utils.forgetting, utils.relabelling
+import os, sys
+import relabel, utils.relabelling, utils.running
+from utils import cli
 if os.geteuid() == 0:
     os.setuid(65534)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+cli.run(relabel.main, sys.argv[1:])
 """
 
 
 def test_folder_that_cannot_be_written(root, undisturbed):
     undisturbed("relabel.py")
-    for path in (root, *root.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for parent in root.parents[:3]:  # pytest's folders are closed to others
-        parent.chmod(0o755)
-    as_anybody = [sys.executable, "-c", AS_ANYBODY]
-    try:
-        new, finished = (as_anybody + command("relabel.py", root, name)[1:] for name in ("new", "relabel.py-calm"))
+    with tempfile.TemporaryDirectory() as closed:  # pytest's own folders are closed to others
+        folder = Path(closed)
+        shutil.copytree(root / "relabel.py-calm", folder / "relabel.py-calm")
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        new, finished = (
+            [sys.executable, "-c", AS_ANYBODY, *command("relabel.py", folder, name)[2:]]
+            for name in ("new", "relabel.py-calm")
+        )
         assert "choose a writable --experiments_root" in refused(new, cwd=ROOT)
         assert outcome(finished, cwd=ROOT)[0] == 0
-    finally:
-        for path in (root, *root.rglob("*")):
+        for path in (folder, *folder.rglob("*")):
             path.chmod(0o755)
 
 

@@ -96,6 +96,19 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     np.testing.assert_array_equal(clean["veto"], (by_hand[0] | by_hand[1]) & ~vetoed)
 
 
+def test_sets_that_hardly_agree_are_pointed_out(run, separated, tmp_path):
+    order = np.argsort(np.load(separated / "parallel_ce.npy"), kind="stable")
+    scores = np.ones(len(order))
+    scores[order[30:121]] = 0  # 61 of the 91 that parallel.py takes, and 30 others
+    np.save(tmp_path / "some.npy", scores)
+    scores[order[30:121]], scores[order[61:152]] = 1, 0  # 30 of them, and 61 others
+    np.save(tmp_path / "few.npy", scores)
+    agree = ["--parallel", "--agree_on_clean", "--scores"]
+    assert "agree on" not in run("ssl.py", *SSL, *agree, tmp_path / "some.npy", "--experiment_name", "some")
+    printed = run("ssl.py", *SSL, *agree, tmp_path / "few.npy", "--experiment_name", "few")
+    assert "sets of 91 samples or more agree on 30: a higher threshold keeps more" in printed
+
+
 def test_scores_from_elsewhere_are_taken(run, tmp_path):
     np.save(tmp_path / "mine.npy", np.linspace(0, 1, 455))
     run("ssl.py", *SSL, "--scores", tmp_path / "mine.npy", "--labeled_batch_size", "20", "--experiment_name", "e")

@@ -16,7 +16,10 @@ from utils import cli
 from utils.batches import DeviceImages
 from utils.compute import Compute, choose
 from utils.errors import UserError
+from utils.experiment import load_torch
 from utils.training import infer
+
+KEYS = {"network", "width", "class_names", "side", "mean", "std", "weights"}
 
 
 class Classifier:
@@ -33,12 +36,11 @@ class Classifier:
     def load(cls, path: str | Path, cuda_dev: int = 0) -> Classifier:
         """The classifier in a model.pt. Raises UserError where the file is missing or damaged."""
         try:
-            return cls(torch.load(path, map_location="cpu", weights_only=True), choose(cuda_dev))
+            saved = load_torch(Path(path), KEYS, "train one with ssl.py")
+            return cls(saved, choose(cuda_dev))
         except FileNotFoundError:
             raise UserError(f"there is no {path}", "train one with ssl.py") from None
-        except UserError:
-            raise
-        except Exception as error:  # unpicklers and zip readers raise a dozen kinds
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # entries that fit no network
             raise UserError(f"{path} is no model of ssl.py ({error})", "train one with ssl.py") from error
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

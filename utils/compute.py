@@ -74,7 +74,6 @@ def choose(cuda_dev: int, precision: str = "auto", compile: bool = False, thread
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if cuda_dev < 0 or gpus == 0:
         device = torch.device("cpu")
-        keep_freed_memory()
     elif cuda_dev >= gpus:
         known = ", ".join(str(k) for k in range(gpus))
         raise UserError(f"there is no GPU {cuda_dev}", f"this machine has --cuda_dev {known} (-1 = CPU)")
@@ -88,12 +87,16 @@ def choose(cuda_dev: int, precision: str = "auto", compile: bool = False, thread
     return Compute(device, bf16, compile, torch.get_num_threads())
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
 def keep_freed_memory() -> None:
     """Let glibc reuse freed buffers instead of returning them: fresh pages for every batch cost a tenth of its time."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         libc = ctypes.CDLL(None)
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        if not libc.mallopt(M_MMAP_THRESHOLD, 2**30):  # the limit before glibc 2.35
+            libc.mallopt(M_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def has_bf16(device: torch.device) -> bool:

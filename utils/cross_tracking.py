@@ -102,6 +102,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     experiment.save_array("permutation", permutation)
     halves = [Half(k, ids, args, data, compute) for k, ids in enumerate(halves_ids)]
     names = ("loss", "own_loss", "ce", "own_ce") if args.track_CE else ("loss", "own_loss")
+    experiment.require_space_for_tracks(len(names) * args.epoch_1st, len(data))
     tracks = {name: experiment.new_track(f"{name}_track", args.epoch_1st, len(data)) for name in names}
 
     with experiment.phase(PHASE, halves[0].parts() | halves[1].parts()) as phase:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from utils.training import Progress
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-OWN_FILES = (
+OWN_FILES = (  # run.json first: it vouches for the rest
     "run.json",
     "*.npy",
     "*.npy.part",
@@ -44,9 +44,9 @@ OWN_FILES = (
     "*.png",
     "*.csv",
     "log.txt",
-)  # run.json first: it vouches for the rest
+)
 CHECKPOINTS = ("checkpoint.pt", "checkpoint_previous.pt")  # newest first
-OF_NO_RUN = (*CHECKPOINTS, "*.npy.part", "input_*.npy")  # what no fresh start may mistake for its own
+OF_NO_RUN = ("checkpoint*.pt", "*.npy.part", "input_*.npy")  # what no fresh start may mistake for its own
 CHECKPOINT_KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
 RECORD_KEYS = {"script", "method", "command", "status", "settings", "data", "seconds", "figures"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
@@ -85,7 +85,10 @@ class Experiment:
             if (self.path / "run.json").exists() and not overwrite:
                 self.record = read_record(self.path)
                 self._require_same(script, settings)
-                if not self.finished:
+                if self.finished:  # killed before it tidied up
+                    with contextlib.suppress(OSError):
+                        self._remove_checkpoints()
+                elif self.record["data"] is not None:
                     self._load_checkpoint()
             else:
                 words = [script, *(word for word in sys.argv[1:] if word != "--overwrite")]
@@ -119,9 +122,13 @@ class Experiment:
         """
         used = {key: self.record.get(key) for key in ("data", *entries)}
         if used["data"] is None:
-            used_by_a_run = self._overwrite and (self.path / "run.json").exists()
-            self._remove(OWN_FILES if used_by_a_run else OF_NO_RUN)
-            self._before = set(self.path.iterdir())
+            record = self.path / "run.json"
+            if record.exists():  # of a run to be overwritten, or of one killed at this point
+                self._write_record()  # without data: it no longer vouches for the files
+                self._remove(OWN_FILES, keep={record})
+            else:
+                self._remove(OF_NO_RUN)
+            self._before = set(self.path.iterdir()) - {record}
             self.update(data=data, **entries)
         elif differing := differences(json.loads(json.dumps({"data": data, **entries})), used):
             raise UserError(
@@ -204,6 +211,8 @@ class Experiment:
         """The last write of a run: its figures, then the status that readers wait for."""
         for track in self.tracks.values():
             track.close()
+        for file in self.path.glob("*_track.npy"):
+            self.record.setdefault("digests", {})[file.stem] = digest(np.load(file, allow_pickle=False, mmap_mode="r"))
         self.write_csv("history.csv", self.history)
         self.record["figures"] = {key: value for key, value in figures.items() if value is not None}
         others = [r for r in records(self.path.parent) if r["status"] == "finished"]
@@ -211,8 +220,7 @@ class Experiment:
         self.record["finish_number"] = 1 + max((r.get("finish_number", 0) for r in others), default=0)
         self.record |= {"status": "finished", "finished": now()}
         self._write_record()
-        for file in self._checkpoints():
-            file.unlink()
+        self._remove_checkpoints()
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -275,9 +283,10 @@ class Experiment:
         except OSError as error:
             raise UserError(f"cannot write {self.path / 'log.txt'} ({error.strerror})", "free some space") from error
 
-    def require_space(self, rows: int, samples: int) -> None:
-        """Raises UserError where the disk has no room for that many rows of tracks."""
-        require_space(self.path, 4 * rows * samples, "the tracks")
+    def require_space_for_tracks(self, rows: int, samples: int) -> None:
+        """Call before the work. Raises UserError where the disk has no room for that many rows of tracks in all."""
+        if not self.history:  # of a resumed run a part is there already
+            require_space(self.path, 4 * rows * samples, "the tracks")
 
     def new_track(self, name: str, rows: int, samples: int) -> Track:
         """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it."""
@@ -297,10 +306,8 @@ class Experiment:
             track.flush()
         self.write_csv("history.csv", self.history)
         newest, previous = (self.path / name for name in CHECKPOINTS)
-        if newest.exists():
-            os.replace(newest, previous)
         self.save_torch(
-            newest.name,
+            "checkpoint_new.pt",
             {
                 "phase": phase,
                 "seconds": seconds,
@@ -310,23 +317,31 @@ class Experiment:
                 "track_rows": {name: track.rows for name, track in self.tracks.items()},
             },
         )
+        if newest.exists():
+            os.replace(newest, previous)
+        os.replace(self.path / "checkpoint_new.pt", newest)
 
     def _checkpoints(self) -> list[Path]:
         return [self.path / name for name in CHECKPOINTS if (self.path / name).exists()]
 
+    def _remove_checkpoints(self) -> None:
+        for file in self.path.glob("checkpoint*.pt"):
+            file.unlink()
+
     def _load_checkpoint(self) -> None:
-        """The newest checkpoint, or where that is damaged the one before it."""
+        """The newest checkpoint, or where that is damaged the one before it, which then becomes the newest."""
         damaged = []
         for file in self._checkpoints():
             try:
-                self._checkpoint = read_checkpoint(file)
+                self._checkpoint = load_torch(file, CHECKPOINT_KEYS, "use --overwrite to start anew")
             except UserError as error:
                 damaged.append(error)
                 continue
             self.history = self._checkpoint["history"]
             if damaged:
+                os.replace(file, self.path / CHECKPOINTS[0])
                 self.record["seconds"] = self._checkpoint["seconds_of_phases"]  # what was done since is done again
-                self.log(f"{damaged[0].what}; going back to {file.name}")
+                self.log(f"{damaged[0].what}; going back to the checkpoint before it")
             return
         if damaged:
             raise damaged[0]
@@ -357,8 +372,8 @@ class Experiment:
 
     def skip_phase(self, name: str) -> None:
         """Count a phase as done whose results came from elsewhere."""
-        self.save_checkpoint(name, {}, 0.0)
         self.record["seconds"][name] = 0.0
+        self.save_checkpoint(name, {}, 0.0)
         self._write_record()
 
     def done(self, phase: str) -> bool:
@@ -478,7 +493,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     if needed > free:
         raise UserError(
             f"{what}: {needed / 1e9:.1f} GB are needed and {folder} has {free / 1e9:.1f} GB free",
-            "free some space, take another --experiments_root, or raise --track_every",
+            "free some space or take another --experiments_root",
         )
 
 
@@ -520,20 +535,22 @@ def read_finished(root: str | os.PathLike, name: str) -> dict[str, Any]:
     return record | {"path": path}
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, never unpickled. Raises UserError where the file is damaged."""
+def load_torch(file: Path, keys: set[str], remedy: str) -> dict[str, Any]:
+    """What torch.save wrote, never unpickled. Raises UserError where `file` is damaged or lacks one of `keys`."""
     import torch
 
     try:
         with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums
             if broken := archive.testzip():
                 raise ValueError(f"checksum of {broken}")
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        if missing := CHECKPOINT_KEYS - checkpoint.keys():
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if missing := keys - state.keys():
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        return checkpoint
-    except Exception as error:
-        raise UserError(f"{file} is damaged ({error})", "use --overwrite to start anew") from error
+        return state
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # unpicklers and zip readers raise a dozen kinds
+        raise UserError(f"{file} is damaged ({error})", remedy) from error
 
 
 def load_recorded(record: dict[str, Any], name: str) -> np.ndarray:
@@ -549,7 +566,10 @@ def load_recorded(record: dict[str, Any], name: str) -> np.ndarray:
 
 
 def digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+    """Of type, shape and values."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -22,7 +22,7 @@ from utils.batches import batches_per_epoch, epoch_batches
 from utils.cli import data_choice
 from utils.compute import Compute, seed_torch
 from utils.errors import UserError
-from utils.experiment import Experiment, differences, load_array, load_recorded, read_finished
+from utils.experiment import Experiment, differences, load_array, load_recorded, load_torch, read_finished
 from utils.figures import track_figure
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
@@ -66,8 +66,9 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     stage1 = read_reusable_stage1(args, first, experiment)
     start(experiment, first, compute, second_data=second.fingerprint())
     experiment.log_quietly("second " + second.describe().splitlines()[0])
-    if not experiment.history:  # later a part of the tracks is there already
-        experiment.require_space(args.epoch_1st + (1 + args.track_CE) * tracked_rows(args, second), len(first))
+    experiment.require_space_for_tracks(
+        args.epoch_1st + (1 + args.track_CE) * tracked_rows(args, second), len(first)
+    )
 
     model = build_network(args, first, compute)
     if not experiment.done(STAGE1):
@@ -146,13 +147,9 @@ def stage1_settings(args: argparse.Namespace, data: NoisyData) -> dict:
 
 def read_stage1(path: Path) -> dict:
     try:
-        return torch.load(path / "stage1.pt", map_location="cpu", weights_only=True)
+        return load_torch(path / "stage1.pt", {"settings", "weights"}, "run that experiment again with --overwrite")
     except FileNotFoundError:
         raise UserError(f"{path} holds no stage1.pt", "name an experiment of main.py") from None
-    except Exception as error:
-        raise UserError(
-            f"{path / 'stage1.pt'} is damaged ({error})", "run that experiment again with --overwrite"
-        ) from error
 
 
 def read_reusable_stage1(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> dict | None:

@@ -12,14 +12,15 @@ from utils.compute import has_bf16
 
 SCREEN_FROM = 64  # dimensions from which the products, not the selection, take the time
 BF16_ROUNDING = 2.0**-8  # relative, to nearest
-SLACK = 1e-4  # for float32 sums of a few thousand terms
+FP32_ROUNDING = 2.0**-24
 ITSELF = 2.0  # above every cosine
 
 
 def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0) -> Tensor:
     """float32 (N, C): the labels of the exact k nearest rows by cosine, the row itself always among them.
 
-    unit: float32 (N, D) of unit rows; k clamps to N. Rows are searched a few at a time, in `memory_gb`.
+    unit: float32 (N, D) of unit rows; k clamps to N. Rows are searched a few at a time, in `memory_gb` beside `unit`
+    and its bfloat16 copy.
     """
     n, k = len(unit), min(k, len(unit))
     counts = torch.zeros(n, num_classes, device=unit.device)
@@ -35,7 +36,8 @@ class Neighbours:
     """The k nearest, k <= N, of unit rows float32 (N, D) by float32 cosine.
 
     `screen`: bfloat16 products choose 2k candidates that are compared in float32, and a row from which the rounding
-    could have hidden a neighbour is searched again in float32 alone. None = where that is faster.
+    could have hidden a neighbour is searched again in float32 alone. None = where that is faster. Where the rounding
+    hides most of them, the screen is given up.
     """
 
     def __init__(self, unit: Tensor, k: int, screen: bool | None = None) -> None:
@@ -43,11 +45,13 @@ class Neighbours:
         self.scratch: dict[torch.dtype, Tensor] = {}
         self.low = None
         if screen is None:
-            screen = unit.device.type == "cpu" and has_bf16(unit.device) and unit.shape[1] >= SCREEN_FROM
+            screen = unit.shape[1] >= SCREEN_FROM and unit.device.type == "cpu" and has_bf16(unit.device)
         if screen and 2 * k <= len(unit):
             self.low = unit.bfloat16()
-            lost = (unit - self.low.float()).norm(dim=1).max().item()
-            self.error = lost * (2 + lost) + SLACK  # of a product, by Cauchy-Schwarz, before it is rounded itself
+            pieces = zip(unit.split(4096), self.low.split(4096), strict=True)
+            lost = max((whole - low.float()).norm(dim=1).max().item() for whole, low in pieces)
+            # Of a product, by Cauchy-Schwarz, before it is rounded itself; and of the sums of D terms behind it.
+            self.error = lost * (2 + lost) + 4 * unit.shape[1] * FP32_ROUNDING
 
     def of(self, rows: Tensor) -> Tensor:
         """int64 (R, k): positions of the neighbours of `rows` (R,), in no order."""
@@ -58,6 +62,7 @@ class Neighbours:
 
     def _screen(self, rows: Tensor) -> Tensor:
         coarse, screened = largest(self._products(self.low, rows), 2 * self.k)
+        screened = screened.sort(1).values
         cosine = paired_products(self.unit[rows], self.unit, screened)
         cosine.masked_fill_(screened == rows[:, None], ITSELF)
         exact, places = cosine.topk(self.k, dim=1, sorted=False)
@@ -66,6 +71,8 @@ class Neighbours:
         hidden = exact.amin(1) < worst + worst.abs() * BF16_ROUNDING + self.error
         if hidden.any():
             nearest[hidden] = self._compare(rows[hidden])
+        if hidden.float().mean() > 0.5:
+            self.low = None
         return nearest
 
     def _products(self, unit: Tensor, rows: Tensor) -> Tensor:
@@ -97,12 +104,13 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def paired_products(rows: Tensor, others: Tensor, partners: Tensor) -> Tensor:
-    """(R, M): the dot products of each of `rows` (R, D) with its own `partners` (R, M) among `others` (N, D)."""
+    """(R, M): dot products of `rows` (R, D), each with its own `partners` (R, M), ascending, among `others` (N, D)."""
     count, m = partners.shape
-    starts = torch.arange(0, count * m + 1, m)
+    starts = torch.arange(0, count * m + 1, m, device=rows.device)
+    zeros = torch.zeros(count * m, device=rows.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
-        pattern = torch.sparse_csr_tensor(starts, partners.flatten(), torch.zeros(count * m), (count, len(others)))
+        pattern = torch.sparse_csr_tensor(starts, partners.flatten(), zeros, (count, len(others)))
     return torch.sparse.sampled_addmm(pattern, rows, others.T, beta=0.0).values().view(count, m)
 
 

@@ -20,7 +20,7 @@ from utils.cli import data_choice
 from utils.commands import SEPARATIONS
 from utils.compute import Compute, seed_torch
 from utils.errors import UserError
-from utils.experiment import Experiment, load_array
+from utils.experiment import Experiment, load_array, load_recorded
 from utils.figures import histogram_figure
 from utils.losses import joint_loss
 from utils.metrics import auc
@@ -45,7 +45,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     if not (args.double_run and experiment.done(RUNS[0])):
         model = train_run(RUNS[0], args, data, clean, compute, experiment)
     if args.double_run:
-        second = {"ssl_loss": load_array(experiment.path / "ssl_loss_run1.npy")}
+        second = {"ssl_loss": load_recorded(experiment.record | {"path": experiment.path}, "ssl_loss_run1")}
         clean, p_noisy = select_again(args, data, second, experiment)
         model = train_run(RUNS[1], args, data, clean, compute, experiment)
     report(args, data, model, p_noisy, compute, experiment)
@@ -69,7 +69,7 @@ def find_scores(args: argparse.Namespace, data: NoisyData, experiment: Experimen
         if asked is None:
             continue
         if resuming and copy.exists():
-            scores[method] = load_array(copy), str(copy)
+            scores[method] = load_recorded(experiment.record | {"path": experiment.path}, copy.stem), str(copy)
         elif method == "scores":
             scores[method] = read_score_file(asked, len(data))
         else:
@@ -102,6 +102,9 @@ def select(
         method: select_one(args, data, values, args.bmm_th, args.threshold) for method, values in voting.items()
     }
     clean = combine([s.clean for s in selected.values()], args.agree_on_clean)
+    smallest = min(int(s.clean.sum()) for s in selected.values())
+    if clean.sum() < smallest / 2:
+        experiment.log(f"sets of {smallest} samples or more agree on {clean.sum()}: a higher threshold keeps more")
     # In the union the most confident score speaks for a sample, in the intersection the least confident one.
     together = np.max if args.agree_on_clean else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.cli import data_choice, default_name
 from utils.commands import SEPARATIONS, classify_command, ssl_command
 from utils.compare import compare_experiments
-from utils.compute import Compute, choose
+from utils.compute import Compute, choose, keep_freed_memory
 from utils.errors import UserError
 from utils.experiment import Experiment, read_finished
 
@@ -31,6 +31,7 @@ def run(
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
+            keep_freed_memory()
             work(args, choose(args.cuda_dev, args.precision, args.compile, args.threads), experiment)
         print_result(experiment, next_command(args, experiment))
         if vars(args).get("compare"):

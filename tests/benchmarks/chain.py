@@ -12,9 +12,6 @@ gap closed = (way − noisy) / (true − noisy).
 """
 
 import argparse
-import contextlib
-import io
-import json
 import shlex
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import numpy as np
 import torch.nn.functional as F
 
 import models
+from tests.benchmarks.measuring import run_script
 from tests.tiny import load_script
 from utils import cli
 from utils.batches import epoch_batches
@@ -36,14 +34,6 @@ WAYS = {
     "relabel": ["--relabel"],
     "all agree": ["--forget", "--parallel", "--relabel", "--agree_on_clean"],
 }
-
-
-def run_script(name: str, flags: list[str], root: Path, experiment: str) -> dict:
-    """The final figures of a script; it resumes or repeats like any experiment."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        load_script(name).main([*flags, "--experiments_root", str(root), "--experiment_name", experiment])
-    record = json.loads((root / experiment / "run.json").read_text())
-    return record["figures"] | {"seconds": sum(record["seconds"].values())}
 
 
 def cross_entropy(flags: list[str], true_labels: bool) -> float:
@@ -81,18 +71,23 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
     needed = {flag.strip("-") for way in args.ways for flag in WAYS[way]} & SEPARATIONS.keys()
     for method in [m for m in SEPARATIONS if m in needed]:
         more = shlex.split(args.main) if method == "forget" else []
-        found = run_script(SEPARATIONS[method], separation + more, args.root, f"{method}_{seed}")
-        aucs = ", ".join(f"{key} {value:.4f}" for key, value in found.items() if key.startswith("auc"))
-        print(f"seed {seed}: {SEPARATIONS[method]}: {aucs} ({found['seconds']:.0f} s)", flush=True)
+        record = run_script(SEPARATIONS[method], separation + more, args.root, f"{method}_{seed}")
+        aucs = ", ".join(f"{key} {value:.4f}" for key, value in record["figures"].items() if key.startswith("auc"))
+        print(f"seed {seed}: {SEPARATIONS[method]}: {aucs} ({seconds_of(record):.0f} s)", flush=True)
     rows = {f"cross-entropy, {kind} labels": cross_entropy(training, kind == "true") for kind in ("noisy", "true")}
     for way in args.ways:
         named = [f for flag in WAYS[way] for f in ([flag, f"{flag[2:]}_{seed}"] if flag[2:] in SEPARATIONS else [flag])]
-        found = run_script("ssl.py", training + named, args.root, f"ssl_{way.replace(' ', '_')}_{seed}")
+        record = run_script("ssl.py", training + named, args.root, f"ssl_{way.replace(' ', '_')}_{seed}")
+        found = record["figures"]
         rows[f"ssl.py, {way}"] = found["test_accuracy"]
         clean = f"clean set {found['clean_set_size']}, purity {found['clean_set_purity']:.4f}"
         test = f"test {found['test_accuracy']:.4f}, best epoch {found['test_accuracy_best']:.4f}"
-        print(f"seed {seed}: ssl.py {way}: {clean}; {test} ({found['seconds']:.0f} s)", flush=True)
+        print(f"seed {seed}: ssl.py {way}: {clean}; {test} ({seconds_of(record):.0f} s)", flush=True)
     return rows
+
+
+def seconds_of(record: dict) -> float:
+    return sum(record["seconds"].values())
 
 
 def main() -> None:

@@ -9,14 +9,10 @@ downloads. The second stage is `patches` unless --second_root names another fold
 """
 
 import argparse
-import contextlib
-import io
-import json
-import re
 import shlex
 from pathlib import Path
 
-from tests.tiny import ROOT, load_script
+from tests.benchmarks.measuring import documented, run_script
 
 COUNTS = {"--epoch_1st", "--epoch_2nd", "--step_number", "--epoch", "--epoch_begin", "--M"}
 DATA = {
@@ -25,13 +21,10 @@ DATA = {
 }  # fmt: skip
 
 
-def documented(script: str) -> dict[str, list[str]]:
+def schedule(script: str) -> dict[str, list[str]]:
     """{flag: values} of the README's command for a script, without what says where the data are."""
-    line = next(
-        re.finditer(rf"^python3 ({re.escape(script)} .*cifar.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    )
     flags: dict[str, list[str]] = {}
-    for word in shlex.split(line[1])[1:]:
+    for word in documented()[script]:
         if word.startswith("--"):
             flags.setdefault(word, [])
             latest = word
@@ -51,10 +44,8 @@ def as_arguments(flags: dict[str, list[str]], shrink: float) -> list[str]:
     return words
 
 
-def run_script(script: str, flags: list[str], root: Path, name: str) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):
-        load_script(script).main([*flags, "--experiments_root", str(root), "--experiment_name", name])
-    record = json.loads((root / name / "run.json").read_text())
+def run_and_report(script: str, flags: list[str], root: Path, name: str) -> None:
+    record = run_script(script, flags, root, name)
     print(f"\n{script} on {record['device']}: {record['command']}")
     for phase, seconds in record["seconds"].items():
         print(f"  {phase:<28} {seconds:10.1f} s")
@@ -75,11 +66,11 @@ def main() -> None:
     if args.second_root:
         second = ["--second_stage_data_name", "folder", "--second_stage_root", args.second_root]
     first = ["--first_stage_data_name", "folder", "--train_root", args.train_root]
-    run_script(
-        "main.py", [*as_arguments(documented("main.py"), args.shrink), *first, *second, *more], args.root, "forget"
+    run_and_report(
+        "main.py", [*as_arguments(schedule("main.py"), args.shrink), *first, *second, *more], args.root, "forget"
     )
     training = ["--dataset", "folder", "--train_root", args.train_root]
-    run_script("ssl.py", [*as_arguments(documented("ssl.py"), args.shrink), *training, *more], args.root, "ssl")
+    run_and_report("ssl.py", [*as_arguments(schedule("ssl.py"), args.shrink), *training, *more], args.root, "ssl")
 
 
 if __name__ == "__main__":

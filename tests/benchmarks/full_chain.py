@@ -9,18 +9,16 @@ is known.
 """
 
 import argparse
-import re
-import shlex
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
-from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, timed
+from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, documented, timed
 from tests.benchmarks.tracked_step import random_outputs
 from tests.benchmarks.training import Ours
-from tests.tiny import ROOT, load_script
+from tests.tiny import load_script
 from utils.batches import batches_per_epoch
 from utils.tracker import neighbour_cross_entropy
 
@@ -90,12 +88,6 @@ def projected(script: str, args: argparse.Namespace, rates: Rates) -> dict[str, 
     return {f"{runs} runs of {args.epoch} epochs": runs * args.epoch * epoch(rates, cnn13)}
 
 
-def documented() -> dict[str, argparse.Namespace]:
-    """{script: parsed flags} of the README's commands for CIFAR."""
-    lines = re.findall(r"^python3 (\S+\.py) (.*cifar.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return {script: load_script(script).parser().parse_args(shlex.split(flags)) for script, flags in lines}
-
-
 def duration(spent: float) -> str:
     if spent < 7200:
         return f"{spent / 60:.1f} min"
@@ -111,14 +103,16 @@ def main() -> None:
     add_compute_flags(parser)
     args = parser.parse_args()
     args.steps = min(args.steps, args.images // 100)
+    if args.samples < 5000:
+        parser.error("--samples under 5000 cannot be scaled: fixed costs would be squared")
     compute = chosen_compute(args)
     report = Report("The README's commands for CIFAR, projected from measured rates", compute)
     rates = Rates(args, compute, report)
-    for script, flags in documented().items():
-        phases = projected(script, flags, rates)
+    for script, words in documented().items():
+        phases = projected(script, load_script(script).parser().parse_args(words), rates)
         parts = ", ".join(f"{name} {duration(spent)}" for name, spent in phases.items())
         report(f"{script:<12} {duration(sum(phases.values())):>9}  ({parts})")
-    report.save(f"full_chain_{compute.device.type}")
+    report.save(f"full_chain_{compute.device.type}", args)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -15,7 +19,8 @@ from typing import TypeVar
 
 import torch
 
-from utils.compute import Compute, choose
+from tests.tiny import ROOT, load_script
+from utils.compute import Compute, choose, keep_freed_memory
 from utils.experiment import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,9 +31,15 @@ def add_compute_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cuda_dev", type=int, default=0, help="GPU; -1 = CPU")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--compile", action="store_true")
+    add_save_flag(parser)
+
+
+def add_save_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--save", action="store_true", help="keep what is printed under tests/benchmarks/results/")
 
 
 def chosen_compute(args: argparse.Namespace) -> Compute:
+    keep_freed_memory()  # as every script does
     return choose(args.cuda_dev, args.precision, args.compile)
 
 
@@ -64,23 +75,38 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 
 
 class Report:
-    """Lines that are printed as they come and kept under results/ once the benchmark is done."""
+    """Lines that are printed as they come and, with --save, kept under results/ once the benchmark is done."""
 
     def __init__(self, title: str, compute: Compute) -> None:
         self.lines: list[str] = []
         self(title)
         module = sys.modules["__main__"].__spec__.name
-        self(f"command: {shlex.join(['python3', '-m', module, *sys.argv[1:]])}")
-        self(f"machine: {machine()}; {compute}")
+        words = [word for word in sys.argv[1:] if word != "--save"]
+        self(f"command: {shlex.join(['python3', '-m', module, *words])}")
+        self(f"machine: {machine()}; the suite on {compute}; the plain loop in float32")
         self(", ".join(f"{name} {version}" for name, version in versions().items()) + "\n")
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)
         self.lines.append(line)
 
-    def save(self, name: str) -> None:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.txt").write_text("\n".join(self.lines) + "\n")
+    def save(self, name: str, args: argparse.Namespace) -> None:
+        if args.save:
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"{name}.txt").write_text("\n".join(self.lines) + "\n")
+
+
+def run_script(script: str, flags: list[str], root: Path, experiment: str) -> dict:
+    """run.json of a script's run, in this process and without its output; it resumes or repeats like any experiment."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        load_script(script).main([*flags, "--experiments_root", str(root), "--experiment_name", experiment])
+    return json.loads((root / experiment / "run.json").read_text())
+
+
+def documented() -> dict[str, list[str]]:
+    """{script: words} of the README's commands for CIFAR."""
+    lines = re.findall(r"^python3 (\S+\.py) (.*cifar.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    return {script: shlex.split(flags) for script, flags in lines}
 
 
 def machine() -> str:

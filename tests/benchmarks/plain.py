@@ -6,6 +6,8 @@ neighbours by scikit-learn's PCA and an exact faiss index, np.unique for every s
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,6 +35,11 @@ class PILImages(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
         return self.transform(Image.fromarray(self.images[i])), int(self.labels[i]), i
+
+
+def usual_settings() -> contextlib.AbstractContextManager:
+    """What such code sets on a GPU, whatever the suite has set in this process."""
+    return torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=True)
 
 
 def loader(

@@ -4,17 +4,13 @@
 """
 
 import argparse
-import contextlib
-import io
-import json
 import shlex
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.measuring import Report
-from tests.tiny import load_script
+from tests.benchmarks.measuring import Report, add_save_flag, run_script
 from utils.compute import choose
 
 FIGURES = {
@@ -26,10 +22,7 @@ FIGURES = {
 
 def figures(script: str, precision: str, seed: int, more: list[str], root: Path) -> dict:
     name = f"{script.removesuffix('.py')}_{precision}_{seed}"
-    flags = ["--precision", precision, "--seed", str(seed), "--experiments_root", str(root), "--experiment_name", name]
-    with contextlib.redirect_stdout(io.StringIO()):
-        load_script(script).main([*flags, *more])
-    return json.loads((root / name / "run.json").read_text())["figures"]
+    return run_script(script, ["--precision", precision, "--seed", str(seed), *more], root, name)["figures"]
 
 
 def main() -> None:
@@ -37,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--scripts", nargs="+", default=list(FIGURES), choices=list(FIGURES))
     parser.add_argument("--more", default="", metavar="FLAGS", help="more flags of the scripts")
+    add_save_flag(parser)
     args = parser.parse_args()
     report = Report("fp32 and bf16: mean and standard deviation over seeds, and bf16 - fp32 of each seed", choose(0))
     with tempfile.TemporaryDirectory() as root:
@@ -50,7 +44,7 @@ def main() -> None:
                 spreads = " ".join(f"{kind} {v.mean():.4f} ± {v.std(ddof=1):.4f}" for kind, v in values.items())
                 differences = " ".join(f"{d:+.4f}" for d in values["bf16"] - values["fp32"])
                 report(f"{script:<12} {key:<18} {spreads}  differences {differences}")
-    report.save("precision")
+    report.save("precision", args)
 
 
 if __name__ == "__main__":

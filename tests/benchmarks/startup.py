@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from tests.benchmarks.measuring import Report
+from tests.benchmarks.measuring import Report, add_save_flag
 from tests.tiny import ROOT
 from utils.compute import choose
 
@@ -45,6 +45,7 @@ def seconds_to_the_first_step() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    add_save_flag(parser)
     args = parser.parse_args()
     report = Report("Start-up: seconds, median (min-max of the rounds)", choose(-1))
     works = {f"python3 {script} --help": lambda script=script: seconds_of_help(script)
@@ -55,7 +56,7 @@ def main() -> None:
         work()
         times = [work() for _ in range(args.rounds)]
         report(f"{name:<46} {statistics.median(times):6.2f} ({min(times):.2f}-{max(times):.2f})")
-    report.save("startup")
+    report.save("startup", args)
 
 
 def seconds_of_import(modules: str) -> float:

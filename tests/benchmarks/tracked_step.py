@@ -9,20 +9,20 @@ scaled, except for --memory. Logits (10) and features (512) are drawn around ten
 """
 
 import argparse
-import resource
 import statistics
+from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import models
 from tests.benchmarks import plain
 from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, ratio, side_by_side, timed
+from tests.benchmarks.training import evaluate
 from utils.batches import DeviceImages
 from utils.neighbours import neighbour_counts
 from utils.tracker import Tracker, neighbour_cross_entropy, whiten
-from utils.training import infer, track
+from utils.training import track
 
 CLASSES, FEATURES, K = 10, 512, 100
 
@@ -47,21 +47,23 @@ def evaluation_seconds(args: argparse.Namespace, compute) -> dict[str, list[floa
     ours = compute.prepare(models.build(models.PREACT_RESNET18, CLASSES))
     images = DeviceImages(pixels, compute, mirrored=True)
 
-    def evaluate():
-        for _, logits, _ in infer(ours, images, compute, features=True):
-            F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device), reduction="none")
-
-    works = {"ours": evaluate}
+    device_labels = torch.from_numpy(labels).to(compute.device)
+    works = {"ours": lambda: evaluate(ours, images, device_labels, compute)}
     if not args.ours_only:
         model = models.build(models.PREACT_RESNET18, CLASSES).to(compute.device)
         for workers in (0, 2):
             batches = plain.loader(pixels, labels, plain.PLAIN, compute.device, workers, shuffle=False)
-            works[f"plain, {workers} workers"] = lambda batches=batches: plain.evaluate(model, batches, compute.device)
+            works[f"plain, {workers} workers"] = lambda batches=batches: plain_evaluation(model, batches, compute)
     times = side_by_side(works, args.rounds, compute)
     best = min((name for name in times if name != "ours"), key=lambda name: statistics.median(times[name]), default="")
     return {
         kind: [t / args.eval_images for t in times[name]] for kind, name in (("ours", "ours"), ("plain", best)) if name
     }
+
+
+def plain_evaluation(model, batches, compute):
+    with plain.usual_settings():
+        return plain.evaluate(model, batches, compute.device)
 
 
 @torch.inference_mode()
@@ -71,35 +73,37 @@ def neighbour_seconds(n: int, args: argparse.Namespace, compute) -> dict[str, di
     arrays = [tensor.cpu().numpy() for tensor in outputs]
     if n <= 5000 and not args.ours_only:
         require_same_scores(outputs, arrays)
-    loops = {"ours": (our_whitening, our_counts, outputs), "plain": (plain_whitening, plain_counts, arrays)}
-    parts = {}
-    for kind in ("ours",) if args.ours_only else loops:
-        parts[kind] = {"whitening": [], "neighbours and counting": []}
-    for _ in range(args.rounds):
-        for kind, own in parts.items():
-            whitening, counts, (logits, features, labels) = loops[kind]
-            spaces, spent = timed(compute, whitening, logits, features)
-            own["whitening"].append(spent)
-            own["neighbours and counting"].append(timed(compute, counts, *spaces, labels)[1])
+    loops = {"ours": OURS} if args.ours_only else {"ours": OURS, "plain": PLAIN}
+    parts = {kind: {part: [] for part in loop} for kind, loop in loops.items()}
+    for count in range(args.rounds + 1):
+        for kind, loop in loops.items():
+            given = outputs if kind == "ours" else arrays
+            made = given[:2]
+            for part, work in loop.items():
+                made, spent = timed(compute, work, *made, given[2])
+                if count:  # the first round imports and allocates
+                    parts[kind][part].append(spent)
+    for own in parts.values():
+        if "counting" in own:
+            both = zip(own["neighbours"], own.pop("counting"), strict=True)
+            own["neighbours and counting"] = [sum(pair) for pair in both]
     return parts
 
 
-def our_whitening(logits, features):
-    return whiten(logits), whiten(features)
-
-
-def our_counts(logits, features, labels):
-    return neighbour_counts(logits, labels, CLASSES, K + 1) + neighbour_counts(features, labels, CLASSES, K)
-
-
-def plain_whitening(logits, features):
-    return plain.whitened(logits), plain.whitened(features)
-
-
-def plain_counts(logits, features, labels):
-    return sum(
-        plain.label_counts(plain.search(unit, k), labels, CLASSES) for unit, k in ((logits, K + 1), (features, K))
-    )
+# Each takes what the one before made in the two spaces, and the labels.
+OURS = {
+    "whitening": lambda logits, features, _: (whiten(logits), whiten(features)),
+    "neighbours and counting": lambda logits, features, labels: (
+        neighbour_counts(logits, labels, CLASSES, K + 1) + neighbour_counts(features, labels, CLASSES, K)
+    ),
+}
+PLAIN = {
+    "whitening": lambda logits, features, _: (plain.whitened(logits), plain.whitened(features)),
+    "neighbours": lambda logits, features, _: (plain.search(logits, K + 1), plain.search(features, K)),
+    "counting": lambda logits, features, labels: sum(
+        plain.label_counts(found, labels, CLASSES) for found in (logits, features)
+    ),
+}
 
 
 def require_same_scores(outputs, arrays) -> None:
@@ -110,16 +114,21 @@ def require_same_scores(outputs, arrays) -> None:
 
 
 def report_size(n: int, evaluation: dict, parts: dict, report: Report) -> None:
-    totals = {}
+    steps = {}
     for kind, own in parts.items():
-        own = {"evaluation (scaled)": [t * n for t in evaluation[kind]]} | own
-        totals[kind] = own | {"whole step": [sum(each) for each in zip(*own.values(), strict=True)]}
-    for part, values in totals["ours"].items():
+        own |= {"evaluation (scaled)": [t * n for t in evaluation[kind]]}
+        whole = [own[part] for part in ("evaluation (scaled)", "whitening", "neighbours and counting")]
+        steps[kind] = own | {"whole step": [sum(each) for each in zip(*whole, strict=True)]}
+    ours, theirs = steps["ours"], steps.get("plain", {})
+    for part, values in ours.items():
         line = f"N = {n:>7}  {part:<24} ours {statistics.median(values):8.2f} s"
-        if "plain" in totals:
-            theirs = totals["plain"][part]
-            line += f"   plain {statistics.median(theirs):8.2f} s   {ratio(theirs, values)}"
+        if part in theirs:
+            line += f"   plain {statistics.median(theirs[part]):8.2f} s   {ratio(theirs[part], values)}"
         report(line)
+    if "neighbours" in theirs:  # without np.unique for every sample
+        alone = theirs["neighbours"]
+        compared = ratio(alone, ours["neighbours and counting"])
+        report(f"N = {n:>7}  {'faiss-cpu, search alone':<40}   plain {statistics.median(alone):8.2f} s   {compared}")
 
 
 def peak_memory(n: int, compute, report: Report) -> None:
@@ -129,6 +138,7 @@ def peak_memory(n: int, compute, report: Report) -> None:
     model = compute.prepare(models.build(models.PREACT_RESNET18, CLASSES))
     few = torch.arange(500, device=compute.device)
     track(model, images, Tracker(labels[:500], CLASSES), compute, where="the first", ids=few)
+    forget_peak(compute)
     before = memory_now(compute)
     tracker = Tracker(labels, CLASSES)
     _, spent = timed(compute, lambda: track(model, images, tracker, compute, where="the benchmark"))
@@ -136,17 +146,25 @@ def peak_memory(n: int, compute, report: Report) -> None:
     report(f"N = {n}, D = {FEATURES}: {peak - before:.2f} GB above the {before:.2f} GB before; {spent:.1f} s, one step")
 
 
-def memory_now(compute) -> float:
+def forget_peak(compute) -> None:
     if compute.device.type == "cuda":
-        return torch.cuda.memory_allocated() / 1e9
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize() / 1e9
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory_now(compute) -> float:
+    return torch.cuda.memory_allocated() / 1e9 if compute.device.type == "cuda" else resident("VmRSS")
 
 
 def memory_peak(compute) -> float:
-    if compute.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return torch.cuda.max_memory_allocated() / 1e9 if compute.device.type == "cuda" else resident("VmHWM")
+
+
+def resident(entry: str) -> float:
+    """Gigabytes, from Linux's account of this process."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(entry))
+    return int(line.split()[1]) * 1024 / 1e9
 
 
 def main() -> None:
@@ -162,13 +180,13 @@ def main() -> None:
     if args.memory:
         report = Report("Peak memory of a tracked step", compute)
         peak_memory(args.memory, compute, report)
-        report.save(f"tracked_step_memory_{compute.device.type}")
+        report.save(f"tracked_step_memory_{compute.device.type}", args)
         return
     report = Report("A tracked step: seconds (median), plain ÷ ours (median, min-max of the rounds)", compute)
     evaluation = evaluation_seconds(args, compute)
     for n in args.sizes:
         report_size(n, evaluation, neighbour_seconds(n, args, compute), report)
-    report.save(f"tracked_step{'_growth' if args.ours_only else ''}_{compute.device.type}")
+    report.save(f"tracked_step{'_growth' if args.ours_only else ''}_{compute.device.type}", args)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,13 @@ from utils.training import Progress, infer, make_optimizer, track, train_one_epo
 CLASSES, JITTER = 10, 0.4
 
 
+def evaluate(model, images: DeviceImages, labels, compute):
+    """Losses (N,), logits (N, C) and features (N, D) on the device, as the plain loop's `evaluate` gives arrays."""
+    _, logits, features = zip(*infer(model, images, compute, features=True), strict=True)
+    logits = torch.cat(logits)
+    return F.cross_entropy(logits, labels, reduction="none"), logits, torch.cat(features)
+
+
 class Ours:
     """The suite's own parts on the images of an epoch."""
 
@@ -50,9 +57,8 @@ class Ours:
             logits = self.model(self.images.augmented_batch(ids))
         return F.cross_entropy(logits, self.labels[ids])
 
-    def evaluate(self) -> None:
-        for _ in infer(self.model, self.images, self.compute, features=True):
-            pass
+    def evaluate(self):
+        return evaluate(self.model, self.images, self.labels, self.compute)
 
     def pseudo_label(self) -> None:
         self.train(self.mixed_loss_of)
@@ -82,13 +88,16 @@ class Plain:
         }
 
     def train(self) -> None:
-        plain.train_epoch(self.model, self.optimizer, self.batches["AUGMENTED"], self.device)
+        with plain.usual_settings():
+            plain.train_epoch(self.model, self.optimizer, self.batches["AUGMENTED"], self.device)
 
     def evaluate(self) -> None:
-        plain.evaluate(self.model, self.batches["PLAIN"], self.device)
+        with plain.usual_settings():
+            plain.evaluate(self.model, self.batches["PLAIN"], self.device)
 
     def pseudo_label(self) -> None:
-        plain.ssl_epoch(self.model, self.optimizer, self.batches["JITTERED"], self.soft_labels, self.device)
+        with plain.usual_settings():
+            plain.ssl_epoch(self.model, self.optimizer, self.batches["JITTERED"], self.soft_labels, self.device)
 
 
 def fresh(name: str, width: float):
@@ -118,7 +127,8 @@ def main() -> None:
                 rate = args.images / statistics.median(values)
                 against = "" if name == "ours" else ratio(values, times["ours"])
                 report(f"{network:<15} {job:<13} {name:<17} {rate:7.0f} images/s  {against}")
-    report.save(f"training{'_compiled' if args.compile else ''}_{compute.device.type}")
+    kind = ("_compiled" if args.compile else "") + ("" if compute.bf16 else "_fp32")
+    report.save(f"training{kind}_{compute.device.type}", args)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from utils.compute import STREAMS, Compute, choose, has_bf16, seed_torch, stream_generator, stream_seed
+from utils.compute import (
+    STREAMS,
+    Compute,
+    choose,
+    has_bf16,
+    keep_freed_memory,
+    seed_torch,
+    stream_generator,
+    stream_seed,
+)
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -139,3 +148,21 @@ def test_autocast_is_on_only_for_bf16():
 def test_prepared_networks_are_channels_last():
     network = Compute(CPU, bf16=False, compile=False, threads=1).prepare(nn.Conv2d(3, 8, 3))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_freed_memory_is_kept_within_the_limits_of_the_c_library(monkeypatch):
+    def calls_with(largest):
+        calls = []
+        library = type("libc", (), {"mallopt": lambda _, what, value: calls.append((what, value)) or value <= largest})
+        monkeypatch.setattr("ctypes.CDLL", lambda _: library())
+        keep_freed_memory()
+        return calls
+
+    trim = (-1, 2**31 - 1)
+    assert calls_with(2**31) == [(-3, 2**30), trim]
+    assert calls_with(2**25) == [(-3, 2**30), (-3, 2**25), trim]  # glibc before 2.35
+
+
+def test_another_c_library_keeps_its_ways(monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    keep_freed_memory()

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from utils.errors import Stopped, UserError
-from utils.experiment import Experiment, Track, load_array, load_recorded, read_finished, read_record, records
+from utils.experiment import Experiment, Track, digest, load_array, load_recorded, read_finished, read_record, records
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
@@ -562,7 +562,7 @@ def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_ends_wi
     experiment = work(tmp_path / "stopped")
     assert results(experiment.path) == results(tmp_path / "undisturbed" / "run")
     if damage != "missing":
-        assert "going back to checkpoint_previous.pt" in (experiment.path / "log.txt").read_text()
+        assert "going back to the checkpoint before it" in (experiment.path / "log.txt").read_text()
 
 
 def test_a_finished_run_in_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
@@ -594,6 +594,33 @@ def test_an_array_that_is_not_what_the_run_wrote_is_refused(tmp_path):
     file.write_bytes(content)
     with pytest.raises(UserError, match="scores.npy is not what main.py wrote there"):
         load_recorded(record, "scores")
+
+
+def test_killed_while_a_used_folder_is_cleared_nothing_old_is_taken_for_new(tmp_path, monkeypatch):
+    work(tmp_path)  # leaves tracks that a resumed run would take back
+    old = {"overwrite": True, "lr": 0.5}
+    unlink = Path.unlink
+
+    def killed(path, *args, **kwargs):
+        if path.suffix == ".npy":
+            raise KeyboardInterrupt  # no cleaning up, like a kill
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path, **old):
+        pass
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert {"first_track.npy", "run.json"} <= names(tmp_path / "run")
+    with opened(tmp_path, lr=0.5) as experiment:  # the same command again, with or without --overwrite
+        assert not list(experiment.path.glob("*.npy"))
+    with pytest.raises(UserError, match="other settings"), opened(tmp_path, lr=0.1):
+        pass
+
+
+def test_digests_tell_type_and_shape(tmp_path):
+    little = np.arange(6, dtype="<f4")
+    different = [little, little.view(">f4"), little.reshape(2, 3), little.view("<i4")]
+    assert len({digest(array) for array in different}) == 4
 
 
 # Small files.

@@ -67,19 +67,37 @@ def test_the_screen_changes_no_neighbour(samples):
     np.testing.assert_allclose(cosines_of(unit, screened), cosines_of(unit, plain), atol=1e-6)
 
 
+def watched(search):
+    """The rows that a screened search has to compare in float32, call by call."""
+    calls, in_float32 = [], search._compare
+    search._compare = lambda rows: calls.append(rows.tolist()) or in_float32(rows)
+    return calls
+
+
+def almost_equal_rows(samples, dimensions):
+    """Cosines that differ by 1e-5 at most, far less than bfloat16's 1/256."""
+    return F.normalize(1 + 1e-3 * torch.randn(samples, dimensions, generator=torch.Generator().manual_seed(0)))
+
+
 def test_rows_that_bfloat16_cannot_tell_apart_are_searched_again_in_float32():
-    # Cosines that differ by 1e-5 at most, far less than bfloat16's 1/256.
-    unit = F.normalize(torch.ones(500, 64) + 1e-3 * torch.randn(500, 64, generator=torch.Generator().manual_seed(0)))
-    rows = torch.arange(500)
+    unit = torch.cat([random_rows(600, 256), almost_equal_rows(100, 256)])[torch.arange(700).roll(50)]
+    rows = torch.arange(20, 700)
     search = Neighbours(unit, 5, screen=True)
-    compared = []
-    in_float32 = search._compare
-    search._compare = lambda rows: compared.append(len(rows)) or in_float32(rows)
+    again = watched(search)
     found = search.of(rows)
-    assert compared == [500]
-    np.testing.assert_allclose(
-        cosines_of(unit, found), cosines_of(unit, Neighbours(unit, 5, screen=False).of(rows)), atol=2e-7
-    )
+    alike = (unit @ unit.T > 0.99).sum(1) > 1
+    assert set(alike.nonzero().flatten().tolist()) & set(rows.tolist()) <= set(again[0]) and len(again[0]) < 300
+    exact = (unit[rows].double() @ unit.double().T).topk(5).values.sort(1).values
+    cosine = torch.stack([unit[r].double() @ unit[f].double().T for r, f in zip(rows, found, strict=True)])
+    np.testing.assert_allclose(cosine.sort(1).values, exact, atol=2e-7)
+    assert search.low is not None
+
+
+def test_the_screen_is_given_up_where_it_hides_most_rows():
+    search = Neighbours(almost_equal_rows(500, 64), 5, screen=True)
+    again = watched(search)
+    search.of(torch.arange(100))
+    assert again == [list(range(100))] and search.low is None
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 99, 100])
@@ -99,5 +117,5 @@ def test_largest_of_equal_values_are_different_positions():
 def test_paired_products_by_hand():
     others = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]])
     rows = torch.tensor([[1.0, 1.0], [10.0, 0.0]])
-    partners = torch.tensor([[2, 0], [1, 2]])  # in no order
-    assert torch.equal(paired_products(rows, others, partners), torch.tensor([[7.0, 1.0], [0.0, 30.0]]))
+    partners = torch.tensor([[0, 2], [1, 2]])
+    assert torch.equal(paired_products(rows, others, partners), torch.tensor([[1.0, 7.0], [0.0, 30.0]]))
