@@ -596,9 +596,9 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     return "; ".join(found)
 
 
-def versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found

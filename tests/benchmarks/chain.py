@@ -8,7 +8,7 @@
 
 Every way is scripts and flags that a user types. Cross-entropy is the network of ssl.py with its schedule and its
 augmentation, on the noisy labels and on the true ones (the ceiling, which only a benchmark can have); last epochs.
-gap closed = (way − noisy) / (true − noisy).
+gap closed = (way − noisy) / (true − noisy). Finished runs under --root are used again: other flags need another --root.
 """
 
 import argparse

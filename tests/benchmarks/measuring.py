@@ -84,7 +84,7 @@ class Report:
         words = [word for word in sys.argv[1:] if word != "--save"]
         self(f"command: {shlex.join(['python3', '-m', module, *words])}")
         self(f"machine: {machine()}; the suite on {compute}; the plain loop in float32")
-        self(", ".join(f"{name} {version}" for name, version in versions().items()) + "\n")
+        self(", ".join(f"{name} {version}" for name, version in versions("faiss-cpu").items()) + "\n")
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)

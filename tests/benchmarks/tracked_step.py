@@ -75,14 +75,13 @@ def neighbour_seconds(n: int, args: argparse.Namespace, compute) -> dict[str, di
         require_same_scores(outputs, arrays)
     loops = {"ours": OURS} if args.ours_only else {"ours": OURS, "plain": PLAIN}
     parts = {kind: {part: [] for part in loop} for kind, loop in loops.items()}
-    for count in range(args.rounds + 1):
+    for _ in range(args.rounds):
         for kind, loop in loops.items():
             given = outputs if kind == "ours" else arrays
             made = given[:2]
             for part, work in loop.items():
                 made, spent = timed(compute, work, *made, given[2])
-                if count:  # the first round imports and allocates
-                    parts[kind][part].append(spent)
+                parts[kind][part].append(spent)
     for own in parts.values():
         if "counting" in own:
             both = zip(own["neighbours"], own.pop("counting"), strict=True)
@@ -184,6 +183,7 @@ def main() -> None:
         return
     report = Report("A tracked step: seconds (median), plain ÷ ours (median, min-max of the rounds)", compute)
     evaluation = evaluation_seconds(args, compute)
+    neighbour_seconds(1000, args, compute)  # imports and allocates
     for n in args.sizes:
         report_size(n, evaluation, neighbour_seconds(n, args, compute), report)
     report.save(f"tracked_step{'_growth' if args.ours_only else ''}_{compute.device.type}", args)
