@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 
 from tests.benchmarks.measuring import documented, run_script
+from utils import cli
 
 COUNTS = {"--epoch_1st", "--epoch_2nd", "--step_number", "--epoch", "--epoch_begin", "--M"}
 DATA = {
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(lambda _: main())

@@ -1,7 +1,9 @@
 """Devices, precision and random streams."""
 
+import copy
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import models
 from utils.compute import (
     STREAMS,
     Compute,
@@ -166,3 +169,20 @@ def test_freed_memory_is_kept_within_the_limits_of_the_c_library(monkeypatch):
 def test_another_c_library_keeps_its_ways(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     keep_freed_memory()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compilation for a CPU needs g++")
+def test_a_compiled_network_computes_the_same_and_saves_alike():
+    torch.manual_seed(0)
+    eager = models.build("preactResNet18", 3, width=0.05)
+    compiled = Compute(CPU, bf16=False, compile=True, threads=1).prepare(copy.deepcopy(eager))
+    assert compiled.state_dict().keys() == eager.state_dict().keys()
+    images = torch.randn(8, 3, 16, 16)
+    for network in (eager, compiled):
+        network(images).square().mean().backward()
+    for ours, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+    with torch.inference_mode():
+        for ours, theirs in zip(*(net.eval()(images, return_features=True) for net in (compiled, eager)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
