@@ -203,6 +203,10 @@ class Experiment:
             for signum, handler in previous.items():
                 signal.signal(signum, handler)
 
+    def load_own(self, name: str) -> np.ndarray:
+        """`name`.npy that this run saved. Raises UserError where it is no longer what was saved."""
+        return load_recorded(self.record | {"path": self.path}, name)
+
     @property
     def finished(self) -> bool:
         return self.record.get("status") == "finished"
@@ -554,7 +558,7 @@ def load_torch(file: Path, keys: set[str], remedy: str) -> dict[str, Any]:
 
 
 def load_recorded(record: dict[str, Any], name: str) -> np.ndarray:
-    """`name`.npy of a finished run. Raises UserError where it is not what the run wrote."""
+    """`name`.npy of the run with this record and "path". Raises UserError where it is not what the run wrote."""
     file = record["path"] / f"{name}.npy"
     array = load_array(file)
     if record.get("digests", {}).get(name) not in (None, digest(array)):

@@ -68,10 +68,10 @@ class Neighbours:
         exact, places = cosine.topk(self.k, dim=1, sorted=False)
         nearest = screened.gather(1, places)
         worst = coarse.amin(1).float()  # no other row's product is above
-        hidden = exact.amin(1) < worst + worst.abs() * BF16_ROUNDING + self.error
-        if hidden.any():
+        hidden = (exact.amin(1) < worst + worst.abs() * BF16_ROUNDING + self.error).nonzero().squeeze(1)
+        if len(hidden):
             nearest[hidden] = self._compare(rows[hidden])
-        if hidden.float().mean() > 0.5:
+        if len(hidden) > len(rows) / 2:
             self.low = None
         return nearest
 

@@ -20,7 +20,7 @@ from utils.cli import data_choice
 from utils.commands import SEPARATIONS
 from utils.compute import Compute, seed_torch
 from utils.errors import UserError
-from utils.experiment import Experiment, load_array, load_recorded
+from utils.experiment import Experiment
 from utils.figures import histogram_figure
 from utils.losses import joint_loss
 from utils.metrics import auc
@@ -45,7 +45,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     if not (args.double_run and experiment.done(RUNS[0])):
         model = train_run(RUNS[0], args, data, clean, compute, experiment)
     if args.double_run:
-        second = {"ssl_loss": load_recorded(experiment.record | {"path": experiment.path}, "ssl_loss_run1")}
+        second = {"ssl_loss": experiment.load_own("ssl_loss_run1")}
         clean, p_noisy = select_again(args, data, second, experiment)
         model = train_run(RUNS[1], args, data, clean, compute, experiment)
     report(args, data, model, p_noisy, compute, experiment)
@@ -69,7 +69,7 @@ def find_scores(args: argparse.Namespace, data: NoisyData, experiment: Experimen
         if asked is None:
             continue
         if resuming and copy.exists():
-            scores[method] = load_recorded(experiment.record | {"path": experiment.path}, copy.stem), str(copy)
+            scores[method] = experiment.load_own(copy.stem), str(copy)
         elif method == "scores":
             scores[method] = read_score_file(asked, len(data))
         else:
@@ -290,7 +290,7 @@ def report(
     last = RUNS[1] if args.double_run else RUNS[0]
     experiment.save_array("p_noisy", p_noisy)
     for name in ("ssl_loss", "pseudo_labels"):
-        experiment.save_array(name, load_array(experiment.path / f"{name}_{last}.npy"))
+        experiment.save_array(name, experiment.load_own(f"{name}_{last}"))
     mean, std = (statistic.cpu() for statistic in data.images.statistics)
     experiment.save_torch(
         "model.pt",
@@ -323,7 +323,7 @@ def report(
             "clean_set_size": facts["clean_set_size"],
             "clean_set_purity": facts["clean_set_purity"],
             "pseudo_label_accuracy": rows[-1]["pseudo_label_accuracy"],
-            "auc_ssl_loss": auc(load_array(experiment.path / f"ssl_loss_{run}.npy"), data.is_noisy),
+            "auc_ssl_loss": auc(experiment.load_own(f"ssl_loss_{run}"), data.is_noisy),
         }
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
     if args.swa:
