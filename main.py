@@ -7,35 +7,36 @@
 Writes forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely mislabelled.
 """
 
-from utils import cli
+from utils.choice import add_data, add_second_stage_data
+from utils.flags import add_compare, add_device, add_network_width, add_output, resolve
+from utils.optimisation import add_optimisation
+from utils.parser import COUNT, RATE, Parser, default_with, refuse
+from utils.running import run_experiment, run_script
+from utils.separations import FORGET
+from utils.tracking import add_tracking
 
-SCRIPT = "main.py"
 
-
-def parser() -> cli.Parser:
-    parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_data(parser)
-    cli.add_second_stage_data(parser)
-    cli.add_label_noise(parser)
-    group = cli.add_optimisation(
+def parser() -> Parser:
+    parser = Parser(FORGET.script, __doc__)
+    add_data(parser)
+    add_second_stage_data(parser)
+    group = add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs of stage 1"
     )
-    group.add_argument("--epoch_2nd", type=cli.COUNT, default=10, metavar="EPOCHS", help="epochs of stage 2, at most")
-    group.add_argument("--lr_2nd", type=cli.RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
+    group.add_argument("--epoch_2nd", type=COUNT, default=10, metavar="EPOCHS", help="epochs of stage 2, at most")
+    group.add_argument("--lr_2nd", type=RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
     group.add_argument(
-        "--M_2nd", type=cli.COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
+        "--M_2nd", type=COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
     )
-    cli.add_network_width(group)
-    tracking = cli.add_tracking(parser)
+    add_network_width(group)
+    tracking = add_tracking(parser)
+    tracking.add_argument("--step_number", type=COUNT, default=150, metavar="STEPS", help="steps of stage 2, at most")
     tracking.add_argument(
-        "--step_number", type=cli.COUNT, default=150, metavar="STEPS", help="steps of stage 2, at most"
-    )
-    tracking.add_argument(
-        "--track_every", type=cli.COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"
+        "--track_every", type=COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"
     )
     tracking.add_argument(
         "--second_stg_max_median_loss",
-        type=cli.RATE,
+        type=RATE,
         metavar="NATS",
         help="end stage 2 once the MEAN first-stage loss passes this (the name is historical; default: never)",
     )
@@ -46,41 +47,40 @@ def parser() -> cli.Parser:
     )
     early = parser.add_argument_group("early second stage")
     early.add_argument("--freeze_earlySecondStage", action="store_true", help="train head 2 alone at first")
-    early.add_argument("--unfreeze_secondStage", type=cli.COUNT, metavar="STEPS", help="for so many steps (default: 1)")
-    early.add_argument("--freeze_epochWise", action="store_true", help="count --unfreeze_secondStage in epochs")
+    early.add_argument(
+        "--unfreeze_secondStage",
+        type=COUNT,
+        metavar="K",
+        help="the step, counted from 1, at which the rest begins to move too (default: 11)",
+    )
+    early.add_argument("--freeze_epochWise", action="store_true", help="--unfreeze_secondStage is an epoch, not a step")
     early.add_argument(
         "--batch_eval_preUnfreeze_only",
         action="store_true",
         help="batch norm in evaluation mode only until the unfreezing (default: throughout stage 2)",
     )
-    output = cli.add_output(parser)
+    output = add_output(parser)
     output.add_argument(
         "--first_stage_from", metavar="EXPERIMENT", help="take stage 1 from a finished experiment made alike"
     )
     output.add_argument(
-        "--checkpoint_every", type=cli.COUNT, default=50, metavar="STEPS", help="steps of stage 2 between checkpoints"
+        "--checkpoint_every", type=COUNT, default=50, metavar="STEPS", help="steps of stage 2 between checkpoints"
     )
-    cli.add_compare(output)
-    cli.add_device(parser)
+    add_compare(output)
+    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.resolve(parser().parse_args(argv), ("first_stage_", "second_stage_"))
+    args = resolve(parser().parse_args(argv))
+    default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)
     if not args.freeze_earlySecondStage:
-        cli.refuse(
-            args,
-            "unfreeze_secondStage",
-            "freeze_epochWise",
-            "batch_eval_preUnfreeze_only",
-            without="--freeze_earlySecondStage",
-        )
+        refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")
 
     from utils.forgetting import forgetting  # here, not above: --help answers without torch
-    from utils.running import run
 
-    run(SCRIPT, "forget", forgetting, args)
+    run_experiment(FORGET.script, FORGET.key, forgetting, args)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

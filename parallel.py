@@ -6,31 +6,33 @@ Writes parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely
 float32 (N, C), out-of-sample class probabilities.
 """
 
-from utils import cli
+from utils.choice import add_data
+from utils.flags import add_compare, add_device, add_network_width, add_output, resolve
+from utils.optimisation import add_optimisation
+from utils.parser import Parser
+from utils.running import run_experiment, run_script
+from utils.separations import PARALLEL
+from utils.tracking import add_tracking
 
-SCRIPT = "parallel.py"
 
-
-def parser() -> cli.Parser:
-    parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_data(parser)
-    cli.add_label_noise(parser)
-    group = cli.add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs")
-    cli.add_network_width(group)
-    cli.add_tracking(parser)
-    cli.add_compare(cli.add_output(parser))
-    cli.add_device(parser)
+def parser() -> Parser:
+    parser = Parser(PARALLEL.script, __doc__)
+    add_data(parser)
+    group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs")
+    add_network_width(group)
+    add_tracking(parser)
+    add_compare(add_output(parser))
+    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.resolve(parser().parse_args(argv))
+    args = resolve(parser().parse_args(argv))
 
     from utils.cross_tracking import cross_tracking  # here, not above: --help answers without torch
-    from utils.running import run
 
-    run(SCRIPT, "parallel", cross_tracking, args)
+    run_experiment(PARALLEL.script, PARALLEL.key, cross_tracking, args)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

@@ -7,44 +7,46 @@ labels that the network would put instead, with its confidence.
 """
 
 import models
-from utils import cli
+from utils.choice import add_data
 from utils.errors import UserError
+from utils.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
+from utils.optimisation import add_optimisation
+from utils.parser import COUNT, RATE, WEIGHT, Parser
+from utils.running import run_experiment, run_script
+from utils.separations import RELABEL
 
-SCRIPT = "relabel.py"
 
-
-def parser() -> cli.Parser:
-    parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_data(parser)
-    cli.add_label_noise(parser)
+def parser() -> Parser:
+    parser = Parser(RELABEL.script, __doc__)
+    add_data(parser)
     network = parser.add_argument_group("network")
     network.add_argument("--model_type", choices=list(models.MODELS), default=models.CNN13, help="network")
-    cli.add_dropout(network)
-    cli.add_network_width(network)
-    group = cli.add_optimisation(
+    add_dropout(network)
+    add_network_width(network)
+    group = add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=40, milestones=[35], epochs_help="epochs, warm-up included"
     )
     group.add_argument(
-        "--lr_2nd", type=cli.RATE, default=0.1, metavar="LR", help="learning rate once relabelling has begun"
+        "--lr_2nd", type=RATE, default=0.1, metavar="LR", help="learning rate once relabelling has begun"
     )
     relabelling = parser.add_argument_group("relabelling")
     relabelling.add_argument(
-        "--warmup_e", type=cli.COUNT, default=20, metavar="EPOCHS", help="epochs on the observed labels"
+        "--warmup_e", type=COUNT, default=20, metavar="EPOCHS", help="epochs on the observed labels"
     )
     relabelling.add_argument("--ce_loss_inWarmup", action="store_true", help="plain cross-entropy during the warm-up")
     relabelling.add_argument(
-        "--reg_term1", type=cli.WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off"
+        "--reg_term1", type=WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off"
     )
     relabelling.add_argument(
-        "--reg_term2", type=cli.WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
+        "--reg_term2", type=WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
     )
-    cli.add_compare(cli.add_output(parser))
-    cli.add_device(parser)
+    add_compare(add_output(parser))
+    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.resolve(parser().parse_args(argv))
+    args = resolve(parser().parse_args(argv))
     if args.warmup_e >= args.epoch_1st:
         raise UserError(
             f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",
@@ -52,10 +54,9 @@ def main(argv: list[str] | None = None) -> None:
         )
 
     from utils.relabelling import relabelling  # here, not above: --help answers without torch
-    from utils.running import run
 
-    run(SCRIPT, "relabel", relabelling, args)
+    run_experiment(RELABEL.script, RELABEL.key, relabelling, args)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

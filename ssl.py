@@ -16,17 +16,21 @@ if __name__ == "ssl":  # imported in place of the standard library's module, who
     _spec.loader.exec_module(sys.modules["ssl"])
 else:
     import models
-    from utils import cli
+    from utils.choice import SSL, add_data
+    from utils.flags import add_device, add_dropout, add_network_width, add_output, resolve
+    from utils.optimisation import add_optimisation
+    from utils.parser import Parser
+    from utils.pseudo_labelling_flags import add_clean_set, add_scores, add_training, resolve_pseudo_labelling
+    from utils.running import run_experiment, run_script
 
 SCRIPT = "ssl.py"
 
 
-def parser() -> "cli.Parser":
-    parser = cli.Parser(SCRIPT, __doc__)
-    cli.add_data(parser, prefix="")
-    cli.add_label_noise(parser, prefix="")
-    cli.add_scores(parser)
-    cli.add_clean_set(parser)
+def parser() -> "Parser":
+    parser = Parser(SCRIPT, __doc__)
+    add_data(parser, SSL)
+    add_scores(parser)
+    add_clean_set(parser)
     network = parser.add_argument_group("network")
     network.add_argument(
         "--network",
@@ -34,51 +38,25 @@ def parser() -> "cli.Parser":
         default="MT_Net",
         help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18",
     )
-    cli.add_dropout(network)
-    cli.add_network_width(network)
-    group = cli.add_optimisation(
+    add_dropout(network)
+    add_network_width(network)
+    group = add_optimisation(
         parser, epochs_flag="--epoch", epochs=80, milestones=[60, 70], epochs_help="epochs of each run"
     )
-    group.add_argument(
-        "--epoch_begin", type=cli.COUNT, default=30, metavar="EPOCHS", help="epochs on the clean set alone"
-    )
-    group.add_argument(
-        "--labeled_batch_size", type=cli.COUNT, metavar="B", help="clean samples in every batch (default: as they come)"
-    )
-    group.add_argument(
-        "--alpha", type=cli.WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off"
-    )
-    group.add_argument(
-        "--beta", type=cli.WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
-    )
-    group.add_argument(
-        "--colour_jitter",
-        type=cli.RATIO,
-        default=0.4,
-        metavar="STRENGTH",
-        help="brightness, contrast and saturation of colour images; 0 switches it off",
-    )
-    group.add_argument("--swa", action="store_true", help="average the weights of the last epochs")
-    group.add_argument(
-        "--swa_start", type=cli.COUNT, metavar="EPOCH", help="epochs before the averaging (default: 3/4 of them)"
-    )
-    group.add_argument(
-        "--swa_freq", type=cli.COUNT, metavar="EPOCHS", help="epochs between two averaged ones (default: 1)"
-    )
-    cli.add_output(parser)
-    cli.add_device(parser)
+    add_training(group)
+    add_output(parser)
+    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.resolve(parser().parse_args(argv), ("",))
-    cli.check_training(args)
+    args = resolve(parser().parse_args(argv))
+    resolve_pseudo_labelling(args)
 
     from utils.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
-    from utils.running import run
 
-    run(SCRIPT, "ssl", pseudo_labelling, args)
+    run_experiment(SCRIPT, "ssl", pseudo_labelling, args)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

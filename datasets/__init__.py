@@ -131,12 +131,3 @@ def _check_classes_exist(name: str, classes: Sequence[int], num_classes: int) ->
 
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(str(int(number)) for number in numbers)
-
-
-def __getattr__(attribute: str) -> object:
-    """`datasets.ImageSet`, imported (and numpy with it) when first asked for."""
-    if attribute == "ImageSet":
-        from datasets.image_set import ImageSet
-
-        return ImageSet
-    raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")

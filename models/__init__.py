@@ -13,22 +13,20 @@ MODELS = {PREACT_RESNET18: "PreAct-ResNet-18 (He 2016)", CNN13: "the 13-layer CN
 ALIASES = {"PR18": PREACT_RESNET18, "MT_Net": CNN13}  # the names that ssl.py's --network takes
 
 
-def build(name: str, num_classes: int, num_classes_2nd: int = 0, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
+def build(name: str, num_classes: int, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
     """The network called `name`, freshly initialised from torch's global random state.
 
-    `width` multiplies every layer's channels (1 = the paper's). A second head with `num_classes_2nd` outputs is
-    added where that is positive (PreAct-ResNet-18 only). `dropout` is a probability.
+    `width` multiplies every layer's channels (1 = the paper's). `dropout` is a probability.
     Every network offers `model(images) -> logits (B, C)`, `model(images, return_features=True) -> (logits, features)`
-    and `model.forward_features(images) -> (B, D)`, all float32; the one with two heads also `model(images, head=2)`.
+    and `model.forward_features(images) -> (B, D)`, all float32; PreAct-ResNet-18, once it was given a second head, also
+    `model(images, head=2)`.
     """
     name = ALIASES.get(name, name)
     if name == PREACT_RESNET18:
         from models.preact_resnet import PreActResNet18
 
-        return PreActResNet18(num_classes, num_classes_2nd, width=width, dropout=dropout)
+        return PreActResNet18(num_classes, width=width, dropout=dropout)
     if name == CNN13:
-        if num_classes_2nd:
-            raise ValueError("the 13-layer CNN has one head")
         from models.cnn13 import CNN13Layers
 
         return CNN13Layers(num_classes, width=width, dropout=dropout)

@@ -26,11 +26,11 @@ class PreActBlock(nn.Module):
 class PreActResNet18(nn.Module):
     """Images (B, 3, H, W), H and W from 8 up, to logits.
 
-    Head 1 answers for the first data set, head 2 (present where `num_classes_2nd` > 0) for the second.
+    Head 1 answers for the first data set, head 2, once `add_second_head` was called, for the second.
     `width` 1 means the paper's 64-128-256-512 channels. `dropout` acts on the pooled features, in training only.
     """
 
-    def __init__(self, num_classes: int, num_classes_2nd: int = 0, *, width: float = 1.0, dropout: float = 0.0) -> None:
+    def __init__(self, num_classes: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__()
         channels = [max(1, round(width * c)) for c in (64, 128, 256, 512)]
         self.stem = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
@@ -44,7 +44,7 @@ class PreActResNet18(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.num_features = channels_in
         self.head1 = nn.Linear(channels_in, num_classes)
-        self.head2 = nn.Linear(channels_in, num_classes_2nd) if num_classes_2nd else None
+        self.head2: nn.Linear | None = None
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Pooled features float32 (B, D), D = 512 · width."""

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from utils.scores import read_score_file
+from utils.training import Progress
 
 import datasets
 import models
@@ -15,8 +17,6 @@ from tests.tiny import TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.errors import UserError
 from utils.experiment import Experiment, load_recorded, read_finished, records
-from utils.scores import read_score_file
-from utils.training import Progress
 
 CASES = 150  # per script; half as many per kind of file
 VALUES = [

@@ -12,12 +12,13 @@ import torch
 
 import models
 from datasets.folder import EXTENSIONS, decode
-from utils import cli
-from utils.batches import DeviceImages
+from utils.artifacts import load_torch
 from utils.compute import Compute, choose
+from utils.device_images import DeviceImages
 from utils.errors import UserError
-from utils.experiment import load_torch
-from utils.training import infer
+from utils.parser import Parser, number
+from utils.passes import infer
+from utils.running import run_script
 
 KEYS = {"network", "width", "class_names", "side", "mean", "std", "weights"}
 
@@ -60,14 +61,14 @@ class Classifier:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.Parser("-m utils.classifier", __doc__, epilog=None)
+    parser = Parser("-m utils.classifier", __doc__, epilog=None)
     parser.add_argument("model", help="model.pt of an experiment of ssl.py")
     parser.add_argument("folder", help="folder of images")
-    parser.add_argument("--cuda_dev", type=cli.number(int, -1), default=0, metavar="K", help="GPU number; -1 = CPU")
+    parser.add_argument("--cuda_dev", type=number(int, -1), default=0, metavar="K", help="GPU number; -1 = CPU")
     args = parser.parse_args(argv)
     for file, name, probability in Classifier.load(args.model, args.cuda_dev).classify_folder(args.folder):
         print(f"{file}\t{name}\t{probability:.4f}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

@@ -13,6 +13,7 @@ from torch import nn
 
 from utils.errors import UserError
 
+EVAL_BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply bfloat16 in hardware
 
 # The uses of randomness. Each has a stream of its own, by its place here: append, never insert.
@@ -23,7 +24,8 @@ def stream_seed(seed: int, stream: str, *counters: int) -> int:
     """A 63-bit seed that depends on the user's seed, the stream's name and any counters (epoch, step ...).
 
     Randomness is a function of these alone, never of what ran before: a resumed run draws what a whole one draws.
-    `seed` is under 2**32. Trailing counters of zero change nothing.
+    `seed` is under 2**32. Up to two trailing counters of zero change nothing, since a seed sequence pads its pool of
+    four words with zeros; from the third counter on a zero counts.
     """
     state = np.random.SeedSequence([seed, STREAMS.index(stream), *counters]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
@@ -46,6 +48,7 @@ class Compute:
     bf16: bool
     compile: bool
     threads: int
+    eval_batch_size: int = EVAL_BATCH_SIZE["cpu"]  # images in a batch of an evaluation
 
     def autocast(self) -> contextlib.AbstractContextManager:
         if not self.bf16:
@@ -59,12 +62,23 @@ class Compute:
             model.compile(mode="reduce-overhead" if self.device.type == "cuda" else None)
         return model
 
+    @property
+    def precision(self) -> str:
+        """What --precision came to on this device: "bf16" or "fp32"."""
+        return "bf16" if self.bf16 else "fp32"
+
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU, {self.threads} threads"
-        return f"{name}, {'bf16' if self.bf16 else 'fp32'}{', compiled' if self.compile else ''}"
+        return f"{name}, {self.precision}{', compiled' if self.compile else ''}"
 
 
-def choose(cuda_dev: int, precision: str = "auto", compile: bool = False, threads: int | None = None) -> Compute:
+def choose(
+    cuda_dev: int,
+    precision: str = "auto",
+    compile: bool = False,
+    threads: int | None = None,
+    eval_batch_size: int | None = None,
+) -> Compute:
     """The device that `--cuda_dev` names (-1 = CPU; also the CPU where the machine has no GPU) and its precision.
 
     Raises UserError for a GPU that does not exist.
@@ -84,7 +98,8 @@ def choose(cuda_dev: int, precision: str = "auto", compile: bool = False, thread
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         torch.set_float32_matmul_precision("highest")  # the tracker's neighbours stay exact
     bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
-    return Compute(device, bf16, compile, torch.get_num_threads())
+    batch_size = eval_batch_size or EVAL_BATCH_SIZE[device.type]
+    return Compute(device, bf16, compile, torch.get_num_threads(), batch_size)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h

@@ -12,8 +12,11 @@ class UserError(Exception):
         super().__init__(" ".join(line.split()))  # one line, whatever file names or library messages hold
 
 
-class Stopped(Exception):
-    """Ctrl-C or SIGTERM, after the current step was finished and checkpointed."""
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM: after the current step was finished and checkpointed, or at once where it was asked for twice.
+
+    Like KeyboardInterrupt no Exception, so that nothing which handles the errors of a file or a library swallows it.
+    """
 
     def __init__(self, signum: int, command: str) -> None:
         self.exit_status = 128 + signum

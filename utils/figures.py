@@ -175,13 +175,11 @@ def accuracy_figure(
     curves: Mapping[str, np.ndarray],
     xlabel: str,
     title: str,
-    marks: Mapping[str, float | Sequence[float]] | None = None,
 ) -> Figure | None:
     """Accuracies in percent over `x` (T,), ascending.
 
     curves: name -> (T,) fractions in [0, 1], NaN where not measured. Measured points are joined across the
     missing ones; a curve without any is left out; with no curve left there is no file and None is returned.
-    marks: as in `track_figure`.
     """
     x = np.asarray(x, dtype=float)
     curves = {name: 100 * np.asarray(values, dtype=float) for name, values in curves.items()}
@@ -195,7 +193,6 @@ def accuracy_figure(
         if known.any():
             marker = "o" if known.sum() <= 30 else ""
             (handles[name],) = panel.plot(x[known], values[known], marker=marker, ms=4, **_curve_style(place))
-    _draw_marks(panel, x, marks, handles)
     low, high = panel.get_ylim()
     low, high = min(low, high - 5), max(high, low + 5)  # a flat curve should look flat
     panel.set_ylim(max(low, -0.7), min(high, 100.7))  # a line at 100 % is seen whole

@@ -1,10 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and room for them."""
 
 import contextlib
+import csv
+import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from utils.errors import UserError
 
@@ -29,3 +32,24 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     finally:
         with contextlib.suppress(OSError):  # the folder that refused the file may refuse this too
             temporary.unlink()
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A table whose columns are those of all rows, in the order in which they come; blank where there is none."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    content = text.getvalue().encode(errors="surrogateescape")  # file names may be no UTF-8
+    write_atomically(path, lambda handle: handle.write(content))
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raises UserError where the disk has no room for `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what}: {needed / 1e9:.1f} GB are needed and {folder} has {free / 1e9:.1f} GB free",
+            "free some space or take another --experiments_root",
+        )

@@ -15,134 +15,97 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import models
-from utils.batches import batches_per_epoch, epoch_batches
-from utils.cli import data_choice
+from utils.artifacts import load_torch
+from utils.batches import batches_per_epoch
+from utils.choice import SECOND, data_choice
 from utils.compute import Compute, seed_torch
 from utils.errors import UserError
-from utils.experiment import Experiment, differences, load_array, load_recorded, load_torch, read_finished
-from utils.figures import track_figure
+from utils.experiment import Experiment
+from utils.learner import Learner, new_network
 from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
-from utils.reporting import accuracy_figures, accuracy_numbers, accuracy_on_test, columns, start
-from utils.separation import save_scores
-from utils.tracker import Tracked, Tracker
-from utils.training import (
-    Progress,
-    learning_rate,
-    make_optimizer,
-    set_learning_rate,
-    track,
-    train_one_epoch,
-)
+from utils.optimisation import Optimisation, Schedule, optimisation_of
+from utils.passes import score_samples
+from utils.phase import Phase
+from utils.record import Record, differences, read_finished
+from utils.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.score_tracks import ScoreTracks, TrackedScore, draw_tracks
+from utils.separation_results import save_scores
+from utils.separations import FORGET
+from utils.tracker import Snapshot, Tracker
+from utils.tracking import LOSS_ALONE, Tracking, tracking_of
 
 STAGE1, STAGE2 = "stage1", "stage2"
-STREAM_OF = {STAGE1: 1, STAGE2: 2}  # the two stages draw different orders and augmentations
+STREAM1, STREAM2 = 1, 2  # the two stages draw different orders and augmentations
+
+STAGE1_LOSS = TrackedScore("stage1_loss", "stage1_loss_track", "loss (nats)")
+LOSS = TrackedScore("forget_loss", "loss_track", "loss (nats)")
+CE = TrackedScore("forget_ce", "ce_track", "neighbour cross-entropy")
 
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
-STAGE1_SETTINGS = (
-    "width",
-    "epoch_1st",
-    "lr",
-    "M",
-    "gamma_scheduler",
-    "batch_size",
-    "momentum",
-    "wd",
-    "seed",
-    "precision",
-)
+STAGE1_SETTINGS = ("width", "epoch_1st", "lr", "M", "gamma_scheduler", "batch_size", "momentum", "wd", "mirror", "seed")
 
 
 def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Both stages; writes the whole experiment folder."""
     first = prepare(data_choice(args), compute)
-    second_choice = data_choice(args, "second_stage_")
-    second = prepare(second_choice, compute, stream="label_noise_2nd", like=first.images, with_test=False)
+    second = prepare(data_choice(args, SECOND), compute, stream="label_noise_2nd", like=first.images, with_test=False)
     if args.save_best_AUC_model and not 0 < (first.noise_ratio or 0) < 1:
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
-    stage1 = read_reusable_stage1(args, first, experiment)
-    start(experiment, first, compute, second_data=second.fingerprint())
+    settings = {key: vars(args)[key] for key in STAGE1_SETTINGS} | first.fingerprint()
+    source = None
+    if args.first_stage_from is not None and not experiment.done(STAGE1):
+        source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
+    stage2 = SecondStageSettings.from_flags(args, second)
+    announce(experiment, first, compute, second_data=second.fingerprint())
     experiment.log_quietly("second " + second.describe().splitlines()[0])
-    experiment.require_space_for_tracks(
-        args.epoch_1st + (1 + args.track_CE) * tracked_rows(args, second), len(first)
-    )
+    experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
-    model = build_network(args, first, compute)
+    network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     if not experiment.done(STAGE1):
-        if stage1 is None:
-            memorise(args, model, first, compute, experiment)
+        if source is None:
+            learner = Learner(network, first, compute, optimisation_of(args), STREAM1, name="stage 1")
+            memorise(learner, args.epoch_1st, settings, experiment)
         else:
-            take_over_stage1(args, stage1, experiment)
-    model.load_state_dict(read_stage1(experiment.path)["weights"])
-    oracle = forget(args, model, first, second, compute, experiment)
-    report(args, first, oracle, experiment)
-
-
-def stage2_steps(args: argparse.Namespace, second: NoisyData) -> int:
-    return min(args.step_number, args.epoch_2nd * batches_per_epoch(len(second), args.batch_size))
-
-
-def tracked_rows(args: argparse.Namespace, second: NoisyData) -> int:
-    """Rows of a stage-2 track: one before the first step, one per tracked step, one for the last."""
-    return 1 + -(-stage2_steps(args, second) // args.track_every)
-
-
-def build_network(args: argparse.Namespace, first: NoisyData, compute: Compute) -> nn.Module:
-    seed_torch(args.seed, "init")
-    return compute.prepare(models.build(models.PREACT_RESNET18, first.num_classes, width=args.width))
+            take_over_stage1(source, experiment)
+    network.load_state_dict(read_stage1(experiment.path)["weights"])
+    schedule = Schedule(args.lr_2nd, args.M_2nd or [], args.gamma_scheduler)
+    oracle = Oracle() if args.save_best_AUC_model else None
+    second_stage = SecondStage(
+        network, first, second, compute, optimisation_of(args, schedule), tracking_of(args), stage2, oracle, experiment
+    )
+    second_stage.run(args.checkpoint_every)
+    write_results(first, second_stage, experiment)
 
 
 # -- stage 1 -----------------------------------------------------------------------------------------------------------
 
 
-def memorise(
-    args: argparse.Namespace, model: nn.Module, data: NoisyData, compute: Compute, experiment: Experiment
-) -> None:
+def memorise(learner: Learner, epochs: int, settings: dict, experiment: Experiment) -> None:
     """Cross-entropy on the noisy labels through head 1; every sample's loss is tracked after each epoch."""
-    optimizer = make_optimizer(model.parameters(), args.lr, args.momentum, args.wd)
-    progress = Progress()
-    losses = experiment.new_track("stage1_loss_track", args.epoch_1st, len(data))
-    tracker = Tracker(data.device_labels, data.num_classes, with_ce=False)
-
-    def loss_of(ids: Tensor) -> Tensor:
-        with compute.autocast():
-            logits = model(data.images.augmented_batch(ids))
-        return F.cross_entropy(logits, data.device_labels[ids])
-
-    parts = {"model": model, "optimizer": optimizer, "progress": progress}
-    with experiment.phase(STAGE1, parts) as phase:
-        for epoch in phase.epochs(args.epoch_1st, progress):
-            lr = learning_rate(epoch, args.lr, args.M, args.gamma_scheduler)
-            set_learning_rate(optimizer, lr)
-            model.train()
-            batches = epoch_batches(data.ids, args.batch_size, args.seed, STREAM_OF[STAGE1], epoch)
-            train_loss = train_one_epoch(
-                batches, loss_of, optimizer, progress,
-                seed=args.seed, phase=STREAM_OF[STAGE1], after_step=phase.stop_if_asked,
-            )  # fmt: skip
-            where = f"stage 1, epoch {epoch + 1}"
-            tracked = track(model, data.images, tracker, compute, args.eval_batch_size, where=where)
-            losses.append(tracked.loss)
+    data = learner.data
+    losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
+    tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
+    with experiment.phase(STAGE1, learner.parts()) as phase:
+        for epoch in phase.epochs(epochs, learner.progress):
+            train_loss = learner.train_epoch(learner.cross_entropy, after_step=phase.stop_if_asked)
+            now = learner.score(tracker)
+            losses.append({STAGE1_LOSS.name: now.loss})
             phase.add_epoch(
                 stage=1,
                 epoch=epoch + 1,
                 step="",
-                lr=lr,
+                lr=learner.rate,
                 train_loss=train_loss,
-                train_accuracy=tracked.accuracy,
-                test_accuracy=accuracy_on_test(model, data, compute, args.eval_batch_size),
-                auc_stage1_loss=auc(tracked.loss, data.is_noisy),
+                train_accuracy=now.accuracy,
+                test_accuracy=learner.test_accuracy(),
+                **losses.aucs(),
             )
-        experiment.save_array("stage1_loss", losses.read()[-1])
+        experiment.save_array("stage1_loss", losses.last()[STAGE1_LOSS.name])
         losses.close()
-        experiment.save_torch("stage1.pt", {"settings": stage1_settings(args, data), "weights": model.state_dict()})
-
-
-def stage1_settings(args: argparse.Namespace, data: NoisyData) -> dict:
-    return {key: vars(args)[key] for key in STAGE1_SETTINGS} | data.fingerprint()
+        experiment.save_torch("stage1.pt", {"settings": settings, "weights": learner.network.state_dict()})
 
 
 def read_stage1(path: Path) -> dict:
@@ -152,44 +115,76 @@ def read_stage1(path: Path) -> dict:
         raise UserError(f"{path} holds no stage1.pt", "name an experiment of main.py") from None
 
 
-def read_reusable_stage1(args: argparse.Namespace, data: NoisyData, experiment: Experiment) -> dict | None:
-    """Stage 1 of the finished experiment --first_stage_from; None where none is asked for.
+def reusable_stage1(name: str, settings: dict, precision: str, experiment: Experiment) -> Record:
+    """The finished experiment `name`, whose stage 1 was made with these settings in this precision.
 
-    Raises UserError listing what differs where it was not made with the same data, noise, network, schedule and seed.
+    Raises UserError listing what differs: data, noise, network, schedule, seed or precision.
     """
-    if args.first_stage_from is None or experiment.done(STAGE1):
-        return None
-    if args.first_stage_from == experiment.name:
+    if name == experiment.name:
         raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
-    record = read_finished(experiment.path.parent, args.first_stage_from)
-    source = record["path"]
-    stage1 = read_stage1(source)
-    if differing := differences(stage1_settings(args, data), stage1["settings"]):
+    record = read_finished(experiment.path.parent, name)
+    there = {"mirror": True} | read_stage1(record.path)["settings"]  # before it was a flag, images were mirrored
+    there["precision"] = record.get("resolved_precision")  # what it came to, not what the flag said
+    if differing := differences(settings | {"precision": precision}, there):
         raise UserError(
-            f"the first stage of {args.first_stage_from} was made otherwise: {differing}",
+            f"the first stage of {name} was made otherwise: {differing}",
             "give the same flags, or leave --first_stage_from out to train it anew",
         )
-    for name in ("stage1_loss", "stage1_loss_track"):
-        stage1[name] = load_recorded(record, name)
+    return record
+
+
+def take_over_stage1(source: Record, experiment: Experiment) -> None:
+    """Weights, losses and history of another experiment instead of training."""
     try:
-        with open(source / "history.csv", newline="") as handle:
-            stage1["history"] = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
+        with open(source.path / "history.csv", newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
     except (OSError, KeyError, csv.Error) as error:
-        raise UserError(f"{source / 'history.csv'} is damaged ({error})", "leave --first_stage_from out") from error
-    return stage1
-
-
-def take_over_stage1(args: argparse.Namespace, stage1: dict, experiment: Experiment) -> None:
-    """Weights, losses and history of --first_stage_from instead of training."""
+        what = f"{source.path / 'history.csv'} is damaged ({error})"
+        raise UserError(what, "leave --first_stage_from out") from error
     for name in ("stage1_loss", "stage1_loss_track"):
-        experiment.save_array(name, stage1[name])
-    experiment.history = stage1["history"]
-    experiment.save_torch("stage1.pt", {key: stage1[key] for key in ("settings", "weights")})
-    experiment.log(f"stage 1 taken from {args.first_stage_from}")
+        experiment.save_array(name, source.read_array(name))
+    experiment.save_torch("stage1.pt", read_stage1(source.path))
+    experiment.history.rows = rows
+    experiment.log(f"stage 1 taken from {source.path.name}")
     experiment.skip_phase(STAGE1)
 
 
 # -- stage 2 -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SecondStageSettings:
+    """How long stage 2 goes on and what may move in it."""
+
+    steps: int  # at most
+    steps_per_epoch: int
+    track_every: int  # steps
+    mean_loss_limit: float | None  # nats; stage 2 ends once the mean loss of the first set has passed it
+    thaw_at: int  # the step or epoch, from 1, at which the backbone begins to move; 1 = never frozen
+    thaw_by_epoch: bool  # thaw_at counts epochs
+    batch_norm_thaws: bool  # from then on batch norm is in training mode
+
+    @classmethod
+    def from_flags(cls, args: argparse.Namespace, second: NoisyData) -> SecondStageSettings:
+        steps_per_epoch = batches_per_epoch(len(second), args.batch_size)
+        return cls(
+            steps=min(args.step_number, args.epoch_2nd * steps_per_epoch),
+            steps_per_epoch=steps_per_epoch,
+            track_every=args.track_every,
+            mean_loss_limit=args.second_stg_max_median_loss,
+            thaw_at=args.unfreeze_secondStage if args.freeze_earlySecondStage else 1,
+            thaw_by_epoch=args.freeze_epochWise,
+            batch_norm_thaws=args.batch_eval_preUnfreeze_only,
+        )
+
+    @property
+    def tracked_rows(self) -> int:
+        """Rows of a track: one before the first step, one per tracked step, one for the last."""
+        return 1 + -(-self.steps // self.track_every)
+
+    def frozen(self, step: int) -> bool:
+        """Whether head 2 alone moves in a step, counted from 0 over the whole stage."""
+        return 1 + (step // self.steps_per_epoch if self.thaw_by_epoch else step) < self.thaw_at
 
 
 @dataclass
@@ -201,12 +196,12 @@ class Oracle:
     scores: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def consider(self, step: int, scores: dict[str, np.ndarray], is_noisy: np.ndarray, model: nn.Module) -> None:
+    def consider(self, step: int, scores: dict[str, np.ndarray], is_noisy: np.ndarray, network: nn.Module) -> None:
         value = auc(scores[primary(scores)], is_noisy)
         if value is not None and value > self.auc:
             self.auc, self.step = value, step
-            self.scores = {name: torch.from_numpy(array.copy()) for name, array in scores.items()}
-            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            self.scores = {name: torch.from_numpy(array) for name, array in scores.items()}
+            self.weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
     def state_dict(self) -> dict:
         return dict(vars(self))
@@ -217,159 +212,120 @@ class Oracle:
 
 def primary(scores: dict) -> str:
     """The score that ranks the suspects: the neighbour cross-entropy where it is tracked."""
-    return "forget_ce" if "forget_ce" in scores else "forget_loss"
+    return next(name for name in FORGET.scores if name in scores)
 
 
-class ForgettingTrack:
-    """The first set while the network learns the second: a row before the first step, then one per tracked step."""
+class SecondStage:
+    """Fine-tuning on the second set through head 2, while the first set is tracked through head 1."""
 
     def __init__(
-        self, args: argparse.Namespace, data: NoisyData, compute: Compute, experiment: Experiment, rows: int
+        self,
+        network: nn.Module,
+        first: NoisyData,
+        second: NoisyData,
+        compute: Compute,
+        optimisation: Optimisation,
+        tracking: Tracking,
+        settings: SecondStageSettings,
+        oracle: Oracle | None,
+        experiment: Experiment,
     ) -> None:
-        self.args, self.data, self.compute, self.experiment = args, data, compute, experiment
-        self.tracker = Tracker(
-            data.device_labels, data.num_classes, nn_k=args.NN_k, with_ce=args.track_CE, memory_gb=args.nn_memory_gb
+        self.first, self.settings, self.oracle, self.experiment = first, settings, oracle, experiment
+        seed_torch(optimisation.seed, "init_2nd")
+        network.add_second_head(second.num_classes)
+        self.learner = Learner(
+            network,
+            second,
+            compute,
+            optimisation,
+            STREAM2,
+            name="stage 2",
+            parameters=[*network.backbone(), *network.head2.parameters()],
+            fused=settings.thaw_at == 1,
         )
-        self.loss = experiment.new_track("loss_track", rows, len(data))
-        self.ce = experiment.new_track("ce_track", rows, len(data)) if args.track_CE else None
-        self.oracle = Oracle()
-        self.latest: Tracked | None = None
+        self.tracker = Tracker(first.device_labels, first.num_classes, tracking)
+        scores = [LOSS, CE] if tracking.with_ce else [LOSS]
+        self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
+        self.latest: Snapshot | None = None  # of the last tracked step of this process
+        self.frozen = False  # whether only head 2 moved in the last step
+        self.mean_loss = 0.0  # of the first set, at the last tracked step
 
-    def update(self, model: nn.Module, unchanged: bool = False, **row: object) -> None:
-        """Track now and add a history row; `unchanged`: no weight before head 1 has moved since the last time."""
-        if not (unchanged and self.latest):
-            self.latest = track(
-                model,
-                self.data.images,
-                self.tracker,
-                self.compute,
-                self.args.eval_batch_size,
-                where=f"stage 2, epoch {row['epoch']}, step {row['step']}",
-            )
-        self.loss.append(self.latest.loss)
-        scores = {"forget_loss": self.latest.loss}
-        if self.ce is not None:
-            self.ce.append(self.latest.ce)
-            scores["forget_ce"] = self.latest.ce
-        self.experiment.add_history(
-            stage=2,
-            **row,
-            train_accuracy=self.latest.accuracy,
-            mean_loss=float(self.latest.loss.mean()),
-            **{f"auc_{name}": auc(values, self.data.is_noisy) for name, values in scores.items()},
-        )
-        if self.args.save_best_AUC_model:
-            self.oracle.consider(row["step"], scores, self.data.is_noisy, model)
+    @property
+    def steps_done(self) -> int:
+        return self.learner.progress.epoch * self.settings.steps_per_epoch + self.learner.progress.step
 
-    def limit_passed(self) -> bool:
-        """Whether the mean loss of the first set has passed --second_stg_max_median_loss (a historical name)."""
-        limit = self.args.second_stg_max_median_loss
-        return limit is not None and float(self.loss.read()[-1].mean()) > limit
-
-
-def forget(
-    args: argparse.Namespace,
-    model: nn.Module,
-    first: NoisyData,
-    second: NoisyData,
-    compute: Compute,
-    experiment: Experiment,
-) -> Oracle:
-    """Fine-tune on the second set through head 2 and track the first set through head 1 after every step."""
-    seed_torch(args.seed, "init_2nd")
-    model.add_second_head(second.num_classes)
-    early = EarlyStage(args, model)
-    optimizer = make_optimizer(
-        [*model.backbone(), *model.head2.parameters()],
-        args.lr_2nd,
-        args.momentum,
-        args.wd,
-        fused=not args.freeze_earlySecondStage,  # fused SGD wants every momentum to begin in the same step
-    )
-    progress = Progress()
-    steps_per_epoch = batches_per_epoch(len(second), args.batch_size)
-    steps = stage2_steps(args, second)
-    tracks = ForgettingTrack(args, first, compute, experiment, tracked_rows(args, second))
-    parts = {"model": model, "optimizer": optimizer, "progress": progress, "oracle": tracks.oracle}
-    with experiment.phase(STAGE2, parts) as phase:
-        if not tracks.loss.rows:
-            tracks.update(model, epoch=0, step=0)
-
-        def steps_done() -> int:
-            return progress.epoch * steps_per_epoch + progress.step
-
-        def loss_of(ids: Tensor) -> Tensor:
-            early.set_modes(steps_done(), progress.epoch)
-            with compute.autocast():
-                logits = model(second.images.augmented_batch(ids), head=2)
-            return F.cross_entropy(logits, second.device_labels[ids])
-
-        def after_step() -> bool:
-            done, enough = steps_done(), False
-            if done % args.track_every == 0 or done == steps:
-                tracks.update(
-                    model,
-                    early.frozen,
-                    epoch=progress.epoch + 1,
-                    step=done,
-                    lr=optimizer.param_groups[0]["lr"],
-                    train_loss=float(progress.losses[progress.step - 1]),
+    def run(self, checkpoint_every: int) -> None:
+        """Fine-tune until the steps are done or the limit is passed; `checkpoint_every` steps apart."""
+        parts = self.learner.parts() | ({} if self.oracle is None else {"oracle": self.oracle})
+        steps = self.settings.steps
+        if self.settings.frozen(steps - 1):
+            self.experiment.log(f"stage 2 has {steps} steps and none thaws the backbone: nothing will be forgotten")
+        with self.experiment.phase(STAGE2, parts) as phase, phase.bar(steps, self.steps_done, "step"):
+            if self.scores.rows:
+                self.mean_loss = float(self.scores.last()[LOSS.name].mean())
+            else:
+                self.track(epoch=0, step=0)
+            while not self.enough():
+                self.learner.train_epoch(
+                    self.loss, before_step=self.before_step, after_step=lambda: self.after_step(phase, checkpoint_every)
                 )
-                enough = tracks.limit_passed()
-                experiment.show(bar, done)
-            if not enough and done % args.checkpoint_every == 0:
-                phase.checkpoint()
-            phase.stop_if_asked()
-            return enough or done >= steps
+                if self.learner.progress.step == self.settings.steps_per_epoch:
+                    self.learner.progress.next_epoch()
+                self.experiment.log_quietly(f"{STAGE2}: step {self.steps_done}, {self.experiment.history.latest()}")
+            if self.limit_passed():
+                limit = self.settings.mean_loss_limit
+                self.experiment.log(f"stage 2 stopped at step {self.steps_done}: the mean loss passed {limit}")
+            if self.oracle is not None:
+                save_oracle(self.experiment, self.oracle)
 
-        with tqdm(total=steps, initial=steps_done(), desc=STAGE2, unit="step", disable=None) as bar:
-            while steps_done() < steps and not tracks.limit_passed():
-                set_learning_rate(
-                    optimizer, learning_rate(progress.epoch, args.lr_2nd, args.M_2nd or [], args.gamma_scheduler)
-                )
-                batches = epoch_batches(second.ids, args.batch_size, args.seed, STREAM_OF[STAGE2], progress.epoch)
-                train_one_epoch(
-                    batches,
-                    loss_of,
-                    optimizer,
-                    progress,
-                    seed=args.seed,
-                    phase=STREAM_OF[STAGE2],
-                    after_step=after_step,
-                )
-                if progress.step == steps_per_epoch:
-                    progress.next_epoch()
-                experiment.log_quietly(f"{STAGE2}: step {steps_done()}, {experiment.latest()}")
-        if tracks.limit_passed():
-            experiment.log(
-                f"stage 2 stopped at step {steps_done()}: the mean loss passed {args.second_stg_max_median_loss}"
-            )
-        if args.save_best_AUC_model:
-            save_oracle(experiment, tracks.oracle)
-    return tracks.oracle
-
-
-class EarlyStage:
-    """What may move at each step of stage 2: with --freeze_earlySecondStage the backbone stays frozen at first."""
-
-    def __init__(self, args: argparse.Namespace, model: nn.Module) -> None:
-        self.model = model
-        self.freeze = args.freeze_earlySecondStage
-        self.until = args.unfreeze_secondStage or 1
-        self.epoch_wise = args.freeze_epochWise
-        self.batch_norm_thaws = args.batch_eval_preUnfreeze_only
-        self.frozen = False
-
-    def set_modes(self, step: int, epoch: int) -> None:
-        """For the step numbered `step` (from 0, over the whole stage) of epoch `epoch` (from 0)."""
-        self.frozen = self.freeze and (epoch if self.epoch_wise else step) < self.until
-        for parameter in self.model.backbone():
+    def before_step(self) -> None:
+        """What may move: at first perhaps head 2 alone; batch norm keeps its statistics unless it thaws too."""
+        network = self.learner.network
+        self.frozen = self.settings.frozen(self.steps_done)
+        for parameter in network.backbone():
             parameter.requires_grad_(not self.frozen)
-        self.model.train()
-        if self.frozen or not self.batch_norm_thaws:
-            for module in self.model.modules():
+        network.train()
+        if self.frozen or not self.settings.batch_norm_thaws:
+            for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
+
+    def loss(self, ids: Tensor) -> Tensor:
+        """Cross-entropy of the second set through head 2."""
+        return F.cross_entropy(self.learner.logits(ids, head=2), self.learner.data.device_labels[ids])
+
+    def after_step(self, phase: Phase, checkpoint_every: int) -> bool:
+        """Track the first set where it is due; True ends the epoch."""
+        progress, done = self.learner.progress, self.steps_done
+        if done % self.settings.track_every == 0 or done == self.settings.steps:
+            train_loss = float(progress.losses[progress.step - 1])  # here every tracked step waits for the device
+            self.track(epoch=progress.epoch + 1, step=done, lr=self.learner.rate, train_loss=train_loss)
+            phase.show(done)
+        if not self.limit_passed() and done % checkpoint_every == 0:
+            phase.checkpoint()
+        phase.stop_if_asked()
+        return self.enough()
+
+    def enough(self) -> bool:
+        return self.steps_done >= self.settings.steps or self.limit_passed()
+
+    def limit_passed(self) -> bool:
+        limit = self.settings.mean_loss_limit
+        return limit is not None and self.mean_loss > limit
+
+    def track(self, **row: object) -> None:
+        """A row of the tracks and of the history: the first set as the network sees it now."""
+        if self.latest is None or not self.frozen:  # else nothing before head 1 has moved
+            where = f"stage 2, epoch {row['epoch']}, step {row['step']}"
+            learner = self.learner
+            self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
+        self.scores.append({LOSS.name: self.latest.loss, CE.name: self.latest.ce})
+        self.mean_loss = float(self.latest.loss.mean())
+        self.experiment.history.add(
+            stage=2, **row, train_accuracy=self.latest.accuracy, mean_loss=self.mean_loss, **self.scores.aucs()
+        )
+        if self.oracle is not None:
+            self.oracle.consider(row["step"], self.scores.last(), self.first.is_noisy, self.learner.network)
 
 
 def save_oracle(experiment: Experiment, oracle: Oracle) -> None:
@@ -383,46 +339,38 @@ def save_oracle(experiment: Experiment, oracle: Oracle) -> None:
 # -- what is left behind ---------------------------------------------------------------------------------------------
 
 
-def report(args: argparse.Namespace, data: NoisyData, oracle: Oracle, experiment: Experiment) -> None:
+def write_results(first: NoisyData, second_stage: SecondStage, experiment: Experiment) -> None:
     """Scores, figures and final numbers, from what the two stages left in the folder."""
-    names = ["forget_ce", "forget_loss"] if args.track_CE else ["forget_loss"]
-    stage1 = [row for row in experiment.history if int(row["stage"]) == 1]
-    stage2 = [row for row in experiment.history if int(row["stage"]) == 2]
-    path = experiment.path
-
-    epochs = np.arange(1, len(stage1) + 1)
-    track_figure(
-        path / "stage1.png",
-        {"loss (nats)": load_array(path / "stage1_loss_track.npy")},
-        data.is_noisy,
-        epochs,
+    rows1, rows2 = ([row for row in experiment.history.rows if int(row["stage"]) == stage] for stage in (1, 2))
+    draw_tracks(
+        experiment.record.own("stage1.png"),
+        [STAGE1_LOSS],
+        {STAGE1_LOSS.name: experiment.record.read_array(STAGE1_LOSS.track)},
+        first.is_noisy,
+        rows1,
+        "epoch",
         "epoch",
         "Stage 1: memorising the noisy labels",
-        aucs=columns(stage1, {"loss (nats)": "auc_stage1_loss"}),
     )
-    accuracy_figures(experiment, stage1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
-    tracks = {"loss (nats)": "loss_track"}
-    if args.track_CE:
-        tracks = {"neighbour cross-entropy": "ce_track", **tracks}
-    track_figure(
-        path / "forgetting.png",
-        {label: experiment.tracks[name].read() for label, name in tracks.items()},
-        data.is_noisy,
-        [row["step"] for row in stage2],
+    write_accuracy_figure(experiment, rows1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
+    oracle = second_stage.oracle
+    draw_tracks(
+        experiment.record.own("forgetting.png"),
+        second_stage.scores.scores[::-1],  # the one that ranks the suspects on top
+        second_stage.scores.read(),
+        first.is_noisy,
+        rows2,
+        "step",
         "fine-tuning step on the second data set",
         "Stage 2: forgetting the first data set",
-        aucs=columns(stage2, dict(zip(tracks, (f"auc_{name}" for name in names), strict=True))),
-        marks={"oracle: best AUC (uses true labels)": oracle.step} if args.save_best_AUC_model else None,
+        marks=None if oracle is None else {"oracle: best AUC (uses true labels)": oracle.step},
     )
-
-    last_rows = {
-        name: np.array(experiment.tracks[t].read()[-1]) for name, t in zip(names, tracks.values(), strict=True)
-    }
-    figures = save_scores(experiment, data, last_rows)
-    figures["auc_stage1_loss"] = auc(load_array(path / "stage1_loss.npy"), data.is_noisy)
-    if args.track_CE:
-        figures["auc_stage1_ce"] = stage2[0]["auc_forget_ce"]
-    if args.save_best_AUC_model:
-        figures |= {f"oracle_auc_{names[0]}": oracle.auc, "oracle_step": oracle.step}
-    figures["steps"] = stage2[-1]["step"]
-    experiment.finish(figures | accuracy_numbers(stage1))
+    scores = second_stage.scores.last()
+    figures = save_scores(experiment, first, FORGET, scores)
+    figures["auc_stage1_loss"] = auc(experiment.record.read_array("stage1_loss"), first.is_noisy)
+    if CE.name in scores:
+        figures["auc_stage1_ce"] = rows2[0]["auc_forget_ce"]
+    if oracle is not None:
+        figures |= {f"oracle_auc_{primary(scores)}": oracle.auc, "oracle_step": oracle.step}
+    figures["steps"] = rows2[-1]["step"]
+    experiment.finish(figures | accuracy_numbers(rows1))

@@ -5,34 +5,12 @@ Modeling and Loss Correction" (https://arxiv.org/abs/1904.11238), section 3.1. T
 scores that no mixture can tell apart are this suite's.
 """
 
-import warnings
-
 import numpy as np
 from scipy.special import betaln, logsumexp, softmax
 
 MIN_SAMPLES = 2.0  # a component that holds fewer samples than this (summed posteriors) has no variance to speak of
 MIN_SEPARATION = 1.45  # EM splits a flat histogram into Beta(1, 2) and Beta(2, 1), whose separation is sqrt(2)
 MAX_VALLEY = 0.9  # a valley at least a tenth lower than the lower of the peaks beside it
-
-
-class DegenerateMixtureWarning(UserWarning):
-    """The scores do not support a two-component mixture; choose the clean set by another rule."""
-
-
-class NonFiniteScoresWarning(DegenerateMixtureWarning):
-    """A score is NaN or infinite."""
-
-
-class ConstantScoresWarning(DegenerateMixtureWarning):
-    """The fit range is empty: the lower and the upper percentile of the scores are equal."""
-
-
-class DeadComponentWarning(DegenerateMixtureWarning):
-    """A component lost its samples during the fit."""
-
-
-class NoSecondModeWarning(DegenerateMixtureWarning):
-    """The scores form one lump, which the mixture could only cut at an arbitrary place."""
 
 
 class BetaMixture:
@@ -67,7 +45,7 @@ class BetaMixture:
         self.clip = clip
 
     def fit(self, scores: np.ndarray) -> "BetaMixture":
-        """Fit to scores (N,). Where they do not support a mixture: warn (DegenerateMixtureWarning), `usable_` False.
+        """Fit to scores (N,). Where they do not support a mixture `usable_` is False and `reason_` says why.
 
         No second mode means both of these. (1) The fitted components lie closer than `MIN_SEPARATION`, the distance of
         their means over their root mean square deviation (Ashman's D): no further apart than the halves of a flat
@@ -80,26 +58,19 @@ class BetaMixture:
         self.usable_, self.reason_ = False, None
         if not np.isfinite(scores).all():
             count = np.count_nonzero(~np.isfinite(scores))
-            return self._give_up(NonFiniteScoresWarning, f"{count} of {scores.size} scores are not finite")
+            return self._give_up(f"{count} of {scores.size} scores are not finite")
         self.low_, self.high_ = np.percentile(scores, self.percentiles)
         # Below float32's own rounding a spread means nothing.
         if self.high_ - self.low_ <= 1e-6 * max(abs(self.low_), abs(self.high_)):
             low, high = self.percentiles
-            return self._give_up(
-                ConstantScoresWarning, f"the {low:g}th and the {high:g}th percentile of the scores are the same"
-            )
+            return self._give_up(f"the {low:g}th and the {high:g}th percentile of the scores are the same")
         fitted = scores[(scores >= self.low_) & (scores <= self.high_)]
         if len(fitted) < 2 * MIN_SAMPLES or not self._expectation_maximisation(self._scale(fitted)):
-            return self._give_up(DeadComponentWarning, "a component of the mixture is left without samples")
+            return self._give_up("a component of the mixture is left without samples")
         if self._separation() < MIN_SEPARATION and self._valley() > MAX_VALLEY:
-            return self._give_up(NoSecondModeWarning, "the scores have no second mode")
+            return self._give_up("the scores have no second mode")
         self.usable_ = True
         return self
-
-    def predict_proba(self, scores: np.ndarray) -> np.ndarray:
-        """Posterior of each component, float64 (N, 2): clean, noisy. Rows sum to 1; column 1 may fall at either end."""
-        self._check_usable()
-        return self._posterior(self._scale(scores))
 
     def p_noisy(self, scores: np.ndarray) -> np.ndarray:
         """Posterior of the noisy component, float64 (N,) in [0, 1], that never falls as the score rises.
@@ -205,9 +176,8 @@ class BetaMixture:
         right = np.maximum.accumulate(density[::-1])[::-1]
         return float((density / np.minimum(left, right)).min())
 
-    def _give_up(self, category: type[DegenerateMixtureWarning], reason: str) -> "BetaMixture":
+    def _give_up(self, reason: str) -> "BetaMixture":
         self.reason_ = reason
-        warnings.warn(f"no beta mixture: {reason}", category, stacklevel=3)
         return self
 
     def _check_usable(self) -> None:
@@ -215,10 +185,3 @@ class BetaMixture:
             raise RuntimeError("this BetaMixture is not fitted; call fit first")
         if not self.usable_:
             raise RuntimeError(f"this BetaMixture is not usable: {self.reason_}")
-
-
-def fit_quietly(scores: np.ndarray) -> BetaMixture:
-    """A mixture fitted to scores (N,) that tells of degenerate scores by `usable_` and `reason_`, not by a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateMixtureWarning)
-        return BetaMixture().fit(scores)

@@ -27,7 +27,7 @@ def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, mem
     ones = torch.ones(1, 1, device=unit.device)
     neighbours = Neighbours(unit, k)
     for rows in torch.arange(n, device=unit.device).split(rows_within(memory_gb, n)):
-        nearest = neighbours.of(rows)
+        nearest = neighbours.find(rows)
         counts[rows] = counts[rows].scatter_add_(1, labels[nearest], ones.expand(len(rows), k))
     return counts
 
@@ -53,7 +53,7 @@ class Neighbours:
             # Of a product, by Cauchy-Schwarz, before it is rounded itself; and of the sums of D terms behind it.
             self.error = lost * (2 + lost) + 4 * unit.shape[1] * FP32_ROUNDING
 
-    def of(self, rows: Tensor) -> Tensor:
+    def find(self, rows: Tensor) -> Tensor:
         """int64 (R, k): positions of the neighbours of `rows` (R,), in no order."""
         return self._compare(rows) if self.low is None else self._screen(rows)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import datasets
-from utils.batches import DeviceImages
-from utils.cli import DataChoice
+from utils.choice import DataChoice
 from utils.compute import Compute, stream_generator
+from utils.device_images import DeviceImages
 from utils.errors import UserError
 from utils.noise import add_label_noise, confusion_of, describe_noise
 
@@ -31,7 +31,7 @@ class NoisyData:
     file_names: tuple[str, ...] | None
     test_images: DeviceImages | None
     test_labels: np.ndarray | None
-    images_fingerprint: str
+    source_fingerprint: str  # of the data set's images, own labels and class names
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,7 +58,10 @@ class NoisyData:
         return torch.arange(len(self), device=self.images.pixels.device)
 
     def fingerprint(self) -> dict:
-        """What scores belong to: the choice of data and noise, and digests of images and observed labels."""
+        """What scores belong to: the choice of data and noise, and digests.
+
+        "images" covers the data set as it came (images, its own labels, class names), "labels" the observed labels.
+        """
         return {
             "data_set": self.choice.name,
             "class_subset": self.choice.subset,
@@ -66,7 +69,7 @@ class NoisyData:
             "noise_ratio": self.choice.noise_ratio,
             "seed": self.choice.seed,
             "samples": len(self),
-            "images": self.images_fingerprint,
+            "images": self.source_fingerprint,
             "labels": hashlib.sha256(self.labels.tobytes()).hexdigest()[:16],
         }
 
@@ -78,6 +81,9 @@ class NoisyData:
             f"data: {self.choice.name}, {len(self)} training images of {height}x{width} pixels, "
             f"{self.num_classes} classes, {test}"
         ]
+        if self.choice.mirrored_by_default:
+            mirrored = "are mirrored at random" if self.choice.mirror else "are not mirrored"
+            lines.append(f"augmentation: training images {mirrored} (--mirror, --no-mirror)")
         if self.clean_labels is None:
             lines.append(
                 "label noise: none added; the truth about the labels is unknown, so nothing here is measured against it"
@@ -125,12 +131,11 @@ def prepare(
     )
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
-    images = DeviceImages(train.images, compute, mirrored=train.mirrored, side=side, statistics=statistics)
+    mirrored = train.mirrored and choice.mirror
+    images = DeviceImages(train.images, compute, mirrored=mirrored, side=side, statistics=statistics)
     test_images = None
     if test is not None:
-        test_images = DeviceImages(
-            test.images, compute, mirrored=test.mirrored, side=images.side, statistics=images.statistics
-        )
+        test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
     return NoisyData(
         choice=choice,
         images=images,
@@ -141,7 +146,7 @@ def prepare(
         file_names=train.file_names,
         test_images=test_images,
         test_labels=None if test is None else test.labels,
-        images_fingerprint=train.fingerprint()[:16],
+        source_fingerprint=train.fingerprint()[:16],
     )
 
 

@@ -12,71 +12,66 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-import models
-from utils.batches import epoch_batches
-from utils.cli import data_choice
-from utils.compute import Compute, seed_torch
+from utils.choice import data_choice
+from utils.compute import Compute
 from utils.experiment import Experiment
-from utils.figures import track_figure
+from utils.learner import Learner, new_network
 from utils.losses import joint_loss
-from utils.metrics import auc
 from utils.noisy_data import NoisyData, prepare
-from utils.reporting import accuracy_figures, accuracy_numbers, accuracy_on_test, columns, start
-from utils.separation import save_scores
+from utils.optimisation import Schedule, optimisation_of
+from utils.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.score_tracks import ScoreTracks, TrackedScore, draw_tracks
+from utils.separation_results import save_scores
+from utils.separations import RELABEL
 from utils.soft_labels import SoftLabels
 from utils.tracker import Tracker
-from utils.training import Progress, learning_rate, make_optimizer, set_learning_rate, track, train_one_epoch
+from utils.tracking import LOSS_ALONE
 
 PHASE = "relabelling"
+LOSS = TrackedScore("relabel_loss", "loss_track", "loss against the original label (nats)")
 
 
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Warm-up on the observed labels, then new soft labels after each epoch; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute)
-    start(experiment, data, compute)
-    seed_torch(args.seed, "init")
-    model = compute.prepare(models.build(args.model_type, data.num_classes, width=args.width, dropout=args.dropout))
-    optimizer = make_optimizer(model.parameters(), args.lr, args.momentum, args.wd)
+    announce(experiment, data, compute)
+    network = new_network(
+        args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed
+    )
+    schedule = Schedule(args.lr, args.M, args.gamma_scheduler, later_base=args.lr_2nd, later_from=args.warmup_e)
+    learner = Learner(network, data, compute, optimisation_of(args, schedule), stream=1)
     soft_labels = SoftLabels(data.device_labels, data.num_classes)
-    progress = Progress()
-    tracker = Tracker(data.device_labels, data.num_classes, with_ce=False)
-    losses = experiment.new_track("loss_track", args.epoch_1st, len(data))
+    losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
+    tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
+    plain_until = args.warmup_e if args.ce_loss_inWarmup else 0
 
     def loss_of(ids: Tensor) -> Tensor:
-        with compute.autocast():
-            logits = model(data.images.augmented_batch(ids))
+        logits = learner.logits(ids)
         soft_labels.record(ids, logits)
-        if args.ce_loss_inWarmup and progress.epoch < args.warmup_e:
+        if learner.progress.epoch < plain_until:
             return F.cross_entropy(logits, data.device_labels[ids])
         return joint_loss(logits, soft_labels[ids], args.reg_term1, args.reg_term2)
 
-    parts = {"model": model, "optimizer": optimizer, "progress": progress, "soft_labels": soft_labels}
-    with experiment.phase(PHASE, parts) as phase:
-        for epoch in phase.epochs(args.epoch_1st, progress):
-            lr = learning_rate(epoch, args.lr if epoch < args.warmup_e else args.lr_2nd, args.M, args.gamma_scheduler)
-            set_learning_rate(optimizer, lr)
-            model.train()
-            batches = epoch_batches(data.ids, args.batch_size, args.seed, 1, epoch)
-            train_loss = train_one_epoch(
-                batches, loss_of, optimizer, progress, seed=args.seed, phase=1, after_step=phase.stop_if_asked
-            )
+    with experiment.phase(PHASE, learner.parts() | {"soft_labels": soft_labels}) as phase:
+        for epoch in phase.epochs(args.epoch_1st, learner.progress):
+            train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
             if epoch + 1 < args.warmup_e:
                 soft_labels.discard()
             else:  # the next epoch learns from what this one predicted
                 soft_labels.commit()
-            tracked = track(model, data.images, tracker, compute, args.eval_batch_size, where=f"epoch {epoch + 1}")
-            losses.append(tracked.loss)
+            now = learner.score(tracker)
+            losses.append({LOSS.name: now.loss})
             phase.add_epoch(
                 epoch=epoch + 1,
-                lr=lr,
+                lr=learner.rate,
                 train_loss=train_loss,
-                train_accuracy=tracked.accuracy,
-                test_accuracy=accuracy_on_test(model, data, compute, args.eval_batch_size),
+                train_accuracy=now.accuracy,
+                test_accuracy=learner.test_accuracy(),
                 soft_label_accuracy=label_accuracy(soft_labels, data),
-                auc_relabel_loss=auc(tracked.loss, data.is_noisy),
+                **losses.aucs(),
             )
         experiment.save_array("soft_labels", soft_labels.current.cpu().numpy())
-    report(args, data, experiment, soft_labels)
+    write_results(data, losses, soft_labels, args.warmup_e, experiment)
 
 
 def label_accuracy(soft_labels: SoftLabels, data: NoisyData) -> float | None:
@@ -99,20 +94,23 @@ def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, flo
     return shares
 
 
-def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment, soft_labels: SoftLabels) -> None:
+def write_results(
+    data: NoisyData, losses: ScoreTracks, soft_labels: SoftLabels, relabelling_from: int, experiment: Experiment
+) -> None:
     """Scores, figures and final numbers, from what the training left in the folder."""
-    rows, losses = experiment.history, experiment.tracks["loss_track"].read()
-    track_figure(
-        experiment.path / "tracking.png",
-        {"loss against the original label (nats)": losses},
+    rows = experiment.history.rows
+    draw_tracks(
+        experiment.record.own("tracking.png"),
+        losses.scores,
+        losses.read(),
         data.is_noisy,
-        [row["epoch"] for row in rows],
+        rows,
+        "epoch",
         "epoch",
         "Soft relabelling",
-        aucs=columns(rows, {"loss against the original label (nats)": "auc_relabel_loss"}),
-        marks={"relabelling begins": args.warmup_e},
+        marks={"relabelling begins": relabelling_from},
     )
-    accuracy_figures(
+    write_accuracy_figure(
         experiment,
         rows,
         {
@@ -121,5 +119,5 @@ def report(args: argparse.Namespace, data: NoisyData, experiment: Experiment, so
             "test": "test_accuracy",
         },
     )
-    figures = save_scores(experiment, data, {"relabel_loss": np.array(losses[-1])})
+    figures = save_scores(experiment, data, RELABEL, losses.last())
     experiment.finish(figures | relabelled_shares(soft_labels.current.cpu().numpy(), data) | accuracy_numbers(rows))

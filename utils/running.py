@@ -1,41 +1,48 @@
-"""What every script does with its flags: open the experiment, choose the device, work, print the result."""
+"""What every script does with its flags: open the experiment, choose the device, work, print the result, end."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from utils.cli import data_choice, default_name
-from utils.commands import SEPARATIONS, classify_command, ssl_command
-from utils.compare import compare_experiments
-from utils.compute import Compute, choose, keep_freed_memory
-from utils.errors import UserError
-from utils.experiment import Experiment, read_finished
+from utils.choice import data_choice
+from utils.commands import classify_command, ssl_command
+from utils.errors import Stopped, UserError
+from utils.flags import default_name
+from utils.separations import SEPARATIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from utils.compute import Compute
+    from utils.experiment import Experiment
+
+    Method = Callable[[argparse.Namespace, Compute, Experiment], None]
 
 
-def run(
-    script: str,
-    method: str,
-    work: Callable[[argparse.Namespace, Compute, Experiment], None],
-    args: argparse.Namespace,
-) -> None:
+def run_experiment(script: str, key: str, method: Method, args: argparse.Namespace) -> None:
     """A script from its flags to its result table; a finished experiment only prints its figures again."""
-    name = args.experiment_name or default_name(script, args)
-    experiment = Experiment(args.experiments_root, name)
-    if vars(args).get("compare") not in (None, name):
-        other = read_finished(args.experiments_root, args.compare)  # a slip of the pen shows now, not after hours
-        if other["method"] not in SEPARATIONS:
-            raise UserError(f"{args.compare} holds no scores of a separation", "name one of main, parallel or relabel")
-    with experiment.open(script, method, vars(args), args.overwrite):
+    from utils.comparison import compare_experiments, read_comparable
+    from utils.compute import choose, keep_freed_memory
+    from utils.experiment import Experiment
+
+    name = default_name(script, args) if args.experiment_name is None else args.experiment_name
+    compare = vars(args).get("compare")
+    # A slip of the pen in --compare shows now, not after hours.
+    other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
+    experiment = Experiment(args.experiments_root, name, other)
+    with experiment.open(script, key, vars(args), args.overwrite):
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
             keep_freed_memory()
-            work(args, choose(args.cuda_dev, args.precision, args.compile, args.threads), experiment)
+            compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+            method(args, compute, experiment)
         print_result(experiment, next_command(args, experiment))
-        if vars(args).get("compare"):
-            print(compare_experiments(experiment, args.compare))
+        if compare:
+            print(compare_experiments(experiment, compare))
 
 
 def print_result(experiment: Experiment, next_command: str) -> None:
@@ -47,14 +54,14 @@ def print_result(experiment: Experiment, next_command: str) -> None:
         for name, value in record["figures"].items()
     ]
     lines.append(f"written to {experiment.path}/")
-    lines += [f"  {', '.join(group)}" for group in written(experiment.path)]
+    lines += [f"  {', '.join(group)}" for group in by_kind(record.own_files())]
     lines.append(f"next: {next_command}")
     print("\n".join(lines))
 
 
-def written(path: Path) -> list[list[str]]:
-    """The names of a folder's files, grouped by kind."""
-    names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+def by_kind(files: list[Path]) -> list[list[str]]:
+    """The names of files, grouped by kind; the record itself is among the last."""
+    names = sorted({"run.json", *(file.name for file in files)})
     kinds = [[name for name in names if name.endswith(suffix)] for suffix in (".npy", ".csv", ".png", ".pt")]
     rest = [name for name in names if not any(name in kind for kind in kinds)]
     return [kind for kind in (*kinds, rest) if kind]
@@ -62,7 +69,31 @@ def written(path: Path) -> list[list[str]]:
 
 def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     """After a separation: train on it. After training: classify images."""
-    method = experiment.record["method"]
-    if method == "ssl":
+    key = experiment.record["method"]
+    if key not in SEPARATIONS:
         return classify_command(experiment.path / "model.pt")
-    return ssl_command(method, experiment.name, data_choice(args), args.experiments_root)
+    return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), args.experiments_root)
+
+
+def run_script(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:
+    """Call a script's main and end the process: one line and status 2 for what a user can mend."""
+    try:
+        main(argv)
+    except UserError as error:
+        sys.exit(_fail(str(error), 2))
+    except Stopped as stopped:
+        sys.exit(_fail(str(stopped), stopped.exit_status, prefix=""))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+    except MemoryError:
+        sys.exit(_fail("out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
+            sys.exit(_fail("the GPU is out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
+        raise
+    sys.exit(0)
+
+
+def _fail(line: str, status: int, prefix: str = "error: ") -> int:
+    print(f"{prefix}{line}", file=sys.stderr)
+    return status

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import UserError
-from utils.mixture import BetaMixture, fit_quietly
+from utils.mixture import BetaMixture
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def select_clean(
     """
     note = None
     if use_bmm:
-        mixture = fit_quietly(scores)
+        mixture = BetaMixture().fit(scores)
         if mixture.usable_:
             # Compared as stored, so that whoever reads p_noisy back finds the same set.
             p_noisy = mixture.p_noisy(scores).astype(np.float32)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.coverage import Coverage
+
 
 class SoftLabels:
     """float32 (N, C) soft labels, rows summing to 1, and the predictions that will replace them.
@@ -17,7 +19,7 @@ class SoftLabels:
     def __init__(self, labels: Tensor, num_classes: int) -> None:
         self.current = F.one_hot(labels, num_classes).float()
         self._next = torch.zeros_like(self.current)
-        self._seen = torch.zeros(len(labels), dtype=torch.int32, device=labels.device)
+        self._coverage = Coverage(len(labels), labels.device)
 
     def __getitem__(self, sample_ids: Tensor) -> Tensor:
         return self.current[sample_ids]
@@ -25,14 +27,14 @@ class SoftLabels:
     def record(self, sample_ids: Tensor, logits: Tensor) -> None:
         """The predictions of a batch, logits (B, C) of samples (B,)."""
         self._next[sample_ids] = logits.detach().float().softmax(1)
-        self._seen.index_add_(0, sample_ids, torch.ones_like(sample_ids, dtype=torch.int32))  # counts repeats
+        self._coverage.add(sample_ids)
 
     def commit(self, replace: Tensor | None = None) -> None:
         """Put the recorded predictions in place where `replace` (N,) bool is True (None = everywhere).
 
         Raises ValueError unless every sample was recorded exactly once since the last commit or discard.
         """
-        if not bool((self._seen == 1).all()):
+        if not bool(self._coverage.complete()):
             raise ValueError("every sample must be recorded exactly once an epoch")
         self.current = (
             self._next.clone() if replace is None else torch.where(replace[:, None], self._next, self.current)
@@ -41,14 +43,15 @@ class SoftLabels:
 
     def discard(self) -> None:
         """Forget what was recorded."""
-        self._seen.zero_()
+        self._coverage.reset()
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        recorded = bool(self._seen.any())  # between two epochs there is nothing to keep of the next
-        return {"current": self.current, "next": self._next if recorded else None, "seen": self._seen}
+        seen = self._coverage.seen
+        recorded = bool(seen.any())  # between two epochs there is nothing to keep of the next
+        return {"current": self.current, "next": self._next if recorded else None, "seen": seen}
 
     def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
         device = self.current.device
-        self.current, self._seen = state["current"].to(device), state["seen"].to(device)
+        self.current, self._coverage.seen = state["current"].to(device), state["seen"].to(device)
         if state["next"] is not None:
             self._next = state["next"].to(device)

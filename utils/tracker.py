@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.coverage import Coverage
 from utils.neighbours import neighbour_counts
+from utils.tracking import Tracking
 
 NEGLIGIBLE_VARIANCE = 1e-6  # relative to the largest principal direction
 TEMPERATURE = 10.0  # h / 10 in the neighbour cross-entropy
@@ -20,8 +22,8 @@ EPSILON = 1e-6
 
 
 @dataclass
-class Tracked:
-    """What one complete pass over N samples said. Higher loss and ce = more likely mislabelled."""
+class Snapshot:
+    """What one complete pass over N samples said of each. Higher loss and ce = more likely mislabelled."""
 
     loss: np.ndarray  # float32 (N,): cross-entropy of the prediction against the observed label, in nats
     ce: np.ndarray | None  # float32 (N,): neighbour cross-entropy, None where it was not asked for
@@ -32,37 +34,33 @@ class Tracked:
 class Tracker:
     """Collects a pass over the samples batch by batch, in any order, and scores every sample at its end.
 
-    labels: int64 (N,), the observed ones. nn_k: K nearest neighbours. with_ce: also the neighbour cross-entropy.
-    memory_gb: bound on the scratch memory of the neighbour search, in gigabytes.
+    labels: int64 (N,), the observed ones. settings: whether the neighbour cross-entropy is wanted, and its neighbours.
 
         tracker = Tracker(labels, num_classes)
         for each batch: tracker.update(logits, sample_ids, features)
-        tracked = tracker.finish()        # and nothing carries over to the next pass
+        snapshot = tracker.finish()        # and nothing carries over to the next pass
     """
 
-    def __init__(
-        self, labels: Tensor, num_classes: int, *, nn_k: int = 100, with_ce: bool = True, memory_gb: float = 1.0
-    ) -> None:
-        self.labels, self.num_classes = labels, num_classes
-        self.nn_k, self.with_ce, self.memory_gb = nn_k, with_ce, memory_gb
+    def __init__(self, labels: Tensor, num_classes: int, settings: Tracking = Tracking()) -> None:  # noqa: B008 (frozen)
+        self.labels, self.num_classes, self.settings = labels, num_classes, settings
         self._reset()
 
     def _reset(self) -> None:
         device = self.labels.device
         self._logits = torch.empty(len(self.labels), self.num_classes, device=device)
         self._features = None  # allocated with the first batch, which tells D
-        self._seen = torch.zeros(len(self.labels), dtype=torch.int32, device=device)
+        self._coverage = Coverage(len(self.labels), device)
 
     def update(self, logits: Tensor, sample_ids: Tensor, features: Tensor | None = None) -> None:
         """logits (B, C), sample_ids int64 (B,) positions in `labels`, features (B, D) (needed for the ce)."""
         self._logits[sample_ids] = logits.float()
-        self._seen.index_add_(0, sample_ids, torch.ones_like(sample_ids, dtype=torch.int32))  # counts repeats
-        if self.with_ce:
+        self._coverage.add(sample_ids)
+        if self.settings.with_ce:
             if self._features is None:
                 self._features = torch.empty(len(self.labels), features.shape[1], device=features.device)
             self._features[sample_ids] = features.float()
 
-    def finish(self) -> Tracked:
+    def finish(self) -> Snapshot:
         """Scores of all samples.
 
         Raises ValueError unless every sample was seen exactly once since the last finish, and FloatingPointError where
@@ -73,20 +71,19 @@ class Tracker:
         if self._features is not None:
             finite = finite & self._features.isfinite().all()
         hits = (logits.argmax(1) == labels).float().mean()
-        complete, finite, accuracy = torch.stack([(self._seen == 1).all().float(), finite.float(), hits]).tolist()
+        complete, finite, accuracy = torch.stack([self._coverage.complete().float(), finite.float(), hits]).tolist()
         if not complete:
             raise ValueError("every sample must be seen exactly once in a pass")
         if not finite:
             raise FloatingPointError("logits or features are not finite")
         ce = None
-        if self.with_ce:
-            ce = neighbour_cross_entropy(
-                logits, self._features, labels, self.num_classes, self.nn_k, self.memory_gb
-            ).cpu().numpy()  # fmt: skip
+        if self.settings.with_ce:
+            nn_k, memory_gb = self.settings.nn_k, self.settings.memory_gb
+            ce = neighbour_cross_entropy(logits, self._features, labels, self.num_classes, nn_k, memory_gb)
+            ce = ce.cpu().numpy()
         loss = F.cross_entropy(logits, labels, reduction="none").cpu().numpy()
-        tracked = Tracked(loss, ce, accuracy, logits)
         self._reset()
-        return tracked
+        return Snapshot(loss, ce, accuracy, logits)
 
 
 def neighbour_cross_entropy(
@@ -97,6 +94,8 @@ def neighbour_cross_entropy(
     h(i, c) counts neighbours whose observed label is c: k+1 in logit space plus k in feature space, the sample itself
     included; q = softmax(h / 10); CE(i) = −(1/C)·log(q(i, y_i) + 1e-6). Higher = more likely mislabelled.
     """
+    # k + 1 in one space and k in the other is no slip: these are the numbers that the original's two searches ask for,
+    # and scores are to be comparable with its.
     counts = neighbour_counts(whiten(logits), labels, num_classes, k + 1, memory_gb)
     counts += neighbour_counts(whiten(features), labels, num_classes, k, memory_gb)
     q = (counts / TEMPERATURE).softmax(1).gather(1, labels[:, None]).squeeze(1)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
+from utils.training import Progress, accuracy, learning_rate, make_optimizer, set_learning_rate, train_one_epoch
 
 import models
 from tests.benchmarks.measuring import run_script
@@ -25,7 +26,6 @@ from utils import cli
 from utils.batches import epoch_batches
 from utils.compute import choose, seed_torch
 from utils.noisy_data import prepare
-from utils.training import Progress, accuracy, learning_rate, make_optimizer, set_learning_rate, train_one_epoch
 
 SEPARATIONS = {"forget": "main.py", "parallel": "parallel.py", "relabel": "relabel.py"}
 WAYS = {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from utils.training import track
 
 import models
 from tests.benchmarks import plain
@@ -22,7 +23,6 @@ from tests.benchmarks.training import evaluate
 from utils.batches import DeviceImages
 from utils.neighbours import neighbour_counts
 from utils.tracker import Tracker, neighbour_cross_entropy, whiten
-from utils.training import track
 
 CLASSES, FEATURES, K = 10, 512, 100
 

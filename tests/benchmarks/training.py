@@ -13,6 +13,7 @@ import statistics
 import numpy as np
 import torch
 import torch.nn.functional as F
+from utils.training import Progress, infer, make_optimizer, track, train_one_epoch
 
 import models
 from tests.benchmarks import plain
@@ -22,7 +23,6 @@ from utils.losses import joint_loss
 from utils.pseudo_labelling import mixup
 from utils.soft_labels import SoftLabels
 from utils.tracker import Tracker
-from utils.training import Progress, infer, make_optimizer, track, train_one_epoch
 
 CLASSES, JITTER = 10, 0.4
 

@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from utils.cli import DataChoice, data_choice, resolve
 
 from tests.tiny import load_script
-from utils.cli import DataChoice, data_choice, resolve
 from utils.commands import SEPARATIONS, classify_command, separation_command, ssl_command
 
 CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5)

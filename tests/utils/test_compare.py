@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from utils.compare import compare_scores
 
 

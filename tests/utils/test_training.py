@@ -6,11 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
-from utils.batches import DeviceImages
-from utils.compute import Compute
-from utils.errors import UserError
-from utils.tracker import Tracker
 from utils.training import (
     Progress,
     accuracy,
@@ -21,6 +16,11 @@ from utils.training import (
     track,
     train_one_epoch,
 )
+
+from utils.batches import DeviceImages
+from utils.compute import Compute
+from utils.errors import UserError
+from utils.tracker import Tracker
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
 BATCHES = list(torch.arange(24).split(4))

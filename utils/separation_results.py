@@ -9,22 +9,26 @@ import numpy as np
 from utils.experiment import Experiment
 from utils.figures import histogram_figure, roc_figure
 from utils.metrics import auc
-from utils.mixture import BetaMixture, fit_quietly
+from utils.mixture import BetaMixture
 from utils.noisy_data import NoisyData
+from utils.separations import Separation
 
 
-def save_scores(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """Write scores (the first ranks the suspects), suspects.csv, ROC and histograms; the figures auc_<score> and
-    noise_ratio_realised."""
+def save_scores(
+    experiment: Experiment, data: NoisyData, separation: Separation, scores: dict[str, np.ndarray]
+) -> dict[str, float | None]:
+    """Write the scores {name: (N,)} that the separation promises, as far as they are there, suspects.csv, ROC and
+    histograms; the figures auc_<score> and noise_ratio_realised."""
+    scores = {name: scores[name] for name in separation.scores if name in scores}  # the first ranks the suspects
     mixtures = {}
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
-        mixture = fit_quietly(values)
+        mixture = BetaMixture().fit(values)
         if mixture.usable_:
             mixtures[name] = mixture
     save_suspects(experiment, data, scores, mixtures)
-    histogram_figure(experiment.path / "scores.png", scores, data.is_noisy, mixtures)
-    roc_figure(experiment.path / "roc.png", scores, data.is_noisy)
+    histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
+    roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy)
     aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()}
     return aucs | {"noise_ratio_realised": data.noise_ratio}
 

@@ -1,0 +1,43 @@
+"""history.csv: a row per epoch or tracked step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.files import write_csv
+
+
+class History:
+    """The rows of a run so far; columns are those of all rows, in the order in which they first came."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, **row: Any) -> None:
+        """Another row, floats rounded to six digits; it is on disk with the next checkpoint."""
+        self.rows.append({key: (round(v, 6) if isinstance(v, float) else v) for key, v in row.items()})
+
+    def latest(self) -> str:
+        """The figures of the newest row, for a log line."""
+        return ", ".join(f"{key} {value:.4g}" for key, value in self.rows[-1].items() if isinstance(value, float))
+
+    def highlights(self) -> dict[str, str]:
+        """Loss and AUCs of the newest row, for a progress bar."""
+        row = self.rows[-1]
+        shown = {key: row[key] for key in row if key in ("train_loss", "mean_loss") or key.startswith("auc_")}
+        return {key: f"{value:.3f}" for key, value in shown.items() if value is not None}
+
+    def write(self, path: Path) -> None:
+        write_csv(path, self.rows)
+
+
+def history_columns(rows: list[dict], names: dict[str, str]) -> dict[str, np.ndarray]:
+    """{label: float array over the rows} for the columns that hold anything; blanks become NaN."""
+    found = {
+        label: np.array([float(row[name]) if row.get(name) not in ("", None) else np.nan for row in rows])
+        for label, name in names.items()
+    }
+    return {label: values for label, values in found.items() if not np.isnan(values).all()}

@@ -1,0 +1,21 @@
+"""The three separations: what each is called, which script makes it and which scores it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Separation:
+    """A method that tells wrong labels from right ones by a score per sample."""
+
+    key: str  # ssl.py's flag --KEY, and the method in run.json
+    script: str
+    scores: tuple[str, ...]  # names of its score files, the one that ranks the suspects first
+
+
+FORGET = Separation("forget", "main.py", ("forget_ce", "forget_loss"))
+PARALLEL = Separation("parallel", "parallel.py", ("parallel_ce", "parallel_loss"))
+RELABEL = Separation("relabel", "relabel.py", ("relabel_loss",))
+
+SEPARATIONS = {separation.key: separation for separation in (FORGET, PARALLEL, RELABEL)}

@@ -1,0 +1,39 @@
+"""Being asked to stop: Ctrl-C and SIGTERM end a run after the step it is in, a second one at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any, Self
+
+from utils.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Notes the first stop signal while it is open, for `raise_if_asked` between two steps."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command  # what to type to go on
+        self.signum: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    def _note(self, signum: int, _frame: object) -> None:
+        if self.signum is not None:  # asked twice: do not wait for the step
+            raise Stopped(signum, self.command)
+        self.signum = signum
+        print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
+
+    def raise_if_asked(self) -> None:
+        """Raises Stopped where a signal came."""
+        if self.signum is not None:
+            raise Stopped(self.signum, self.command)
