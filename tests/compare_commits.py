@@ -49,7 +49,9 @@ def run_all(tree: Path, root: Path) -> None:
 def differing(old: Path, new: Path) -> tuple[list[str], int]:
     """(What differs between two folders of experiments, how many files were compared)."""
     files = {
-        side: {str(f.relative_to(side)) for pattern in ("*/*.npy", "*/*.pt", "*/history.csv") for f in side.glob(pattern)}
+        side: {
+            str(f.relative_to(side)) for pattern in ("*/*.npy", "*/*.pt", "*/history.csv") for f in side.glob(pattern)
+        }
         for side in (old, new)
     }
     found = [f"{name}: only at one commit" for name in sorted(files[old] ^ files[new])]
@@ -71,7 +73,9 @@ def entries_that_differ(old: Path, new: Path) -> str:
 def difference(old: object, new: object) -> str:
     if not isinstance(old, dict):
         return f"({old!r}, now {new!r})"
-    return str({key: (old.get(key), new.get(key)) for key in old.keys() | new.keys() if not same(old.get(key), new.get(key))})
+    return str(
+        {key: (old.get(key), new.get(key)) for key in old.keys() | new.keys() if not same(old.get(key), new.get(key))}
+    )
 
 
 def same(a: object, b: object) -> bool:

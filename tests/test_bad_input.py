@@ -13,18 +13,18 @@ from PIL import Image
 import utils.relabelling
 from tests.tiny import TINY_ARGS, load_script
 from tests.torchvision_files import write_cifar10
-from utils import cli
+from utils.running import run_script
 
 
 @pytest.fixture
 def refused(tmp_path, capsys):
     """refused("main.py", "--flag", ...) -> the one line; checks exit status, traceback and that no result is left."""
 
-    def run_script(script: str, *flags: object) -> str:
+    def refuse(script: str, *flags: object) -> str:
         root = tmp_path / "experiments"
         before = {file for file in root.rglob("*.*") if file.is_file()}
         with pytest.raises(SystemExit) as ended:
-            cli.run(load_script(script).main, [*map(str, flags), "--experiments_root", str(root)])
+            run_script(load_script(script).main, [*map(str, flags), "--experiments_root", str(root)])
         assert ended.value.code == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and " — " in lines[0]
@@ -32,7 +32,7 @@ def refused(tmp_path, capsys):
         assert left <= {".lock"}
         return lines[0]
 
-    return run_script
+    return refuse
 
 
 FOLDER = ["--first_stage_data_name", "folder", "--cuda_dev", "-1", "--train_root"]

@@ -193,10 +193,9 @@ def test_full_disk(root, undisturbed, script):
 AS_ANYBODY = """
 import os, sys
 import relabel, utils.relabelling, utils.running
-from utils import cli
 if os.geteuid() == 0:
     os.setuid(65534)
-cli.run(relabel.main, sys.argv[1:])
+utils.running.run_script(relabel.main, sys.argv[1:])
 """
 
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from utils.scores import read_score_file
-from utils.training import Progress
 
 import datasets
 import models
-import utils.running
 from tests.tiny import TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.errors import UserError
-from utils.experiment import Experiment, load_recorded, read_finished, records
+from utils.experiment import Experiment
+from utils.found_scores import read_score_file
+from utils.learner import Progress
+from utils.record import finished_records, read_finished
 
 CASES = 150  # per script; half as many per kind of file
 VALUES = [
@@ -42,7 +42,7 @@ def test_random_flags_are_accepted_or_refused_in_one_line(script, monkeypatch):
     seed = random.randrange(10**9)
     chance, accepted, refused = random.Random(seed), 0, 0
     module = load_script(script)
-    monkeypatch.setattr(utils.running, "run", lambda *_: None)  # what flags lead to, not the work itself
+    monkeypatch.setattr(module, "run_experiment", lambda *_: None)  # what flags lead to, not the work itself
     for _ in range(CASES):
         flags = random_flags(module.parser(), chance)
         if script == "ssl.py" and chance.random() < 0.8:
@@ -113,8 +113,8 @@ def record_reader(tmp_path):
     file = experiment_files(tmp_path)[0] / "run.json"
 
     def read():
-        records(tmp_path)
-        load_recorded(read_finished(tmp_path, "done"), "forget_ce")
+        finished_records(tmp_path)
+        read_finished(tmp_path, "done").read_array("forget_ce")
 
     return file, read
 

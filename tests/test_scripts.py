@@ -156,21 +156,33 @@ def test_stage_2_ends_once_the_mean_loss_passes_the_limit(run, tmp_path):
     assert [row["step"] for row in history(tmp_path / "e") if row["stage"] == "2"] == ["0"]
 
 
-def test_a_frozen_early_stage_forgets_nothing_until_the_unfreezing(run, tmp_path):
-    run(
-        "main.py",
-        *TINY_ARGS["main.py"],
-        "--freeze_earlySecondStage",
-        "--unfreeze_secondStage",
-        "4",
-        "--batch_eval_preUnfreeze_only",
-        "--experiment_name",
-        "e",
-    )
+EARLY = ["--freeze_earlySecondStage", "--experiment_name", "e"]
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_an_early_stage_is_frozen_until_the_step_of_the_thawing(run, tmp_path, k):
+    run("main.py", *TINY_ARGS["main.py"], *EARLY, "--unfreeze_secondStage", k, "--batch_eval_preUnfreeze_only")
     track = load(tmp_path / "e", "loss_track")
-    for step in range(1, 5):
+    for step in range(1, k):
         np.testing.assert_array_equal(track[step], track[0])
-    assert (track[5] != track[0]).any()
+    assert (track[k] != track[0]).any()  # step K, counted from 1, is the first that moves the backbone
+
+
+def test_an_early_stage_may_be_counted_in_epochs(run, tmp_path):
+    # A batch of 300 makes an epoch of two steps: steps 1 and 2 are frozen.
+    flags = ["--freeze_epochWise", "--unfreeze_secondStage", 2, "--batch_size", 300]
+    run("main.py", *TINY_ARGS["main.py"], *EARLY, *flags)
+    steps = [int(row["step"]) for row in history(tmp_path / "e") if row["stage"] == "2" and row["epoch"] == "1"]
+    track = load(tmp_path / "e", "loss_track")
+    np.testing.assert_array_equal(track[max(steps)], track[0])
+    assert (track[max(steps) + 1] != track[0]).any()
+
+
+def test_a_stage_2_that_never_thaws_says_so(run, tmp_path):
+    printed = run("main.py", *TINY_ARGS["main.py"], *EARLY)  # six steps, thawing at step 11 by default
+    assert "stage 2 has 6 steps and none thaws the backbone: nothing will be forgotten" in printed
+    track = load(tmp_path / "e", "loss_track")
+    np.testing.assert_array_equal(track[6], track[0])
 
 
 def test_stage_1_is_reused_where_everything_agrees_and_refused_with_the_difference_otherwise(run, tmp_path):
@@ -193,6 +205,19 @@ def test_stage_1_is_reused_where_everything_agrees_and_refused_with_the_differen
             "--first_stage_noise_ratio",
             "0.2",
         )
+
+
+def test_stage_1_is_reused_in_the_precision_that_it_was_made_in(run, tmp_path):
+    reuse = [*TINY_ARGS["main.py"], "--first_stage_from", "a", "--experiment_name"]
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
+    made = record(tmp_path / "a")["resolved_precision"]
+    other = {"bf16": "fp32", "fp32": "bf16"}[made]
+    run("main.py", *reuse, "b", "--precision", made)  # what auto came to
+    with pytest.raises(UserError, match=f"precision '{made}' there, '{other}' here"):
+        run("main.py", *reuse, "c", "--precision", other)
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--precision", other, "--overwrite")
+    with pytest.raises(UserError, match=f"precision '{other}' there, '{made}' here"):
+        run("main.py", *reuse, "c")
 
 
 def test_cross_probabilities_are_the_other_models(run, tmp_path):
@@ -242,6 +267,25 @@ def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tm
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "c", "--seed", "2")
     with pytest.raises(UserError, match="seed 2 there, 1 here"):
         run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "c")
+
+
+def test_comparing_with_an_experiment_on_other_data_is_refused_before_the_training(run, tmp_path):
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "a")
+    with pytest.raises(UserError, match="a judged other data: .*seed 1 there, 2 here"):
+        run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "b", "--seed", "2", "--compare", "a")
+    assert not (tmp_path / "b" / "run.json").exists()
+
+
+@pytest.mark.parametrize("flags, mirrored", [([], True), (["--no-mirror"], False)], ids=["default", "--no-mirror"])
+def test_images_are_mirrored_unless_that_is_switched_off(run, image_folder, monkeypatch, flags, mirrored):
+    flips = []
+    monkeypatch.setattr("utils.device_images.random_flip", lambda pixels: flips.append(1) or pixels)
+    printed = run(
+        "parallel.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--width", "0.1",
+        "--batch_size", "10", "--epoch_1st", "1", "--experiment_name", "e", *flags,
+    )  # fmt: skip
+    assert f"training images are {'mirrored at random' if mirrored else 'not mirrored'}" in printed
+    assert bool(flips) == mirrored
 
 
 def test_class_dependent_noise_is_named_class_by_class(run):

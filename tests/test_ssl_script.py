@@ -2,16 +2,24 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tests.tiny import TINY_ARGS
 from utils.classifier import Classifier
 from utils.classifier import main as classify
+from utils.compute import Compute
+from utils.device_images import DeviceImages
 from utils.errors import UserError
+from utils.learner import Learner
+from utils.optimisation import Optimisation, Schedule
+from utils.pseudo_labelling import averaged, batches_of_epoch
 
 SSL = TINY_ARGS["ssl.py"]
 
@@ -215,42 +223,37 @@ def test_the_saved_model_reproduces_the_reported_test_accuracy(run, separated, t
     assert accuracy == pytest.approx(figures(tmp_path / "e")["test_accuracy"], abs=1e-6)
 
 
+CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
+
+
+def learner_of(network, images=None, samples=100):
+    data = SimpleNamespace(images=images, ids=torch.arange(samples))
+    return Learner(network, data, CPU, Optimisation(Schedule(0.1), 20, 0.9, 0.0, seed=1), stream=1)
+
+
 def test_every_batch_holds_the_clean_samples_that_were_asked_for():
-    from argparse import Namespace
+    is_clean, learner = torch.arange(100) < 30, learner_of(nn.Linear(1, 1))
 
-    from utils.pseudo_labelling import batches_of_epoch
+    def batches_of(epoch):
+        learner.progress.epoch = epoch
+        return batches_of_epoch(learner, is_clean, epoch_begin=2, labeled_batch_size=5)
 
-    ids, is_clean = torch.arange(100), torch.arange(100) < 30
-    args = Namespace(epoch_begin=2, batch_size=20, labeled_batch_size=5, seed=1)
-    warm_up = torch.cat(batches_of_epoch(args, ids, is_clean, 1, 0))
-    assert sorted(warm_up.tolist()) == list(range(30))
-    batches = batches_of_epoch(args, ids, is_clean, 1, 2)
+    assert sorted(torch.cat(batches_of(0)).tolist()) == list(range(30))  # the warm-up
+    batches = batches_of(2)
     assert all(is_clean[batch].sum() == 5 and len(batch) <= 20 for batch in batches)
     noisy = torch.cat(batches)[~is_clean[torch.cat(batches)]]
     assert sorted(noisy.tolist()) == list(range(30, 100))  # every other sample once an epoch
-    assert not torch.equal(torch.cat(batches), torch.cat(batches_of_epoch(args, ids, is_clean, 1, 3)))
+    assert not torch.equal(torch.cat(batches), torch.cat(batches_of(3)))
 
 
 def test_batch_norm_statistics_of_the_average_do_not_depend_on_the_order_of_the_classes():
     """Sorted as a folder is, a batch holds one class, and the mean of the batch variances would miss most of it."""
-    from argparse import Namespace
-    from types import SimpleNamespace
-
-    from torch import nn
-    from torch.optim.swa_utils import AveragedModel
-
-    from utils.batches import DeviceImages
-    from utils.compute import Compute
-    from utils.pseudo_labelling import averaged
-
-    cpu = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
     generator = np.random.default_rng(0)
     levels = np.repeat([20, 120, 220], 40)[:, None, None, None]  # three classes, sorted, far apart
     images = (levels + generator.integers(0, 10, (120, 3, 8, 8))).astype(np.uint8)
-    data = SimpleNamespace(images=DeviceImages(images, cpu, mirrored=False), ids=torch.arange(120))
-    model = nn.Sequential(nn.BatchNorm2d(3))
-    args = Namespace(batch_size=20, seed=1, epoch=5)
-    variance = averaged(AveragedModel(model), 1, args, data, cpu)[0].running_var
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    learner = learner_of(network, DeviceImages(images, CPU, mirrored=False), samples=120)
+    variance = averaged(AveragedModel(network), learner)[0].running_var
     # The images are normalised, so the variance is 1; of six random batches the mean is within a few percent of it.
     torch.testing.assert_close(variance, torch.ones(3), atol=0.15, rtol=0)
 

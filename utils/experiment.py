@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from utils.artifacts import digest, load_array, save_torch
 from utils.checkpoints import Checkpoints
 from utils.errors import Stopped, UserError
 from utils.files import require_space, write_csv
 from utils.history import History
+from utils.log import Log
 from utils.phase import Phase
 from utils.record import Record, differences, experiment_path, finished_records, now, require_same_data
 from utils.stop_request import StopRequest
@@ -78,7 +78,7 @@ class Experiment:
         """Read what an earlier process left of this run."""
         self.record = Record.read(self.path)
         self.record.entries.setdefault("files", [file.name for file in self.record.own_files()])
-        self._require_same(script, settings)
+        require_same_settings(self.record, script, settings)
         if self.finished:  # killed before it tidied up
             with contextlib.suppress(OSError):
                 self._checkpoints.remove()
@@ -96,7 +96,7 @@ class Experiment:
         if used["data"] is None:
             if (self.path / "run.json").exists():  # of a run to be overwritten, or of one killed at this point
                 self.record.write()  # without data: it no longer vouches for the files
-                self._remove(self.record.own_files())
+                remove(self.record.own_files())
             self._checkpoints.remove()  # no fresh start takes a stray one for its own
             self._before = set(self.path.iterdir()) - {self.path / "run.json"}
             self.record.update(data=data, files=[], **entries)
@@ -110,25 +110,7 @@ class Experiment:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
         if not (self.history.rows or self.record["seconds"] or self.finished or self._checkpoints):
             made = [self.path / "run.json", *self.record.own_files()]  # run.json first: it vouches for the rest
-            self._remove([file for file in made if file.exists() and file not in self._before])
-
-    def _remove(self, files: list[Path]) -> None:
-        for file in files:
-            try:
-                file.unlink()
-            except OSError as error:
-                raise UserError(f"cannot remove {file} ({error.strerror})", "make the folder writable") from error
-
-    def _require_same(self, script: str, settings: dict[str, Any]) -> None:
-        if self.record["script"] != script:
-            raise UserError(f"{self.path} was made by {self.record['script']}", "take another --experiment_name")
-        now, used = ({key: value for key, value in flags.items() if key not in NOT_COMPARED}
-                     for flags in (settings, self.record["settings"]))  # fmt: skip
-        if differing := differences(now, used):
-            raise UserError(
-                f"{self.path} holds a run with other settings: {differing}",
-                "take another --experiment_name, or --overwrite to start anew",
-            )
+            remove([file for file in made if file.exists() and file not in self._before])
 
     @property
     def finished(self) -> bool:
@@ -138,6 +120,10 @@ class Experiment:
     def resuming(self) -> bool:
         """Whether an earlier process had read the inputs and begun."""
         return self.record["data"] is not None
+
+    @property
+    def log(self) -> Log:
+        return Log(self.record)
 
     def finish(self, figures: dict[str, Any]) -> None:
         """The last write of a run: its figures, then the status that readers wait for."""
@@ -165,19 +151,6 @@ class Experiment:
 
     def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
         write_csv(self.record.own(name), rows)
-
-    def log(self, line: str) -> None:
-        """A line in log.txt and on the terminal, above any progress bar."""
-        self.log_quietly(line)
-        tqdm.write(line)
-
-    def log_quietly(self, line: str) -> None:
-        path = self.record.own("log.txt")
-        try:
-            with open(path, "a") as handle:
-                handle.write(f"{now()} {line}\n")
-        except OSError as error:
-            raise UserError(f"cannot write {path} ({error.strerror})", "free some space") from error
 
     # -- tracks -------------------------------------------------------------------------------------------------
 
@@ -256,6 +229,27 @@ class Experiment:
                 self.tracks[name].resume(rows)
         self._restorable = None
         return state["seconds"]
+
+
+def require_same_settings(record: Record, script: str, settings: dict[str, Any]) -> None:
+    """Raises UserError where the run of `record` is another script's or had other settings."""
+    if record["script"] != script:
+        raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
+    here, there = ({key: value for key, value in flags.items() if key not in NOT_COMPARED}
+                   for flags in (settings, record["settings"]))  # fmt: skip
+    if differing := differences(here, there):
+        raise UserError(
+            f"{record.path} holds a run with other settings: {differing}",
+            "take another --experiment_name, or --overwrite to start anew",
+        )
+
+
+def remove(files: list[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink()
+        except OSError as error:
+            raise UserError(f"cannot remove {file} ({error.strerror})", "make the folder writable") from error
 
 
 def is_finished(path: Path) -> bool:

@@ -60,7 +60,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
         source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
     stage2 = SecondStageSettings.from_flags(args, second)
     announce(experiment, first, compute, second_data=second.fingerprint())
-    experiment.log_quietly("second " + second.describe().splitlines()[0])
+    experiment.log.quietly("second " + second.describe().splitlines()[0])
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
@@ -271,7 +271,7 @@ class SecondStage:
                 )
                 if self.learner.progress.step == self.settings.steps_per_epoch:
                     self.learner.progress.next_epoch()
-                self.experiment.log_quietly(f"{STAGE2}: step {self.steps_done}, {self.experiment.history.latest()}")
+                self.experiment.log.quietly(f"{STAGE2}: step {self.steps_done}, {self.experiment.history.latest()}")
             if self.limit_passed():
                 limit = self.settings.mean_loss_limit
                 self.experiment.log(f"stage 2 stopped at step {self.steps_done}: the mean loss passed {limit}")

@@ -49,7 +49,7 @@ class Phase:
         history = self._experiment.history
         history.add(**row)
         self.show(row["epoch"])
-        self._experiment.log_quietly(f"{self._name}: epoch {row['epoch']}, {history.latest()}")
+        self._experiment.log.quietly(f"{self._name}: epoch {row['epoch']}, {history.latest()}")
 
     def checkpoint(self) -> None:
         """Save where the phase is; then stop where a signal came."""

@@ -67,12 +67,14 @@ class Record:
             entries = json.loads((path / "run.json").read_text())
             if missing := KEYS - entries.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
+                raise ValueError("its files are not all names of files")  # they are removed by --overwrite
             return cls(path, entries)
         except FileNotFoundError:
             raise UserError(
                 f"{path} is no experiment folder (no run.json)", "check the name and --experiments_root"
             ) from None
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UserError(
                 f"{path / 'run.json'} is damaged ({error})", "remove the folder or run with --overwrite"
             ) from error

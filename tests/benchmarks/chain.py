@@ -13,21 +13,23 @@ gap closed = (way − noisy) / (true − noisy). Finished runs under --root are 
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
-from utils.training import Progress, accuracy, learning_rate, make_optimizer, set_learning_rate, train_one_epoch
 
-import models
 from tests.benchmarks.measuring import run_script
 from tests.tiny import load_script
-from utils import cli
-from utils.batches import epoch_batches
-from utils.compute import choose, seed_torch
+from utils import running
+from utils.choice import SSL, data_choice
+from utils.compute import choose
+from utils.flags import resolve
+from utils.learner import Learner, new_network
 from utils.noisy_data import prepare
+from utils.optimisation import optimisation_of
+from utils.separations import SEPARATIONS
 
-SEPARATIONS = {"forget": "main.py", "parallel": "parallel.py", "relabel": "relabel.py"}
 WAYS = {
     "forget": ["--forget"],
     "parallel": ["--parallel"],
@@ -38,31 +40,25 @@ WAYS = {
 
 def cross_entropy(flags: list[str], true_labels: bool) -> float:
     """Last-epoch test accuracy of ssl.py's network under plain cross-entropy, on the noisy or on the true labels."""
-    args = cli.resolve(load_script("ssl.py").parser().parse_args([*flags, "--scores", "-"]), ("",))
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads)
-    data = prepare(cli.data_choice(args, ""), compute)
-    labels = data.device_labels
+    args = resolve(load_script("ssl.py").parser().parse_args(flags))
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    data = prepare(data_choice(args, SSL), compute)
     if true_labels:
-        labels = labels.new_tensor(data.clean_labels)
-    seed_torch(args.seed, "init", 1)
-    network = models.build(args.network, data.num_classes, width=args.width, dropout=args.dropout)
-    model = compute.prepare(network)
-    optimizer = make_optimizer(model.parameters(), args.lr, args.momentum, args.wd)
-    progress = Progress()
+        data = replace(data, labels=data.clean_labels)
+    shape = {"width": args.width, "dropout": args.dropout}
+    network = new_network(args.network, data.num_classes, compute, **shape, seed=args.seed, counter=1)
+    learner = Learner(network, data, compute, optimisation_of(args), stream=1)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
     def loss_of(ids):
         with compute.autocast():
-            logits = model(data.images.augmented_batch(ids, jitter))
-        return F.cross_entropy(logits.float(), labels[ids])
+            logits = network(data.images.augmented_batch(ids, jitter))
+        return F.cross_entropy(logits, data.device_labels[ids])
 
-    while progress.epoch < args.epoch:
-        set_learning_rate(optimizer, learning_rate(progress.epoch, args.lr, args.M, args.gamma_scheduler))
-        model.train()
-        batches = epoch_batches(data.ids, args.batch_size, args.seed, 1, progress.epoch)
-        train_one_epoch(batches, loss_of, optimizer, progress, seed=args.seed, phase=1)
-        progress.next_epoch()
-    return accuracy(model, data.test_images, data.test_labels, compute, args.eval_batch_size)
+    while learner.progress.epoch < args.epoch:
+        learner.train_epoch(loss_of)
+        learner.progress.next_epoch()
+    return learner.test_accuracy()
 
 
 def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
@@ -71,9 +67,9 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
     needed = {flag.strip("-") for way in args.ways for flag in WAYS[way]} & SEPARATIONS.keys()
     for method in [m for m in SEPARATIONS if m in needed]:
         more = shlex.split(args.main) if method == "forget" else []
-        record = run_script(SEPARATIONS[method], separation + more, args.root, f"{method}_{seed}")
+        record = run_script(SEPARATIONS[method].script, separation + more, args.root, f"{method}_{seed}")
         aucs = ", ".join(f"{key} {value:.4f}" for key, value in record["figures"].items() if key.startswith("auc"))
-        print(f"seed {seed}: {SEPARATIONS[method]}: {aucs} ({seconds_of(record):.0f} s)", flush=True)
+        print(f"seed {seed}: {SEPARATIONS[method].script}: {aucs} ({seconds_of(record):.0f} s)", flush=True)
     rows = {f"cross-entropy, {kind} labels": cross_entropy(training, kind == "true") for kind in ("noisy", "true")}
     for way in args.ways:
         named = [f for flag in WAYS[way] for f in ([flag, f"{flag[2:]}_{seed}"] if flag[2:] in SEPARATIONS else [flag])]
@@ -110,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(lambda _: main())
+    running.run_script(lambda _: main())

@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 
 from tests.benchmarks.measuring import documented, run_script
-from utils import cli
+from utils import running
 
 COUNTS = {"--epoch_1st", "--epoch_2nd", "--step_number", "--epoch", "--epoch_begin", "--M"}
 DATA = {
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(lambda _: main())
+    running.run_script(lambda _: main())

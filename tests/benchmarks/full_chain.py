@@ -45,10 +45,10 @@ class Rates:
     def _network(self, network: str, args: argparse.Namespace, compute, report: Report) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (args.images, 3, 32, 32), dtype=np.uint8)
         part = Ours(network, pixels, np.arange(args.images) % 10, args.width, compute)
-        loss_of = part.loss_of if network == models.PREACT_RESNET18 else part.mixed_loss_of
+        loss_of = part.learner.cross_entropy if network == models.PREACT_RESNET18 else part.mixed_loss_of
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            part.model.eval()
-            part.model(part.images.batch(part.ids[:2]))
+            part.learner.network.eval()
+            part.learner.network(part.images.batch(part.ids[:2]))
         flops = counter.get_total_flops() / 2
         part.ids = part.ids[: 100 * args.steps]
         part.train(loss_of)

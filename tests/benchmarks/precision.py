@@ -1,6 +1,6 @@
 """Whether bf16 moves AUC or accuracy beyond the noise between seeds: the separations on digits in both precisions.
 
-    python3 -m tests.benchmarks.precision --seeds 1 2 3
+python3 -m tests.benchmarks.precision --seeds 1 2 3
 """
 
 import argparse

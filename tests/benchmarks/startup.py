@@ -1,6 +1,6 @@
 """Start-up: seconds of --help, and from typing main.py to its first training step on digits.
 
-    python3 -m tests.benchmarks.startup
+python3 -m tests.benchmarks.startup
 """
 
 import argparse

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from utils.training import track
 
 import models
 from tests.benchmarks import plain
 from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, ratio, side_by_side, timed
 from tests.benchmarks.training import evaluate
-from utils.batches import DeviceImages
+from utils.device_images import DeviceImages
 from utils.neighbours import neighbour_counts
+from utils.passes import score_samples
 from utils.tracker import Tracker, neighbour_cross_entropy, whiten
 
 CLASSES, FEATURES, K = 10, 512, 100
@@ -136,11 +136,11 @@ def peak_memory(n: int, compute, report: Report) -> None:
     labels = torch.randint(CLASSES, (n,), device=compute.device)
     model = compute.prepare(models.build(models.PREACT_RESNET18, CLASSES))
     few = torch.arange(500, device=compute.device)
-    track(model, images, Tracker(labels[:500], CLASSES), compute, where="the first", ids=few)
+    score_samples(model, images, Tracker(labels[:500], CLASSES), compute, where="the first", ids=few)
     forget_peak(compute)
     before = memory_now(compute)
     tracker = Tracker(labels, CLASSES)
-    _, spent = timed(compute, lambda: track(model, images, tracker, compute, where="the benchmark"))
+    _, spent = timed(compute, lambda: score_samples(model, images, tracker, compute, where="the benchmark"))
     peak = memory_peak(compute)
     report(f"N = {n}, D = {FEATURES}: {peak - before:.2f} GB above the {before:.2f} GB before; {spent:.1f} s, one step")
 

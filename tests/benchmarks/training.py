@@ -13,16 +13,21 @@ import statistics
 import numpy as np
 import torch
 import torch.nn.functional as F
-from utils.training import Progress, infer, make_optimizer, track, train_one_epoch
 
 import models
 from tests.benchmarks import plain
 from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, ratio, side_by_side
-from utils.batches import DeviceImages, epoch_batches
+from utils.choice import DataChoice
+from utils.device_images import DeviceImages
+from utils.learner import Learner, Progress
 from utils.losses import joint_loss
+from utils.noisy_data import NoisyData
+from utils.optimisation import Optimisation, Schedule
+from utils.passes import infer
 from utils.pseudo_labelling import mixup
 from utils.soft_labels import SoftLabels
 from utils.tracker import Tracker
+from utils.tracking import LOSS_ALONE
 
 CLASSES, JITTER = 10, 0.4
 
@@ -38,38 +43,31 @@ class Ours:
     """The suite's own parts on the images of an epoch."""
 
     def __init__(self, name: str, pixels: np.ndarray, labels: np.ndarray, width: float, compute) -> None:
-        self.compute = compute
         self.images = DeviceImages(pixels, compute, mirrored=True)
-        self.ids = torch.arange(len(pixels), device=compute.device)
-        self.labels = torch.from_numpy(labels).to(compute.device)
-        self.model = compute.prepare(fresh(name, width))
-        self.optimizer = make_optimizer(self.model.parameters(), 0.01, 0.9, 1e-4)
+        choice, ids = DataChoice("folder", None, None, CLASSES, None, "none", 0.0, 0), np.arange(len(pixels))
+        data = NoisyData(choice, self.images, labels, None, tuple("0123456789"), ids, None, None, None, "")
+        optimisation = Optimisation(Schedule(0.01), plain.BATCH, momentum=0.9, weight_decay=1e-4, seed=0)
+        self.learner = Learner(compute.prepare(fresh(name, width)), data, compute, optimisation, stream=1)
+        self.ids, self.labels = data.ids, data.device_labels
         self.soft_labels = SoftLabels(self.labels, CLASSES)
-        self.tracker = Tracker(self.labels, CLASSES, with_ce=False)
+        self.tracker = Tracker(self.labels, CLASSES, LOSS_ALONE)
 
     def train(self, loss_of=None) -> None:
-        self.model.train()
-        batches = epoch_batches(self.ids, plain.BATCH, 0)
-        train_one_epoch(batches, loss_of or self.loss_of, self.optimizer, Progress(), seed=0, phase=1)
-
-    def loss_of(self, ids):
-        with self.compute.autocast():
-            logits = self.model(self.images.augmented_batch(ids))
-        return F.cross_entropy(logits, self.labels[ids])
+        self.learner.progress = Progress()
+        self.learner.train_epoch(loss_of or self.learner.cross_entropy, self.learner.batches(self.ids))
 
     def evaluate(self):
-        return evaluate(self.model, self.images, self.labels, self.compute)
+        return evaluate(self.learner.network, self.images, self.labels, self.learner.compute)
 
     def pseudo_label(self) -> None:
         self.train(self.mixed_loss_of)
-        tracked = track(self.model, self.images, self.tracker, self.compute, where="the benchmark")
-        self.soft_labels.record(self.ids, tracked.logits)
+        self.soft_labels.record(self.ids, self.learner.score(self.tracker).logits)
         self.soft_labels.commit()
 
     def mixed_loss_of(self, ids):
         mixed, partner, lam = mixup(self.images.augmented_batch(ids, JITTER))
-        with self.compute.autocast():
-            logits = self.model(mixed)
+        with self.learner.compute.autocast():
+            logits = self.learner.network(mixed)
         targets = lam * self.soft_labels[ids] + (1 - lam) * self.soft_labels[ids[partner]]
         return joint_loss(logits, targets, 0.8, 0.4)
 

@@ -39,12 +39,6 @@ def test_default_root_is_the_data_folder_beside_the_package():
     assert default_root("cifar10") == PROJECT / "datasets" / "cifar10" / "data"
 
 
-def test_image_set_is_reachable_from_the_package():
-    assert datasets.ImageSet is ImageSet
-    with pytest.raises(AttributeError, match="no attribute 'Imageset'"):
-        _ = datasets.Imageset
-
-
 @pytest.mark.parametrize("call", [load, default_root])
 def test_unknown_name_lists_the_known_ones(call):
     with pytest.raises(UserError, match="unknown data set 'cifar' — choose one of cifar10, cifar100, svhn"):

@@ -132,7 +132,8 @@ def test_the_shortcut_is_the_identity_or_a_projection_of_the_activated_input(cha
 
 
 def test_two_heads_answer_for_two_data_sets():
-    model = build(PREACT_RESNET18, 5, num_classes_2nd=7)
+    model = build(PREACT_RESNET18, 5)
+    model.add_second_head(7)
     first, second = model(images()), model(images(), head=2)
     assert first.shape == (3, 5) and second.shape == (3, 7)
     torch.testing.assert_close(second, model.head2(model.forward_features(images())))
@@ -169,11 +170,6 @@ def cnn13_parameters(classes):
 def test_the_full_cnn_has_the_papers_size():
     assert cnn13_parameters(10) == 3_125_908
     assert parameters(build(CNN13, 10, width=1.0)) == 3_125_908
-
-
-def test_the_cnn_has_one_head():
-    with pytest.raises(ValueError, match="one head"):
-        models.build(CNN13, 10, num_classes_2nd=5)
 
 
 def test_every_layer_of_the_cnn_has_weight_norm():

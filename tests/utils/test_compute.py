@@ -114,6 +114,11 @@ def test_threads_are_set_and_reported():
         torch.set_num_threads(before)
 
 
+def test_evaluation_batches_are_those_of_the_device_unless_given(two_gpus):
+    assert (choose(-1).eval_batch_size, choose(0).eval_batch_size) == (250, 2000)
+    assert choose(-1, eval_batch_size=7).eval_batch_size == choose(0, eval_batch_size=7).eval_batch_size == 7
+
+
 # Precision.
 
 
@@ -131,6 +136,12 @@ def test_bf16_on_a_cpu_needs_its_instructions(monkeypatch, flags, expected):
     assert has_bf16(CPU) == expected
     assert choose(-1).bf16 == expected
     assert choose(-1, "bf16").bf16 and not choose(-1, "fp32").bf16
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_precision_it_came_to_is_told(precision):
+    compute = choose(-1, precision)
+    assert compute.precision == precision and str(compute).endswith(f"threads, {precision}")
 
 
 def test_a_machine_without_cpuinfo_has_no_bf16(monkeypatch):

@@ -11,13 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
+from utils.artifacts import digest, load_array
 from utils.errors import Stopped, UserError
-from utils.experiment import Experiment, Track, digest, load_array, load_recorded, read_finished, read_record, records
+from utils.experiment import Experiment
+from utils.record import KEYS, Record, finished_records, read_finished
+from utils.track_file import TrackFile
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
@@ -123,15 +127,38 @@ def test_overwrite_removes_the_runs_own_files_only(tmp_path):
         experiment.save_array("labels", np.arange(3))
         experiment.save_torch("stage1.pt", {})
         experiment.write_csv("history.csv", [{"a": 1}])
-        experiment.log_quietly("hello")
+        experiment.log.quietly("hello")
         experiment.finish({"auc": 0.9})
         left = names(experiment.path)
-    (experiment.path / "notes.txt").write_text("mine")
+    mine = {"notes.txt", "embeddings.npy", "table.csv", "photo.png", "backbone.pt", "input_mine.npy"}
+    for name in mine:
+        (experiment.path / name).write_text("mine")
     with opened(tmp_path, overwrite=True, lr=0.2) as experiment:
         assert not experiment.finished and experiment.record["figures"] == {}
-        assert names(experiment.path) == {"notes.txt", "run.json", ".lock"}
+        assert names(experiment.path) == mine | {"run.json", ".lock"}
     assert {"labels.npy", "stage1.pt", "history.csv", "log.txt", "run.json"} <= left
-    assert (experiment.path / "notes.txt").read_text() == "mine"
+    assert {(experiment.path / name).read_text() for name in mine} == {"mine"}
+
+
+def test_a_run_that_was_stopped_knows_its_files_when_it_is_overwritten(tmp_path):
+    with pytest.raises(ZeroDivisionError), opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
+        experiment.new_track("loss_track", 4, SAMPLES).append(np.zeros(SAMPLES))
+        phase.checkpoint()
+        raise ZeroDivisionError
+    assert {"checkpoint.pt", "loss_track.npy.part", "history.csv"} <= names(experiment.path)
+    with opened(tmp_path, overwrite=True):
+        assert names(experiment.path) == {"run.json", ".lock"}
+
+
+def test_a_record_that_lists_no_files_owns_what_its_time_wrote(tmp_path):
+    finished(tmp_path)
+    for name in ("scores.png", "forget_ce.npy", "mine.npy"):
+        (tmp_path / "run" / name).touch()
+    record = Record.read(tmp_path / "run")
+    del record.entries["files"]
+    record.update(digests={"forget_ce": "0"})
+    with opened(tmp_path, overwrite=True) as experiment:
+        assert names(experiment.path) == {"run.json", ".lock", "mine.npy"}
 
 
 def test_half_written_files_of_a_killed_process_are_swept_up(tmp_path):
@@ -165,7 +192,7 @@ def test_a_mistake_later_removes_no_work(tmp_path, kept):
         if kept == "checkpoint":  # in the middle of the first epoch: no history yet
             experiment.save_checkpoint("first", {}, 1.0)
         elif kept == "history":
-            experiment.add_history(epoch=1)
+            experiment.history.add(epoch=1)
         elif kept == "phase":
             experiment.skip_phase("first")
         else:
@@ -180,13 +207,14 @@ def test_a_mistake_later_removes_no_work(tmp_path, kept):
 
 def test_finished_experiments_are_read(tmp_path):
     with opened(tmp_path) as experiment:
-        experiment.update(data={"samples": 5})
+        experiment.record.update(data={"samples": 5})
         experiment.save_array("forget_loss", np.float32([1, 2, 3]))
         experiment.finish({"auc_forget_loss": 0.75, "test_accuracy": None})
     record = read_finished(tmp_path, "run")
     assert record["figures"] == {"auc_forget_loss": 0.75}  # what is not known is left out
-    assert record["path"] == experiment.path and record["data"] == {"samples": 5}
-    np.testing.assert_array_equal(load_array(record["path"] / "forget_loss.npy"), np.float32([1, 2, 3]))
+    assert record.path == experiment.path and record["data"] == {"samples": 5}
+    assert record.holds("forget_loss") and not record.holds("forget_ce")
+    np.testing.assert_array_equal(record.read_array("forget_loss"), np.float32([1, 2, 3]))
     with opened(tmp_path) as again:
         assert again.finished and again.record["figures"] == record["figures"]
 
@@ -204,15 +232,21 @@ def test_a_missing_experiment_is_one_line(tmp_path):
         read_finished(tmp_path, "nowhere")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b'{"script": "main.py"}', b"\xff\xfe\x00"])
+STRANGE_FILES = json.dumps(dict.fromkeys(KEYS, {}) | {"files": ["../other/labels.npy"]}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"{}", b'{"script": "main.py"}', b"\xff\xfe\x00", STRANGE_FILES],
+)
 def test_a_damaged_record_is_one_line_and_can_be_overwritten(tmp_path, content):
     finished(tmp_path, "good")
     finished(tmp_path)
     (tmp_path / "run" / "run.json").write_bytes(content)
-    for read in (lambda: read_record(tmp_path / "run"), lambda: opened(tmp_path).__enter__()):
+    for read in (lambda: Record.read(tmp_path / "run"), lambda: opened(tmp_path).__enter__()):
         with pytest.raises(UserError, match="run.json is damaged .* — .*--overwrite"):
             read()
-    assert [record["path"].name for record in records(tmp_path)] == ["good"]  # passed over
+    assert [record.path.name for record in finished_records(tmp_path)] == ["good"]  # passed over
     with opened(tmp_path, overwrite=True) as experiment:
         assert not experiment.finished
 
@@ -224,7 +258,7 @@ def test_the_newest_run_has_the_highest_number_whatever_the_clock_says(tmp_path,
         finished(tmp_path, name)
     with opened(tmp_path, "b", overwrite=True) as experiment:
         experiment.finish({})
-    numbers = {record["path"].name: record["finish_number"] for record in records(tmp_path)}
+    numbers = {record.path.name: record["finish_number"] for record in finished_records(tmp_path)}
     assert sorted(numbers, key=numbers.get) == ["c", "a", "b"]
 
 
@@ -287,7 +321,7 @@ def rows(count, start=0):
 
 
 def filled(path, count, max_rows=4):
-    track = Track(path / "loss_track.npy", max_rows, SAMPLES)
+    track = TrackFile(path / "loss_track.npy", max_rows, SAMPLES)
     for row in rows(count):
         track.append(row)
     track.flush()
@@ -295,7 +329,7 @@ def filled(path, count, max_rows=4):
 
 
 def resumed(path, count, max_rows=4):
-    track = Track(path / "loss_track.npy", max_rows, SAMPLES)
+    track = TrackFile(path / "loss_track.npy", max_rows, SAMPLES)
     track.resume(count)
     return track
 
@@ -313,7 +347,7 @@ def test_a_closed_track_holds_the_rows_that_were_written(tmp_path, count):
 
 
 def test_a_track_without_rows_leaves_nothing(tmp_path):
-    Track(tmp_path / "loss_track.npy", 4, SAMPLES).close()
+    TrackFile(tmp_path / "loss_track.npy", 4, SAMPLES).close()
     assert names(tmp_path) == set()
 
 
@@ -360,7 +394,7 @@ def test_a_damaged_track_is_one_line(tmp_path, damage):
 
 def test_a_track_is_refused_before_the_work_where_the_disk_has_no_room(tmp_path, monkeypatch):
     free = {"bytes": 4 * 100 * SAMPLES}
-    monkeypatch.setattr("utils.experiment.shutil.disk_usage", lambda path: SimpleNamespace(free=free["bytes"]))
+    monkeypatch.setattr("utils.files.shutil.disk_usage", lambda path: SimpleNamespace(free=free["bytes"]))
     with opened(tmp_path) as experiment:
         experiment.new_track("loss_track", 100, SAMPLES)
         with pytest.raises(UserError, match="^other_track.npy: 0.0 GB are needed and .* free — free some space"):
@@ -417,7 +451,7 @@ def work(root, *, stop_after=None, steps=STEPS, crash_after=None):
                 while counter.count < steps:
                     counter.count += 1
                     track.append(rows(1, start=counter.count)[0])
-                    experiment.add_history(phase=phase_name, step=counter.count, loss=1 / counter.count)
+                    experiment.history.add(phase=phase_name, step=counter.count, loss=1 / counter.count)
                     if (phase_name, counter.count) == stop_after:
                         signal.raise_signal(signal.SIGTERM)
                     if (phase_name, counter.count) == crash_after:
@@ -465,7 +499,7 @@ def test_sigterm_between_two_steps_saves_a_checkpoint_and_gives_status_143(tmp_p
         signal.raise_signal(signal.SIGTERM)
         phase.stop_if_asked()
     assert stop.value.exit_status == 143
-    assert "first" not in read_record(experiment.path)["seconds"]
+    assert "first" not in Record.read(experiment.path)["seconds"]
     assert "stopping after this step" in capsys.readouterr().err
     with opened(tmp_path) as experiment:
         restored = Counter()
@@ -481,11 +515,14 @@ def test_ctrl_c_is_caught_alike(tmp_path):
     assert (experiment.path / "checkpoint.pt").exists()
 
 
-def test_a_second_signal_stops_at_once(tmp_path):
-    with pytest.raises(Stopped), opened(tmp_path):
+def test_a_second_signal_stops_at_once_wherever_it_falls(tmp_path):
+    def impatient(path):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-        pytest.fail("still running")
+
+    with pytest.raises(Stopped) as stop, opened(tmp_path), mock.patch("numpy.load", lambda path, **_: impatient(path)):
+        load_array(tmp_path / "scores.npy")  # turns every error of numpy's into a line about the file
+    assert stop.value.exit_status == 143
 
 
 def test_signals_are_given_back(tmp_path):
@@ -497,7 +534,7 @@ def test_signals_are_given_back(tmp_path):
 
 def test_the_seconds_of_a_phase_add_up(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr("utils.experiment.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("utils.phase.time.monotonic", lambda: clock.now)
     with pytest.raises(ZeroDivisionError), opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
         clock.now += 30
         phase.checkpoint()
@@ -506,15 +543,15 @@ def test_the_seconds_of_a_phase_add_up(tmp_path, monkeypatch):
     with opened(tmp_path) as experiment:
         with experiment.phase("first", {}) as phase:
             clock.now += 12
-        assert read_record(experiment.path)["seconds"] == {"first": 42.0} and experiment.done("first")
+        assert Record.read(experiment.path)["seconds"] == {"first": 42.0} and experiment.done("first")
 
 
 def test_a_phase_that_came_from_elsewhere_counts_as_done(tmp_path):
     with opened(tmp_path) as experiment:
-        experiment.add_history(step=1)
+        experiment.history.add(step=1)
         experiment.skip_phase("first")
     with opened(tmp_path) as experiment:
-        assert experiment.done("first") and experiment.history == [{"step": 1}]
+        assert experiment.done("first") and experiment.history.rows == [{"step": 1}]
 
 
 class Evil:
@@ -587,13 +624,13 @@ def test_an_array_that_is_not_what_the_run_wrote_is_refused(tmp_path):
         experiment.save_array("scores", np.arange(5.0))
         experiment.finish({})
     record = read_finished(tmp_path, "run")
-    np.testing.assert_array_equal(load_recorded(record, "scores"), np.arange(5.0))
+    np.testing.assert_array_equal(record.read_array("scores"), np.arange(5.0))
     file = experiment.path / "scores.npy"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match="scores.npy is not what main.py wrote there"):
-        load_recorded(record, "scores")
+        record.read_array("scores")
 
 
 def test_killed_while_a_used_folder_is_cleared_nothing_old_is_taken_for_new(tmp_path, monkeypatch):
@@ -628,8 +665,8 @@ def test_digests_tell_type_and_shape(tmp_path):
 
 def test_history_columns_are_those_of_all_rows(tmp_path):
     with opened(tmp_path) as experiment:
-        experiment.add_history(stage=1, epoch=1, loss=0.12345678)
-        experiment.add_history(stage=2, step=3, auc=None)
+        experiment.history.add(stage=1, epoch=1, loss=0.12345678)
+        experiment.history.add(stage=2, step=3, auc=None)
         experiment.save_checkpoint("first", {}, 0.0)
     lines = (experiment.path / "history.csv").read_text().splitlines()
     assert lines == ["stage,epoch,loss,step,auc", "1,1,0.123457,,", "2,,,3,"]
@@ -638,7 +675,7 @@ def test_history_columns_are_those_of_all_rows(tmp_path):
 def test_the_log_gets_a_line_with_its_time(tmp_path, capsys):
     with opened(tmp_path) as experiment:
         experiment.log("on both")
-        experiment.log_quietly("in the file")
+        experiment.log.quietly("in the file")
     lines = (experiment.path / "log.txt").read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["on both", "in the file"]
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 ", line) for line in lines)
@@ -650,7 +687,7 @@ def test_the_log_gets_a_line_with_its_time(tmp_path, capsys):
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path):
     with pytest.raises(ZeroDivisionError), opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
-        experiment.add_history(epoch=1)
+        experiment.history.add(epoch=1)
         phase.checkpoint()
         raise ZeroDivisionError
     again = Experiment(tmp_path, "run").open("main.py", "forget", SETTINGS)
@@ -705,3 +742,14 @@ def test_a_fresh_start_does_not_take_a_stray_checkpoint_for_its_own(tmp_path):
         pass
     with opened(tmp_path) as experiment:
         assert experiment.restore("first", {}) is None
+
+
+def test_an_experiment_on_other_data_than_it_is_to_be_compared_with_never_begins(tmp_path):
+    other = finished(tmp_path, "other").record
+    with Experiment(tmp_path, "same", other).open("main.py", "forget", SETTINGS) as experiment:
+        experiment.begin({"images": "abc"})
+    unlike = Experiment(tmp_path, "unlike", other)
+    with pytest.raises(UserError, match="^other judged other data: images 'abc' there, 'xyz' here"), \
+            unlike.open("main.py", "forget", SETTINGS):  # fmt: skip
+        unlike.begin({"images": "xyz"})
+    assert names(tmp_path / "unlike") == {".lock"}

@@ -224,13 +224,11 @@ def test_scores_equal_but_for_a_few_show_these_few(tmp_path):
 
 def test_accuracy_figure_is_in_percent_and_joins_measured_points(tmp_path):
     curves = {"training": [0.5, 0.6, 0.7], "test": [0.4, np.nan, 0.6], "missing": [np.nan] * 3}
-    figure = figures.accuracy_figure(
-        tmp_path / "a.png", [1, 2, 3], curves, "epoch", "Accuracy", {"learning rate × 0.1": 2}
-    )
-    training, test, mark = figure.axes[0].get_lines()
+    figure = figures.accuracy_figure(tmp_path / "a.png", [1, 2, 3], curves, "epoch", "Accuracy")
+    training, test = figure.axes[0].get_lines()
     np.testing.assert_allclose(training.get_ydata(), [50, 60, 70])
     np.testing.assert_allclose(test.get_xydata(), [[1, 40], [3, 60]])
-    assert legend(figure) == ["training", "test", "learning rate × 0.1"]
+    assert legend(figure) == ["training", "test"]
     assert_png(tmp_path / "a.png")
 
 

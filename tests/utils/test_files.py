@@ -1,12 +1,14 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and not where there is no room for them."""
 
 import errno
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import require_space, write_atomically, write_csv
 
 
 def full_disk(handle):
@@ -70,3 +72,31 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, path):
 def test_arrays_survive(tmp_path):
     write_atomically(tmp_path / "a.npy", lambda handle: np.save(handle, np.arange(5)))
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), np.arange(5))
+
+
+# Tables.
+
+
+def test_a_table_has_the_columns_of_all_rows(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "auc": None, "name": "a, b"}])
+    assert (tmp_path / "a.csv").read_bytes() == b'epoch,loss,auc,name\n1,0.5,,\n2,,,"a, b"\n'
+
+
+def test_file_names_that_are_no_utf8_keep_their_bytes(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"file": b"caf\xe9.png".decode(errors="surrogateescape")}, {"file": "café.png"}])
+    assert (tmp_path / "a.csv").read_bytes() == b"file\ncaf\xe9.png\ncaf\xc3\xa9.png\n"
+
+
+def test_a_table_without_rows_is_an_empty_line(tmp_path):
+    write_csv(tmp_path / "a.csv", [])
+    assert (tmp_path / "a.csv").read_bytes() == b"\n"
+
+
+# Room.
+
+
+def test_more_than_the_disk_has_free_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000_000))
+    require_space(tmp_path, 2_000_000_000, "the tracks")
+    with pytest.raises(UserError, match=r"^the tracks: 2\.5 GB are needed and .* has 2\.0 GB free — free some space"):
+        require_space(tmp_path, 2_500_000_000, "the tracks")

@@ -63,7 +63,7 @@ def cosines_of(unit, neighbours):
 @pytest.mark.parametrize("samples", [40, 41, 1000])
 def test_the_screen_changes_no_neighbour(samples):
     unit, rows = random_rows(samples, 96), torch.arange(40)
-    plain, screened = (Neighbours(unit, 20, screen).of(rows) for screen in (False, True))
+    plain, screened = (Neighbours(unit, 20, screen).find(rows) for screen in (False, True))
     np.testing.assert_allclose(cosines_of(unit, screened), cosines_of(unit, plain), atol=1e-6)
 
 
@@ -84,7 +84,7 @@ def test_rows_that_bfloat16_cannot_tell_apart_are_searched_again_in_float32():
     rows = torch.arange(20, 700)
     search = Neighbours(unit, 5, screen=True)
     again = watched(search)
-    found = search.of(rows)
+    found = search.find(rows)
     alike = (unit @ unit.T > 0.99).sum(1) > 1
     assert set(alike.nonzero().flatten().tolist()) & set(rows.tolist()) <= set(again[0]) and len(again[0]) < 300
     exact = (unit[rows].double() @ unit.double().T).topk(5).values.sort(1).values
@@ -96,7 +96,7 @@ def test_rows_that_bfloat16_cannot_tell_apart_are_searched_again_in_float32():
 def test_the_screen_is_given_up_where_it_hides_most_rows():
     search = Neighbours(almost_equal_rows(500, 64), 5, screen=True)
     again = watched(search)
-    search.of(torch.arange(100))
+    search.find(torch.arange(100))
     assert again == [list(range(100))] and search.low is None
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
 from utils.tracker import Tracker, neighbour_cross_entropy, whiten
+from utils.tracking import LOSS_ALONE, Tracking
 
 CLASSES = 4
 
@@ -54,9 +55,9 @@ def slow_cross_entropy(logits, features, labels, k):
     return np.array(ce)
 
 
-def tracked(logits, features, labels, sample_ids=None, batch=50, **options):
+def snapshot(logits, features, labels, sample_ids=None, batch=50, nn_k=100):
     """One pass through a tracker, in batches, in the order of `sample_ids`."""
-    tracker = Tracker(labels, CLASSES, **options)
+    tracker = Tracker(labels, CLASSES, Tracking(nn_k=nn_k))
     update(tracker, logits, features, sample_ids, batch)
     return tracker.finish()
 
@@ -70,7 +71,7 @@ def update(tracker, logits, features, sample_ids=None, batch=50):
 
 
 def test_loss_and_accuracy_by_hand():
-    tracker = Tracker(torch.tensor([0, 1, 0, 1]), 2, with_ce=False)
+    tracker = Tracker(torch.tensor([0, 1, 0, 1]), 2, LOSS_ALONE)
     tracker.update(torch.tensor([[0.0, 0.0], [np.log(3), 0.0], [np.log(3), 0.0], [-9.0, 9.0]]), torch.arange(4))
     result = tracker.finish()
     np.testing.assert_allclose(result.loss, np.log([2, 4, 4 / 3, 1 + np.exp(-18)]), rtol=1e-5, atol=1e-7)
@@ -80,7 +81,7 @@ def test_loss_and_accuracy_by_hand():
 
 
 def test_half_precision_logits_are_kept_in_single_precision():
-    tracker = Tracker(torch.tensor([0]), 2, with_ce=False)
+    tracker = Tracker(torch.tensor([0]), 2, LOSS_ALONE)
     tracker.update(torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16), torch.tensor([0]))
     result = tracker.finish()
     assert result.logits.dtype == torch.float32
@@ -110,7 +111,7 @@ def test_neighbour_cross_entropy_is_the_slow_one(make, k):
 def test_a_wrong_label_in_a_pure_cluster_scores_highest():
     logits, features, labels = clusters()
     labels[7] = (labels[7] + 1) % CLASSES
-    ce = tracked(logits, features, labels, nn_k=15).ce
+    ce = snapshot(logits, features, labels, nn_k=15).ce
     assert ce.argmax() == 7
     assert ce[7] > 2 * np.delete(ce, 7).max()
 
@@ -165,7 +166,7 @@ def test_odd_features_give_finite_scores(make, samples):
     features = make(samples)
     assert whiten(features).isfinite().all()
     for pair in ((logits, features), (features[:, :CLASSES], features)):
-        ce = tracked(*pair, labels, nn_k=5).ce
+        ce = snapshot(*pair, labels, nn_k=5).ce
         assert np.isfinite(ce).all() and ce.shape == (samples,)
 
 
@@ -175,7 +176,7 @@ def test_outputs_that_are_not_finite_are_an_error(broken, value):
     logits, features, labels = random_pass(samples=20)
     {"logits": logits, "features": features}[broken][3, 1] = value
     with pytest.raises(FloatingPointError):
-        tracked(logits, features, labels)
+        snapshot(logits, features, labels)
 
 
 # A pass over the samples.
@@ -183,8 +184,8 @@ def test_outputs_that_are_not_finite_are_an_error(broken, value):
 
 def test_the_order_of_batches_and_their_size_do_not_matter():
     logits, features, labels = random_pass()
-    once = tracked(logits, features, labels, nn_k=10, batch=240)
-    shuffled = tracked(logits, features, labels, torch.randperm(240, generator=generator()), nn_k=10, batch=7)
+    once = snapshot(logits, features, labels, nn_k=10, batch=240)
+    shuffled = snapshot(logits, features, labels, torch.randperm(240, generator=generator()), nn_k=10, batch=7)
     for a, b in ((once.loss, shuffled.loss), (once.ce, shuffled.ce), (once.logits, shuffled.logits)):
         np.testing.assert_array_equal(a, b)
     assert once.accuracy == shuffled.accuracy
@@ -192,7 +193,7 @@ def test_the_order_of_batches_and_their_size_do_not_matter():
 
 def test_nothing_carries_over_to_the_next_pass():
     logits, features, labels = random_pass()
-    tracker = Tracker(labels, CLASSES, nn_k=10)
+    tracker = Tracker(labels, CLASSES, Tracking(nn_k=10))
     results = []
     for scale in (1.0, -2.0, 1.0):
         update(tracker, scale * logits, features.roll(int(scale), 0))
@@ -205,7 +206,7 @@ def test_nothing_carries_over_to_the_next_pass():
 
 def test_a_pass_does_not_change_the_scores_of_the_one_before():
     logits, features, labels = random_pass()
-    tracker = Tracker(labels, CLASSES, nn_k=10)
+    tracker = Tracker(labels, CLASSES, Tracking(nn_k=10))
     update(tracker, logits, features)
     first = tracker.finish()
     kept = first.loss.copy(), first.ce.copy(), first.logits.clone()
@@ -220,7 +221,7 @@ def test_a_pass_does_not_change_the_scores_of_the_one_before():
     ids=["one missing", "one in two batches", "one twice in a batch", "one for another", "none"],
 )
 def test_a_sample_seen_never_or_twice_is_an_error(batches):
-    tracker = Tracker(torch.tensor([0, 1, 2]), CLASSES, with_ce=False)
+    tracker = Tracker(torch.tensor([0, 1, 2]), CLASSES, LOSS_ALONE)
     for ids in batches:
         tracker.update(torch.zeros(len(ids), CLASSES), torch.tensor(ids))
     with pytest.raises(ValueError, match="exactly once"):

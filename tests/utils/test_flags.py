@@ -8,12 +8,14 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from tests.tiny import ROOT, load_script
-from utils import cli
-from utils.errors import Stopped, UserError
-from utils.experiment import NAME_PATTERN
+from utils.choice import SECOND, data_choice
+from utils.errors import UserError
+from utils.flags import default_name, resolve
+from utils.parser import default_with
+from utils.record import NAME_PATTERN
+from utils.running import run_script
 
 SCRIPTS = ("main.py", "parallel.py", "relabel.py")
 
@@ -32,14 +34,13 @@ COMMANDS = (
 
 def arguments(name, *flags):
     """The resolved flags of a script."""
-    prefixes = ("first_stage_", "second_stage_") if name == "main.py" else ("first_stage_",)
-    return cli.resolve(load_script(name).parser().parse_args([str(flag) for flag in flags]), prefixes)
+    return resolve(load_script(name).parser().parse_args([str(flag) for flag in flags]))
 
 
 def typed(capsys, name, *flags):
     """What a script answers to wrong flags: (exit status, stdout, stderr)."""
     with pytest.raises(SystemExit) as end:
-        cli.run(load_script(name).main, [str(flag) for flag in flags])
+        run_script(load_script(name).main, [str(flag) for flag in flags])
     return end.value.code, *capsys.readouterr()
 
 
@@ -92,7 +93,7 @@ def test_help_answers_without_torch_from_any_folder(name, tmp_path):
     )  # fmt: skip
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert result.returncode == 0 and result.stdout.startswith(f"usage: python3 {name}")
-    assert "utils.cli" in imported  # so the list is what it should be
+    assert "utils.flags" in imported  # so the list is what it should be
     assert not imported & {"torch", "torchvision", "sklearn", "matplotlib"}
 
 
@@ -142,7 +143,7 @@ def test_the_choice_of_data_reads_the_flags_of_its_stage():
              "--second_stage_data_name", "folder",
              "--second_stage_noise_ratio", 0.1, "--second_stage_subset", 3, 1, "--seed", 5)  # fmt: skip
     args = arguments("main.py", *flags)
-    first, second = cli.data_choice(args), cli.data_choice(args, "second_stage_")
+    first, second = data_choice(args), data_choice(args, SECOND)
     assert (first.name, first.root, first.subset, first.image_size, first.noise_ratio) == ("folder", "a", None, 64, 0.4)
     assert (second.name, second.root, second.subset, second.image_size) == ("folder", "b", [3, 1], None)
     assert (second.noise_ratio, first.seed, second.seed) == (0.1, 5, 5)
@@ -191,6 +192,7 @@ WRONG_IN_ONE = {
     ),
     "no freezing to end": ("main.py", ["--unfreeze_secondStage", "3"], "nothing without --freeze_earlySecondStage"),
     "no freezing to count": ("main.py", ["--freeze_epochWise"], "does nothing without --freeze_earlySecondStage"),
+    "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),
     "no neighbours": ("parallel.py", ["--no-track_CE", "--NN_k", "50"], "do nothing with --no-track_CE"),
     "second stage elsewhere": ("parallel.py", ["--second_stage_data_name", "svhn"], "--second_stage_data_name"),
     "unknown network": ("relabel.py", ["--model_type", "resnet50"], "resnet50"),
@@ -235,10 +237,10 @@ def test_a_script_refuses_in_a_process_of_its_own(tmp_path):
 def test_defaults_of_flags_that_belong_to_another():
     off, on = argparse.Namespace(bmm=False, th=None, mode=None), argparse.Namespace(bmm=True, th=0.3, mode=None)
     for args in (off, on):
-        cli.default_with(args, "bmm", th=0.05, mode="a")
+        default_with(args, "bmm", th=0.05, mode="a")
     assert (off.th, off.mode, on.th, on.mode) == (None, None, 0.3, "a")
     with pytest.raises(UserError, match="^--th does nothing without --bmm"):
-        cli.default_with(argparse.Namespace(bmm=False, th=0.3), "bmm", th=0.05)
+        default_with(argparse.Namespace(bmm=False, th=0.3), "bmm", th=0.05)
 
 
 # Names of experiments.
@@ -246,52 +248,12 @@ def test_defaults_of_flags_that_belong_to_another():
 
 def test_the_default_name_tells_what_ran():
     args = arguments("main.py")
-    assert cli.default_name("main.py", args) == "main_digits_random_in_noise_0.4_seed1"
+    assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_seed1"
     args = arguments("relabel.py", "--first_stage_subset", 3, 1, "--first_stage_noise_type", "none", "--seed", 2)
-    assert cli.default_name("relabel.py", args) == "relabel_digits_classes3-1_none_seed2"
+    assert default_name("relabel.py", args) == "relabel_digits_classes3-1_none_seed2"
 
 
 @pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])
 def test_default_names_are_usable(ratio):
     args = arguments("main.py", "--first_stage_subset", 3, 1, "--first_stage_noise_ratio", ratio)
-    assert NAME_PATTERN.fullmatch(cli.default_name("main.py", args))
-
-
-# How a script ends.
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "line"),
-    [
-        (UserError("no\nsuch  thing", "take another"), 2, "error: no such thing — take another"),
-        (KeyboardInterrupt(), 130, "error: interrupted"),
-        (MemoryError(), 2, "error: out of memory — lower --batch_size"),
-        (torch.OutOfMemoryError("CUDA out of memory"), 2, "error: the GPU is out of memory — lower --batch_size"),
-        (Stopped(15, "main.py --seed 1"), 143, "stopped by SIGTERM; go on with: python3 main.py --seed 1"),
-        (Stopped(2, "ssl.py"), 130, "stopped by SIGINT; go on with: python3 ssl.py"),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_a_script_ends_in_one_line(capsys, error, status, line):
-    def main(argv):
-        raise error
-
-    with pytest.raises(SystemExit) as end:
-        cli.run(main)
-    out, err = capsys.readouterr()
-    assert end.value.code == status and out == ""
-    assert err.startswith(line) and err.count("\n") == 1 and err.endswith("\n")
-
-
-def test_a_bug_keeps_its_traceback():
-    def main(argv):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        cli.run(main)
-
-
-def test_success_is_status_zero():
-    with pytest.raises(SystemExit) as end:
-        cli.run(lambda argv: None)
-    assert end.value.code == 0
+    assert NAME_PATTERN.fullmatch(default_name("main.py", args))

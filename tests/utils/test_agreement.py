@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from utils.compare import compare_scores
+
+from utils.agreement import compare_scores
 
 
 def compare(a, b, is_noisy=None):

@@ -1,1 +1,0 @@
-"""What the scripts leave behind: labels, scores, suspects, accuracies, comparisons."""
