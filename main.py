@@ -7,13 +7,13 @@
 Writes forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely mislabelled.
 """
 
-from utils.choice import add_data, add_second_stage_data
-from utils.flags import add_compare, add_device, add_network_width, add_output, resolve
-from utils.optimisation import add_optimisation
-from utils.parser import COUNT, RATE, Parser, default_with, refuse
-from utils.running import run_experiment, run_script
+from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
+from utils.command_line.parser import COUNT, RATE, Parser, default_with, refuse
+from utils.command_line.running import run_experiment, run_script
+from utils.data.choice import add_data, add_second_stage_data
+from utils.scoring.tracking import add_tracking
 from utils.separations import FORGET
-from utils.tracking import add_tracking
+from utils.training.optimisation import add_optimisation
 
 
 def parser() -> Parser:
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     if not args.freeze_earlySecondStage:
         refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")
 
-    from utils.forgetting import forgetting  # here, not above: --help answers without torch
+    from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 
     run_experiment(FORGET.script, FORGET.key, forgetting, args)
 

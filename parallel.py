@@ -6,13 +6,13 @@ Writes parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely
 float32 (N, C), out-of-sample class probabilities.
 """
 
-from utils.choice import add_data
-from utils.flags import add_compare, add_device, add_network_width, add_output, resolve
-from utils.optimisation import add_optimisation
-from utils.parser import Parser
-from utils.running import run_experiment, run_script
+from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
+from utils.command_line.parser import Parser
+from utils.command_line.running import run_experiment, run_script
+from utils.data.choice import add_data
+from utils.scoring.tracking import add_tracking
 from utils.separations import PARALLEL
-from utils.tracking import add_tracking
+from utils.training.optimisation import add_optimisation
 
 
 def parser() -> Parser:
@@ -29,7 +29,7 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     args = resolve(parser().parse_args(argv))
 
-    from utils.cross_tracking import cross_tracking  # here, not above: --help answers without torch
+    from utils.methods.cross_tracking import cross_tracking  # here, not above: --help answers without torch
 
     run_experiment(PARALLEL.script, PARALLEL.key, cross_tracking, args)
 

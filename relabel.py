@@ -7,13 +7,13 @@ labels that the network would put instead, with its confidence.
 """
 
 import models
-from utils.choice import add_data
+from utils.command_line.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
+from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
+from utils.command_line.running import run_experiment, run_script
+from utils.data.choice import add_data
 from utils.errors import UserError
-from utils.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
-from utils.optimisation import add_optimisation
-from utils.parser import COUNT, RATE, WEIGHT, Parser
-from utils.running import run_experiment, run_script
 from utils.separations import RELABEL
+from utils.training.optimisation import add_optimisation
 
 
 def parser() -> Parser:
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
             "lower the warm-up",
         )
 
-    from utils.relabelling import relabelling  # here, not above: --help answers without torch
+    from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 
     run_experiment(RELABEL.script, RELABEL.key, relabelling, args)
 

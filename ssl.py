@@ -16,12 +16,12 @@ if __name__ == "ssl":  # imported in place of the standard library's module, who
     _spec.loader.exec_module(sys.modules["ssl"])
 else:
     import models
-    from utils.choice import SSL, add_data
-    from utils.flags import add_device, add_dropout, add_network_width, add_output, resolve
-    from utils.optimisation import add_optimisation
-    from utils.parser import Parser
-    from utils.pseudo_labelling_flags import add_clean_set, add_scores, add_training, resolve_pseudo_labelling
-    from utils.running import run_experiment, run_script
+    from utils.command_line.flags import add_device, add_dropout, add_network_width, add_output, resolve
+    from utils.command_line.parser import Parser
+    from utils.command_line.running import run_experiment, run_script
+    from utils.data.choice import SSL, add_data
+    from utils.methods.pseudo_labelling_flags import add_clean_set, add_scores, add_training, resolve_pseudo_labelling
+    from utils.training.optimisation import add_optimisation
 
 SCRIPT = "ssl.py"
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     args = resolve(parser().parse_args(argv))
     resolve_pseudo_labelling(args)
 
-    from utils.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
+    from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 
     run_experiment(SCRIPT, "ssl", pseudo_labelling, args)
 

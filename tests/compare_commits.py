@@ -3,8 +3,8 @@
 
 python3 -m tests.compare_commits OLD NEW        exit status 1 where a file differs or is there on one side only
 
-Each commit is checked out into a work tree of its own and runs the very same commands. Arrays, histories and the weights
-in .pt files are compared byte for byte; of a .pt file also the other entries, which are reported apart.
+Each commit is checked out into a work tree of its own and runs the very same commands. Arrays, histories and .pt files
+are compared byte for byte; of a .pt file that differs the entries are named that do.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ COMMON = "--width 0.1 --batch_size 50 --cuda_dev -1 --threads 2 --experiments_ro
 FIRST = "--first_stage_subset 0 1 2"
 COMMANDS = {  # experiment: its command, in the order in which later ones read earlier ones
     "forget": f"main.py {FIRST} --epoch_1st 3 --step_number 30 --M 2",
-    "forget_options": "main.py --first_stage_subset 1 2 7 --epoch_1st 2 --step_number 9 --track_every 4 --second_stage_data_name digits "
-    "--second_stage_subset 5 6 --save_best_AUC_model --M_2nd 1 --first_stage_noise_type real_in_noise",
+    "forget_options": "main.py --first_stage_subset 1 2 7 --epoch_1st 2 --step_number 9 --track_every 4 "
+    "--second_stage_data_name digits --second_stage_subset 5 6 --save_best_AUC_model --M_2nd 1 --first_stage_noise_type real_in_noise",
     "forget_reused": f"main.py {FIRST} --epoch_1st 3 --M 2 --step_number 5 --lr_2nd 0.01 --no-track_CE "
     "--first_stage_from forget",
     "forget_stopped": f"main.py {FIRST} --epoch_1st 3 --step_number 30 --second_stg_max_median_loss 1.0",

@@ -16,7 +16,12 @@ from tests.tiny import ROOT, TINY_ARGS
 
 MORE = {  # what else has a state of its own
     "main.py": [
-        "--checkpoint_every", "2", "--save_best_AUC_model", "--freeze_earlySecondStage", "--unfreeze_secondStage", "2",
+        "--checkpoint_every",
+        "2",
+        "--save_best_AUC_model",
+        "--freeze_earlySecondStage",
+        "--unfreeze_secondStage",
+        "2",
     ],  # fmt: skip
     "ssl.py": ["--double_run", "--swa", "--swa_start", "1", "--labeled_batch_size", "20"],
 }

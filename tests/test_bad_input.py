@@ -10,10 +10,10 @@ import torch
 import torchvision
 from PIL import Image
 
-import utils.relabelling
+import utils.methods.relabelling
 from tests.tiny import TINY_ARGS, load_script
 from tests.torchvision_files import write_cifar10
-from utils.running import run_script
+from utils.command_line.running import run_script
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_gpu_out_of_memory_names_the_batch_size(refused, monkeypatch):
     def out_of_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(utils.relabelling, "joint_loss", out_of_memory)
+    monkeypatch.setattr(utils.methods.relabelling, "joint_loss", out_of_memory)
     assert "lower --batch_size" in refused("relabel.py", *TINY_ARGS["relabel.py"])
 
 

@@ -192,10 +192,10 @@ def test_full_disk(root, undisturbed, script):
 # The superuser may write anywhere and gives that right up, once all is imported.
 AS_ANYBODY = """
 import os, sys
-import relabel, utils.relabelling, utils.running
+import relabel, utils.methods.relabelling, utils.command_line.running
 if os.geteuid() == 0:
     os.setuid(65534)
-utils.running.run_script(relabel.main, sys.argv[1:])
+utils.command_line.running.run_script(relabel.main, sys.argv[1:])
 """
 
 

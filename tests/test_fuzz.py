@@ -13,10 +13,10 @@ import models
 from tests.tiny import TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.errors import UserError
-from utils.experiment import Experiment
-from utils.found_scores import read_score_file
-from utils.learner import Progress
-from utils.record import finished_records, read_finished
+from utils.experiments.experiment import Experiment
+from utils.experiments.record import finished_records, read_finished
+from utils.results.found_scores import read_score_file
+from utils.training.learner import Progress
 
 CASES = 150  # per script; half as many per kind of file
 VALUES = [

@@ -240,7 +240,7 @@ def test_soft_labels_sum_to_one_and_shares_are_reported(run, tmp_path):
 
 
 def test_soft_labels_sum_to_one_after_every_epoch_of_relabelling(run, monkeypatch):
-    from utils.soft_labels import SoftLabels
+    from utils.training.soft_labels import SoftLabels
 
     sums, recorded, commit = [], [], SoftLabels.commit
 
@@ -279,7 +279,7 @@ def test_comparing_with_an_experiment_on_other_data_is_refused_before_the_traini
 @pytest.mark.parametrize("flags, mirrored", [([], True), (["--no-mirror"], False)], ids=["default", "--no-mirror"])
 def test_images_are_mirrored_unless_that_is_switched_off(run, image_folder, monkeypatch, flags, mirrored):
     flips = []
-    monkeypatch.setattr("utils.device_images.random_flip", lambda pixels: flips.append(1) or pixels)
+    monkeypatch.setattr("utils.data.device_images.random_flip", lambda pixels: flips.append(1) or pixels)
     printed = run(
         "parallel.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--width", "0.1",
         "--batch_size", "10", "--epoch_1st", "1", "--experiment_name", "e", *flags,

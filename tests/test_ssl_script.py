@@ -15,11 +15,11 @@ from tests.tiny import TINY_ARGS
 from utils.classifier import Classifier
 from utils.classifier import main as classify
 from utils.compute import Compute
-from utils.device_images import DeviceImages
+from utils.data.device_images import DeviceImages
 from utils.errors import UserError
-from utils.learner import Learner
-from utils.optimisation import Optimisation, Schedule
-from utils.pseudo_labelling import averaged, batches_of_epoch
+from utils.methods.pseudo_labelling import averaged, batches_of_epoch
+from utils.training.learner import Learner
+from utils.training.optimisation import Optimisation, Schedule
 
 SSL = TINY_ARGS["ssl.py"]
 

@@ -12,13 +12,13 @@ import torch
 
 import models
 from datasets.folder import EXTENSIONS, decode
-from utils.artifacts import load_torch
+from utils.command_line.parser import Parser, number
+from utils.command_line.running import run_script
 from utils.compute import Compute, choose
-from utils.device_images import DeviceImages
+from utils.data.device_images import DeviceImages
 from utils.errors import UserError
-from utils.parser import Parser, number
-from utils.passes import infer
-from utils.running import run_script
+from utils.experiments.artifacts import load_torch
+from utils.training.passes import infer
 
 KEYS = {"network", "width", "class_names", "side", "mean", "std", "weights"}
 

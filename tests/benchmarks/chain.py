@@ -21,14 +21,14 @@ import torch.nn.functional as F
 
 from tests.benchmarks.measuring import run_script
 from tests.tiny import load_script
-from utils import running
-from utils.choice import SSL, data_choice
+from utils.command_line import running
+from utils.command_line.flags import resolve
 from utils.compute import choose
-from utils.flags import resolve
-from utils.learner import Learner, new_network
-from utils.noisy_data import prepare
-from utils.optimisation import optimisation_of
+from utils.data.choice import SSL, data_choice
+from utils.data.noisy_data import prepare
 from utils.separations import SEPARATIONS
+from utils.training.learner import Learner, new_network
+from utils.training.optimisation import optimisation_of
 
 WAYS = {
     "forget": ["--forget"],

@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 
 from tests.benchmarks.measuring import documented, run_script
-from utils import running
+from utils.command_line import running
 
 COUNTS = {"--epoch_1st", "--epoch_2nd", "--step_number", "--epoch", "--epoch_begin", "--M"}
 DATA = {

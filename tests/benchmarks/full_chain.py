@@ -19,8 +19,8 @@ from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute
 from tests.benchmarks.tracked_step import random_outputs
 from tests.benchmarks.training import Ours
 from tests.tiny import load_script
-from utils.batches import batches_per_epoch
-from utils.tracker import neighbour_cross_entropy
+from utils.scoring.tracker import neighbour_cross_entropy
+from utils.training.batches import batches_per_epoch
 
 TRAIN, TEST, PER_CLASS_100 = 50_000, 10_000, 500  # images of CIFAR; of a class of CIFAR-100
 BF16_PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOP/s, dense, NVIDIA's data sheets (SXM)

@@ -21,7 +21,7 @@ import torch
 
 from tests.tiny import ROOT, load_script
 from utils.compute import Compute, choose, keep_freed_memory
-from utils.record import versions
+from utils.experiments.record import versions
 
 RESULTS = Path(__file__).parent / "results"
 T = TypeVar("T")

@@ -19,10 +19,10 @@ import models
 from tests.benchmarks import plain
 from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, ratio, side_by_side, timed
 from tests.benchmarks.training import evaluate
-from utils.device_images import DeviceImages
-from utils.neighbours import neighbour_counts
-from utils.passes import score_samples
-from utils.tracker import Tracker, neighbour_cross_entropy, whiten
+from utils.data.device_images import DeviceImages
+from utils.scoring.neighbours import neighbour_counts
+from utils.scoring.tracker import Tracker, neighbour_cross_entropy, whiten
+from utils.training.passes import score_samples
 
 CLASSES, FEATURES, K = 10, 512, 100
 

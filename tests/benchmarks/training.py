@@ -17,17 +17,17 @@ import torch.nn.functional as F
 import models
 from tests.benchmarks import plain
 from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute, ratio, side_by_side
-from utils.choice import DataChoice
-from utils.device_images import DeviceImages
-from utils.learner import Learner, Progress
-from utils.losses import joint_loss
-from utils.noisy_data import NoisyData
-from utils.optimisation import Optimisation, Schedule
-from utils.passes import infer
-from utils.pseudo_labelling import mixup
-from utils.soft_labels import SoftLabels
-from utils.tracker import Tracker
-from utils.tracking import LOSS_ALONE
+from utils.data.choice import DataChoice
+from utils.data.device_images import DeviceImages
+from utils.data.noisy_data import NoisyData
+from utils.methods.pseudo_labelling import mixup
+from utils.scoring.tracker import Tracker
+from utils.scoring.tracking import LOSS_ALONE
+from utils.training.learner import Learner, Progress
+from utils.training.losses import joint_loss
+from utils.training.optimisation import Optimisation, Schedule
+from utils.training.passes import infer
+from utils.training.soft_labels import SoftLabels
 
 CLASSES, JITTER = 10, 0.4
 

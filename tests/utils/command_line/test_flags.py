@@ -1,0 +1,259 @@
+"""The command line: defaults, the documented commands, and one line for every mistake."""
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.tiny import ROOT, load_script
+from utils.command_line.flags import default_name, resolve
+from utils.command_line.parser import default_with
+from utils.command_line.running import run_script
+from utils.data.choice import SECOND, data_choice
+from utils.errors import UserError
+from utils.experiments.record import NAME_PATTERN
+
+SCRIPTS = ("main.py", "parallel.py", "relabel.py")
+
+# The commands that existing users type; they must run as they stand.
+COMMANDS = (
+    'main.py --lr_2nd 0.001 --epoch_1st 150 --epoch_2nd 10 --M 40 --M 80 --save_best_AUC_model --track_CE '
+    '--step_number 1500 --experiment_name cifar10_random_forget_4_ssl --first_stage_num_classes 10 '
+    '--first_stage_noise_type "random_in_noise" --second_stage_num_classes 10 --second_stage_data_name "cifar100" '
+    '--second_stage_subset 2 14 23 35 48 51 69 74 87 90 --first_stage_data_name "cifar10"',
+    'parallel.py --M 40 --M 80 --epoch_1st 151 --first_stage_data_name "cifar10" --first_stage_noise_type '
+    '"real_in_noise" --first_stage_num_classes 10 --experiment_name cifar10real_parallel_4_ssl',
+    'relabel.py --lr_2nd 0.1  --M 75 --M 110 --epoch_1st 130 --warmup_e 70 --experiment_name cifar100_relabel_4_ssl '
+    '--first_stage_data_name "cifar100" --first_stage_noise_type "random_in_noise" --first_stage_num_classes 100',
+)  # fmt: skip
+
+
+def arguments(name, *flags):
+    """The resolved flags of a script."""
+    return resolve(load_script(name).parser().parse_args([str(flag) for flag in flags]))
+
+
+def typed(capsys, name, *flags):
+    """What a script answers to wrong flags: (exit status, stdout, stderr)."""
+    with pytest.raises(SystemExit) as end:
+        run_script(load_script(name).main, [str(flag) for flag in flags])
+    return end.value.code, *capsys.readouterr()
+
+
+# Help and defaults.
+
+
+def help_entries(name, monkeypatch, capsys):
+    """{dest of a flag: its help, flags included, in one line}."""
+    monkeypatch.setenv("COLUMNS", "10000")
+    with pytest.raises(SystemExit) as end:
+        load_script(name).parser().parse_args(["--help"])
+    assert end.value.code == 0
+    entries = re.findall(r"^  (--.*\n(?: {3,}.*\n)*)", capsys.readouterr().out, re.MULTILINE)
+    return {re.match(r"--(\w+)", entry)[1]: " ".join(entry.split()) for entry in entries}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_prints_every_default_once(name, monkeypatch, capsys):
+    entries = help_entries(name, monkeypatch, capsys)
+    defaults = vars(load_script(name).parser().parse_args([]))
+    assert entries.keys() <= defaults.keys()
+    printed = {flag for flag, entry in entries.items() if f"(default: {defaults[flag]})" in entry}
+    assert printed == {flag for flag in entries if defaults[flag] is not None and defaults[flag] is not False}
+    assert not [entry for entry in entries.values() if entry.count("default:") > 1]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch, capsys):
+    entries, resolved = help_entries(name, monkeypatch, capsys), vars(arguments(name))
+    for flag in ("M", "first_stage_noise_ratio", "second_stage_noise_ratio"):
+        if flag in entries:
+            assert f"(default: {resolved[flag]})" in entries[flag]
+    assert "for digits 0.25" in entries["width"] and resolved["width"] == 0.25
+    assert "default: 1," in entries["width"] and arguments(name, "--first_stage_data_name", "cifar10").width == 1
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_says_something_about_every_flag_and_documents_every_flag(name, monkeypatch, capsys):
+    entries = help_entries(name, monkeypatch, capsys)
+    undocumented = vars(load_script(name).parser().parse_args([])).keys() - entries.keys()
+    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "milestones"}  # set_defaults, not flags
+    assert not [entry for entry in entries.values() if len(entry.split()) < 4]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_answers_without_torch_from_any_folder(name, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / name), "--help"],
+        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert result.returncode == 0 and result.stdout.startswith(f"usage: python3 {name}")
+    assert "utils.command_line.flags" in imported  # so the list is what it should be
+    assert not imported & {"torch", "torchvision", "sklearn", "matplotlib"}
+
+
+# Flags that parse.
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=SCRIPTS)
+def test_the_documented_commands_parse(command):
+    name, *flags = shlex.split(command)
+    resolved = vars(arguments(name, *flags))
+    for flag, value in zip(flags, flags[1:], strict=False):
+        if flag.startswith("--") and not value.startswith("--") and flag not in ("--M", "--second_stage_subset"):
+            assert str(resolved[flag[2:]]) == value
+    assert resolved["M"] == ([75, 110] if name == "relabel.py" else [40, 80])
+    assert resolved["first_stage_noise_ratio"] == 0.4
+    if name == "main.py":
+        assert resolved["second_stage_subset"] == [2, 14, 23, 35, 48, 51, 69, 74, 87, 90]
+        assert resolved["second_stage_noise_ratio"] == 0.0
+        assert resolved["save_best_AUC_model"] and resolved["track_CE"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("flag", ["--first_stage_noise_ratio", "--first_stage_noise_ration"])
+def test_the_noise_ratio_has_two_spellings(name, flag):
+    assert arguments(name, flag, 0.25).first_stage_noise_ratio == 0.25
+    if name == "main.py":
+        assert arguments(name, flag.replace("first", "second"), 0.1).second_stage_noise_ratio == 0.1
+
+
+def test_a_ratio_of_zero_is_kept():
+    assert arguments("parallel.py", "--first_stage_noise_ratio", 0).first_stage_noise_ratio == 0
+
+
+def test_noise_type_none_has_ratio_zero():
+    assert arguments("parallel.py", "--first_stage_noise_type", "none").first_stage_noise_ratio == 0
+    zero = ("--first_stage_noise_type", "none", "--first_stage_noise_ratio", 0)
+    assert arguments("parallel.py", *zero).first_stage_noise_ratio == 0
+
+
+def test_milestones_are_sorted_and_replace_the_default():
+    assert arguments("main.py", "--M", 80, "--M", 40).M == [40, 80]
+    assert arguments("main.py").M == [30]
+
+
+def test_the_choice_of_data_reads_the_flags_of_its_stage():
+    flags = ("--train_root", "a", "--second_stage_root", "b", "--first_stage_data_name", "folder", "--image_size", 64,
+             "--second_stage_data_name", "folder",
+             "--second_stage_noise_ratio", 0.1, "--second_stage_subset", 3, 1, "--seed", 5)  # fmt: skip
+    args = arguments("main.py", *flags)
+    first, second = data_choice(args), data_choice(args, SECOND)
+    assert (first.name, first.root, first.subset, first.image_size, first.noise_ratio) == ("folder", "a", None, 64, 0.4)
+    assert (second.name, second.root, second.subset, second.image_size) == ("folder", "b", [3, 1], None)
+    assert (second.noise_ratio, first.seed, second.seed) == (0.1, 5, 5)
+
+
+# Flags that are refused: one line on stderr, exit status 2.
+
+
+WRONG_EVERYWHERE = {
+    "unknown data set": (["--first_stage_data_name", "cifar11"], "cifar11"),
+    "unknown noise": (["--first_stage_noise_type", "some"], "some"),
+    "unknown precision": (["--precision", "fp8"], "fp8"),
+    "unknown flag": (["--epochs", "5"], "--epochs"),
+    "abbreviated flag": (["--epoch_1", "5"], "--epoch_1"),
+    "abbreviated flag with =": (["--experiment_n=a"], "--experiment_n"),
+    "stray word": (["digits"], "digits"),
+    "missing value": (["--lr"], "--lr"),
+    "ratio of one": (["--first_stage_noise_ratio", "1"], r"1 is outside \[0, 1\)"),
+    "ratio above one": (["--first_stage_noise_ratio", "40"], r"40 is outside \[0, 1\)"),
+    "negative ratio": (["--first_stage_noise_ratio", "-0.1"], r"-0.1 is outside \[0, 1\)"),
+    "ratio NaN": (["--first_stage_noise_ratio", "nan"], "nan is outside"),
+    "ratio no number": (["--first_stage_noise_ratio", "many"], "'many' is not a number"),
+    "rate zero": (["--lr", "0"], r"0 is outside \(0, inf\)"),
+    "rate infinite": (["--lr", "inf"], r"inf is outside \(0, inf\)"),
+    "rate NaN": (["--lr", "NaN"], "NaN is outside"),
+    "negative epochs": (["--epoch_1st", "-5"], "-5 is outside"),
+    "no epochs": (["--epoch_1st", "0"], "0 is outside"),
+    "half an epoch": (["--epoch_1st", "1.5"], "'1.5' is not a whole number"),
+    "negative milestone": (["--M", "-1"], "-1 is outside"),
+    "batch of one": (["--batch_size", "1"], "1 is outside"),
+    "negative seed": (["--seed", "-1"], "-1 is outside"),
+    "seed too large": (["--seed", str(2**32)], "is outside"),
+    "negative class": (["--first_stage_subset", "0", "-1"], "-1 is outside"),
+    "one class": (["--first_stage_num_classes", "1"], "1 is outside"),
+    "gpu -2": (["--cuda_dev", "-2"], "-2 is outside"),
+    "ratio without noise": (["--first_stage_noise_type", "none", "--first_stage_noise_ratio", "0.4"], "no effect"),
+    "folder without root": (["--first_stage_data_name", "folder"], "--train_root"),
+    "size of digits": (["--image_size", "64"], "--image_size is for 'folder', not digits"),
+    "size too small": (["--first_stage_data_name", "folder", "--train_root", "a", "--image_size", "4"], "4 is outside"),
+}
+WRONG_IN_ONE = {
+    "folder without second root": ("main.py", ["--second_stage_data_name", "folder"], "--second_stage_root"),
+    "second ratio": ("main.py", ["--second_stage_noise_ratio", "1.5"], "1.5 is outside"),
+    "second ratio without noise": (
+        "main.py", ["--second_stage_noise_type", "none", "--second_stage_noise_ration", "0.1"], "no effect"
+    ),
+    "no freezing to end": ("main.py", ["--unfreeze_secondStage", "3"], "nothing without --freeze_earlySecondStage"),
+    "no freezing to count": ("main.py", ["--freeze_epochWise"], "does nothing without --freeze_earlySecondStage"),
+    "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),
+    "no neighbours": ("parallel.py", ["--no-track_CE", "--NN_k", "50"], "do nothing with --no-track_CE"),
+    "second stage elsewhere": ("parallel.py", ["--second_stage_data_name", "svhn"], "--second_stage_data_name"),
+    "unknown network": ("relabel.py", ["--model_type", "resnet50"], "resnet50"),
+    "dropout of one": ("relabel.py", ["--dropout", "1"], r"outside \[0, 1\)"),
+    "negative weight": ("relabel.py", ["--reg_term1", "-0.8"], "outside"),
+    "only warm-up": ("relabel.py", ["--epoch_1st", "20", "--warmup_e", "20"], "leaves no epoch"),
+}  # fmt: skip
+WRONG = {key: ("parallel.py", *case) for key, case in WRONG_EVERYWHERE.items()} | WRONG_IN_ONE
+
+
+def check_refusal(answer, message):
+    status, out, err = answer
+    assert status == 2 and out == ""
+    assert re.fullmatch(r"error: .+ — .+\n", err)  # `.` stops at a line's end
+    assert re.search(message, err)
+
+
+@pytest.mark.parametrize(("name", "flags", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_flags_end_with_one_line(capsys, name, flags, message):
+    check_refusal(typed(capsys, name, *flags), message)
+
+
+@pytest.mark.parametrize("name", ["main.py", "relabel.py"])
+def test_the_other_scripts_refuse_alike(capsys, name):
+    for flags, message in WRONG_EVERYWHERE.values():
+        check_refusal(typed(capsys, name, *flags), message)
+
+
+def test_the_message_points_to_the_help(capsys):
+    assert "see python3 relabel.py --help" in typed(capsys, "relabel.py", "--lr", "x")[2]
+
+
+def test_a_script_refuses_in_a_process_of_its_own(tmp_path):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "--first_stage_noise_ratio", "2"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    check_refusal((result.returncode, result.stdout, result.stderr), "2 is outside")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_defaults_of_flags_that_belong_to_another():
+    off, on = argparse.Namespace(bmm=False, th=None, mode=None), argparse.Namespace(bmm=True, th=0.3, mode=None)
+    for args in (off, on):
+        default_with(args, "bmm", th=0.05, mode="a")
+    assert (off.th, off.mode, on.th, on.mode) == (None, None, 0.3, "a")
+    with pytest.raises(UserError, match="^--th does nothing without --bmm"):
+        default_with(argparse.Namespace(bmm=False, th=0.3), "bmm", th=0.05)
+
+
+# Names of experiments.
+
+
+def test_the_default_name_tells_what_ran():
+    args = arguments("main.py")
+    assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_seed1"
+    args = arguments("relabel.py", "--first_stage_subset", 3, 1, "--first_stage_noise_type", "none", "--seed", 2)
+    assert default_name("relabel.py", args) == "relabel_digits_classes3-1_none_seed2"
+
+
+@pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])
+def test_default_names_are_usable(ratio):
+    args = arguments("main.py", "--first_stage_subset", 3, 1, "--first_stage_noise_ratio", ratio)
+    assert NAME_PATTERN.fullmatch(default_name("main.py", args))

@@ -1,0 +1,116 @@
+"""A script from its flags to its result table."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import load_script
+from utils.command_line.flags import resolve
+from utils.command_line.running import by_kind, print_result, run_experiment, run_script
+from utils.errors import Stopped, UserError
+from utils.experiments.record import Record
+
+RECORD = {
+    "method": "forget",
+    "seconds": {"stage1": 10.4, "stage2": 2.0},
+    "figures": {"auc_forget_ce": 0.98765, "clean": 7},
+}
+
+
+def test_files_are_listed_by_kind():
+    assert by_kind([Path(name) for name in ("b.npy", "a.npy", "history.csv", "roc.png", "stage1.pt", "log.txt")]) == [
+        ["a.npy", "b.npy"], ["history.csv"], ["roc.png"], ["stage1.pt"], ["log.txt", "run.json"]
+    ]  # fmt: skip
+
+
+def test_the_table_holds_figures_paths_and_the_next_command(tmp_path, capsys):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "a.npy").touch()
+    (path / "mine.npy").touch()
+    record = Record(path, RECORD | {"files": ["a.npy", "never_written.png"]})
+    print_result(SimpleNamespace(path=path, name="run", record=record), "python3 ssl.py --forget run")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["run:", "forget,", "12", "s"] in lines
+    assert ["auc_forget_ce", "0.9877"] in lines and ["clean", "7"] in lines
+    assert f"{path}/" in lines[-4] and lines[-3:-1] == [["a.npy"], ["run.json"]]  # what the run wrote, nothing else
+    assert lines[-1] == ["next:", "python3", "ssl.py", "--forget", "run"]
+
+
+def test_a_run_works_once_and_then_only_prints(tmp_path, capsys):
+    args = resolve(
+        load_script("parallel.py").parser().parse_args(["--cuda_dev", "-1", "--experiments_root", str(tmp_path)])
+    )
+    calls = []
+
+    def work(args, compute, experiment):
+        calls.append(compute.device.type)
+        experiment.begin({"images": "abc"})
+        experiment.save_array("parallel_loss", np.zeros(3, np.float32))
+        experiment.finish({"auc_parallel_loss": 0.75})
+
+    for already in (False, True):
+        run_experiment("parallel.py", "parallel", work, args)
+        printed = capsys.readouterr().out
+        assert ("is finished; --overwrite would start anew" in printed) == already
+        assert "0.7500" in printed and "parallel_loss.npy" in printed
+    assert calls == ["cpu"]
+    assert [folder.name for folder in tmp_path.iterdir()] == ["parallel_digits_random_in_noise_0.4_seed1"]
+
+
+def test_a_run_has_the_name_it_was_given(tmp_path):
+    flags = ["--experiment_name", "mine", "--cuda_dev", "-1", "--experiments_root", str(tmp_path)]
+    args = resolve(load_script("parallel.py").parser().parse_args(flags))
+    with pytest.raises(ZeroDivisionError):
+        run_experiment("parallel.py", "parallel", lambda *_: 1 / 0, args)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden"])
+def test_a_name_that_is_no_name_is_refused_and_not_taken_for_none(tmp_path, name):
+    args = resolve(load_script("parallel.py").parser().parse_args(["--experiment_name", name]))
+    with pytest.raises(UserError, match="^experiment name .* is not usable"):
+        run_experiment("parallel.py", "parallel", lambda *_: pytest.fail("it ran"), args)
+
+
+# How a script ends.
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("no\nsuch  thing", "take another"), 2, "error: no such thing — take another"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (MemoryError(), 2, "error: out of memory — lower --batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "error: the GPU is out of memory — lower --batch_size"),
+        (Stopped(15, "main.py --seed 1"), 143, "stopped by SIGTERM; go on with: python3 main.py --seed 1"),
+        (Stopped(2, "ssl.py"), 130, "stopped by SIGINT; go on with: python3 ssl.py"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_script_ends_in_one_line(capsys, error, status, line):
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_script(main)
+    out, err = capsys.readouterr()
+    assert end.value.code == status and out == ""
+    assert err.startswith(line) and err.count("\n") == 1 and err.endswith("\n")
+
+
+def test_a_bug_keeps_its_traceback():
+    def main(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_script(main)
+
+
+def test_success_is_status_zero():
+    with pytest.raises(SystemExit) as end:
+        run_script(lambda argv: None)
+    assert end.value.code == 0

@@ -1,0 +1,43 @@
+"""The commands that people are told to type are those that work."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import load_script
+from utils.command_line.flags import resolve
+from utils.data.choice import SSL, DataChoice, data_choice
+from utils.results.commands import classify_command, separation_command, ssl_command
+from utils.separations import FORGET, RELABEL, SEPARATIONS
+
+CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5, mirror=False)
+UNKNOWN = DataChoice("digits", None, None, None, None, "none", 0.0, 1)
+
+
+def test_the_training_command_names_the_same_data():
+    assert shlex.split(ssl_command(FORGET, "run", CHOICE, "elsewhere")) == [
+        "python3", "ssl.py", "--forget", "run", "--dataset", "folder", "--train_root", "my images",
+        "--subset", "2", "0", "--image_size", "64", "--no-mirror", "--noise_type", "real_in_noise",
+        "--noise_ratio", "0.3", "--seed", "5", "--experiments_root", "elsewhere",
+    ]  # fmt: skip
+
+
+def test_what_was_not_set_is_left_out():
+    assert ssl_command(RELABEL, "r", UNKNOWN, "experiments") == (
+        "python3 ssl.py --relabel r --dataset digits --noise_type none --seed 1"
+    )
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS.values(), ids=SEPARATIONS)
+@pytest.mark.parametrize("choice", [CHOICE, UNKNOWN])
+def test_every_command_parses_back_to_the_same_data(separation, choice):
+    _, script, *flags = shlex.split(separation_command(separation, choice, "experiments"))
+    assert data_choice(resolve(load_script(script).parser().parse_args(flags))) == choice
+    _, script, *flags = shlex.split(ssl_command(separation, "e", choice, "experiments"))
+    assert data_choice(resolve(load_script(script).parser().parse_args(flags)), SSL) == choice
+
+
+def test_a_model_is_used_by_its_path():
+    command = classify_command(Path("experiments/my run/model.pt"))
+    assert command == "python3 -m utils.classifier 'experiments/my run/model.pt' FOLDER_OF_IMAGES"

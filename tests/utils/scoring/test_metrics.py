@@ -1,0 +1,36 @@
+"""AUC against hand values."""
+
+import numpy as np
+import pytest
+
+from utils.scoring.metrics import auc
+
+IS_NOISY = np.array([False, False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 1.0),  # noisy samples on top
+        ([0.4, 0.3, 0.2, 0.1], 0.0),
+        ([0.1, 0.3, 0.2, 0.4], 0.75),  # three of the four pairs in order
+        ([5.0, 5.0, 5.0, 5.0], 0.5),  # a tie is half a pair
+        ([0.1, 0.2, 0.2, 0.4], 0.875),
+    ],
+)
+def test_auc_is_the_share_of_pairs_in_order(scores, expected):
+    value = auc(np.array(scores, dtype=np.float32), IS_NOISY)
+    assert value == pytest.approx(expected)
+    assert type(value) is float
+
+
+def test_auc_depends_on_the_order_alone():
+    scores = np.random.default_rng(0).random(200)
+    is_noisy = np.arange(200) % 3 == 0
+    assert auc(np.exp(10 * scores), is_noisy) == auc(scores, is_noisy)
+    assert auc(-scores, is_noisy) == pytest.approx(1 - auc(scores, is_noisy))
+
+
+@pytest.mark.parametrize("is_noisy", [None, np.zeros(4, bool), np.ones(4, bool)])
+def test_auc_is_left_out_where_it_has_no_meaning(is_noisy):
+    assert auc(np.arange(4.0), is_noisy) is None

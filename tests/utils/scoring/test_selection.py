@@ -1,0 +1,194 @@
+"""The clean set: each rule on vectors one can check by hand, and every refusal."""
+
+import numpy as np
+import pytest
+
+from utils.errors import UserError
+from utils.scoring.mixture import BetaMixture
+from utils.scoring.selection import combine, lowest, require_usable, select_clean, summary, validate_scores, veto
+
+BIMODAL = np.float32([0.0, 0.1, 0.2, 0.3, 0.1, 0.2, 8.0, 8.1, 7.9, 8.2] * 10)  # 60 low, 40 high
+NO_CLASSES = np.zeros(100, dtype=np.int64)
+
+
+def positions(clean):
+    return np.flatnonzero(clean).tolist()
+
+
+def select(scores, labels=NO_CLASSES, **changes):
+    arguments = dict(num_classes=2, use_bmm=True, bmm_th=0.05, threshold=0.2, balanced=False)
+    return select_clean(scores, labels, **(arguments | changes))
+
+
+# Shares.
+
+
+def test_lowest_takes_the_rounded_share():
+    scores = np.float32([5, 1, 4, 2, 3])
+    assert positions(lowest(scores, 0.4)) == [1, 3]
+    assert positions(lowest(scores, 0.5)) == [1, 3]  # round(2.5) = 2
+    assert positions(lowest(scores, 0.0)) == []
+    assert positions(lowest(scores, 1.0)) == [0, 1, 2, 3, 4]
+
+
+def test_equal_scores_go_by_position():
+    assert positions(lowest(np.float32([1, 0, 1, 0, 1, 1]), 0.5)) == [0, 1, 3]
+
+
+def test_per_class_takes_the_same_count_of_each():
+    scores, labels = np.float32([1, 2, 3, 9, 8, 7]), np.array([0, 0, 0, 1, 1, 1])
+    assert positions(lowest(scores, 2 / 3)) == [0, 1, 2, 5]
+    assert positions(lowest(scores, 2 / 3, labels)) == [0, 1, 4, 5]
+
+
+def test_per_class_stops_at_the_size_of_a_small_class():
+    scores, labels = np.arange(6, dtype=np.float32), np.array([1, 0, 0, 0, 0, 0])
+    assert positions(lowest(scores, 1.0, labels)) == [0, 1, 2, 3]  # three each; class 1 has one
+
+
+def test_an_absent_class_keeps_its_share_to_itself():
+    scores, labels = np.arange(8, dtype=np.float32), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    assert positions(lowest(scores, 1.0, labels, num_classes=4)) == [0, 1, 4, 5]
+
+
+# One score.
+
+
+def test_the_threshold_rule_takes_its_share_and_no_mixture():
+    selected = select(BIMODAL, use_bmm=False)
+    np.testing.assert_array_equal(selected.clean, lowest(BIMODAL, 0.2))
+    assert selected.p_noisy is None and selected.mixture is None and selected.note is None
+    assert selected.rule == "lowest 20% of the scores"
+
+
+def test_the_mixture_takes_the_low_mode_whatever_the_share():
+    selected = select(BIMODAL, threshold=0.01)
+    np.testing.assert_array_equal(selected.clean, BIMODAL < 1)
+    assert selected.note is None and selected.rule == "beta mixture, p_noisy < 0.05"
+
+
+def test_the_mixture_reports_the_posterior_that_decided():
+    selected = select(BIMODAL, bmm_th=0.5)
+    assert selected.p_noisy.dtype == np.float32
+    np.testing.assert_array_equal(selected.clean, selected.p_noisy < 0.5)
+    np.testing.assert_array_equal(selected.p_noisy, BetaMixture().fit(BIMODAL).p_noisy(BIMODAL).astype(np.float32))
+    assert selected.mixture.usable_
+    at_the_threshold = float(selected.p_noisy[0])
+    assert not select(BIMODAL, bmm_th=at_the_threshold).clean[0]  # strictly below
+
+
+@pytest.mark.parametrize(
+    "scores, reason",
+    [(np.ones(100, dtype=np.float32), "percentile"), (np.linspace(0, 1, 100, dtype=np.float32), "no second mode")],
+)
+def test_an_unusable_mixture_falls_back_to_the_threshold_rule_and_says_so(scores, reason, recwarn):
+    selected = select(scores)
+    np.testing.assert_array_equal(selected.clean, lowest(scores, 0.2))
+    assert reason in selected.note and "threshold rule" in selected.note
+    assert selected.p_noisy is None and selected.rule == "lowest 20% of the scores"
+    assert not recwarn  # said once, in the note
+
+
+def test_the_fall_back_is_balanced_where_asked():
+    labels = np.repeat([0, 1], [80, 20])
+    selected = select(np.linspace(0, 1, 100, dtype=np.float32), labels, balanced=True)
+    assert np.bincount(labels[selected.clean]).tolist() == [10, 10]
+    assert selected.note is not None
+
+
+def test_a_balanced_mixture_is_trimmed_to_its_smallest_class_by_lowest_score():
+    labels = np.repeat([0, 1], [70, 30])  # 42 and 18 low scores
+    selected = select(BIMODAL, labels, balanced=True)
+    assert np.bincount(labels[selected.clean]).tolist() == [18, 18]
+    dropped = (BIMODAL < 1) & ~selected.clean
+    assert BIMODAL[selected.clean & (labels == 0)].max() <= BIMODAL[dropped].min()
+
+
+def test_a_class_without_clean_samples_does_not_empty_a_balanced_set():
+    labels = np.where(BIMODAL > 1, 2, np.arange(100) % 2)  # class 2 has high scores only; 30 low ones for 0 and 1
+    selected = select(BIMODAL, labels, num_classes=3, balanced=True)
+    assert np.bincount(labels[selected.clean], minlength=3).tolist() == [30, 30, 0]
+
+
+def test_a_balanced_mixture_may_be_empty():
+    assert not select(BIMODAL, bmm_th=0.0, balanced=True).clean.any()
+
+
+# Several scores.
+
+
+def test_union_and_intersection():
+    a, b, c = (np.array(list(bits), dtype=np.int64) == 1 for bits in ([1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]))
+    assert positions(combine([a, b], agree=False)) == [0, 1, 2]
+    assert positions(combine([a, b], agree=True)) == [0]
+    assert positions(combine([a, b, c], agree=False)) == [0, 1, 2]
+    assert positions(combine([a], agree=True)) == positions(combine([a], agree=False)) == [0, 1]
+    assert combine([a, b], agree=True).dtype == bool
+
+
+def test_forgetting_scores_only_veto():
+    clean = np.array([True, True, False, True, False])
+    forget_scores = np.float32([5, 1, 4, 3, 2])
+    assert positions(veto(clean, forget_scores, 0.4)) == [1, 3]  # 0 and 2 are the highest; 2 was never in
+    assert positions(veto(clean, forget_scores, 0.0)) == [0, 1, 3]
+    assert positions(clean) == [0, 1, 3]  # its argument stays as it was
+
+
+# Refusals and the summary.
+
+
+def test_an_empty_clean_set_is_refused_with_what_to_change():
+    with pytest.raises(UserError, match="all 4 samples.*empty — raise --bmm_th or --threshold"):
+        require_usable(np.zeros(4, dtype=bool), np.array([0, 1, 0, 1]), 2)
+
+
+def test_a_clean_set_of_one_class_is_refused():
+    with pytest.raises(UserError, match="class 1 only, of 2 classes — raise"):
+        require_usable(np.array([False, True, False, True]), np.array([0, 1, 0, 1]), 2)
+
+
+def test_a_missing_class_is_no_error_but_named_in_the_summary():
+    labels, clean = np.array([0, 1, 2, 0]), np.array([True, True, False, True])
+    require_usable(clean, labels, 3)
+    assert summary(clean, labels, np.array([0, 1, 2, 1]), ["cat", "dog", "cow"]) == {
+        "clean_set_size": 3,
+        "clean_set_purity": pytest.approx(2 / 3),
+        "per_class": {"cat": 2, "dog": 1, "cow": 0},
+        "empty_classes": ["cow"],
+    }
+
+
+def test_purity_is_none_where_unknown_and_counts_foreign_images_as_wrong():
+    labels, clean = np.array([0, 1]), np.array([True, True])
+    assert summary(clean, labels, None, ["a", "b"])["clean_set_purity"] is None
+    assert summary(~clean, labels, labels, ["a", "b"])["clean_set_purity"] is None
+    assert summary(clean, labels, np.array([0, -1]), ["a", "b"])["clean_set_purity"] == 0.5
+
+
+# Score files.
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8])
+def test_real_numbers_become_float32(dtype):
+    scores = validate_scores(np.array([0, 1, 2], dtype=dtype), 3, "a.npy")
+    assert scores.dtype == np.float32 and scores.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "scores, message",
+    [
+        (np.zeros(2), "holds 2 scores for 3 samples — use scores made from the same data set"),
+        (np.zeros((3, 1)), r"has shape \(3, 1\)"),
+        (np.float32(1), r"has shape \(\)"),
+        (np.zeros(3, dtype=bool), "type bool"),
+        (np.zeros(3, dtype=complex), "type complex128"),
+        (np.array(["1", "2", "3"]), "type <U1"),
+        (np.array([0, None, 2]), "type object"),
+        (np.array([0, np.nan, np.inf]), "2 scores that are not finite float32 numbers, the first at sample 1"),
+        (np.array([0, 1, 1e300]), "1 scores that are not finite float32 numbers, the first at sample 2"),
+    ],
+)
+def test_unusable_scores_are_refused_by_the_name_of_their_source(scores, message, recwarn):
+    with pytest.raises(UserError, match=f"^runs/x/forget_ce.npy .*{message}"):
+        validate_scores(scores, 3, "runs/x/forget_ce.npy")
+    assert not recwarn

@@ -1,0 +1,293 @@
+"""A learner: one epoch with interruptions, what each step draws and moves, and its passes."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import models
+from utils.compute import Compute
+from utils.data.choice import DataChoice
+from utils.data.device_images import DeviceImages
+from utils.data.noisy_data import NoisyData
+from utils.errors import UserError
+from utils.scoring.tracker import Tracker
+from utils.scoring.tracking import LOSS_ALONE
+from utils.training.learner import Learner, Progress, new_network
+from utils.training.optimisation import Optimisation, Schedule
+
+CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
+SAMPLES, STEPS, EPOCH = 24, 6, 4  # batches of four; epochs are counted from 0
+OPTIMISATION = Optimisation(Schedule(0.1, [5]), batch_size=4, momentum=0.9, weight_decay=1e-4, seed=1)
+
+
+def noisy_data():
+    """24 images of 16x16, which are cropped and mirrored, and 6 for testing; classes alternate."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SAMPLES, 3, 16, 16), dtype=np.uint8)
+    return NoisyData(
+        choice=DataChoice("folder", "nowhere", None, None, None, "none", 0.0, 1),
+        images=DeviceImages(pixels, CPU, mirrored=True),
+        labels=np.arange(SAMPLES) % 2,
+        clean_labels=None,
+        class_names=("a", "b"),
+        sample_ids=np.arange(SAMPLES),
+        file_names=None,
+        test_images=DeviceImages(pixels[:6], CPU, mirrored=False),
+        test_labels=np.array([0, 0, 0, 0, 1, 1]),
+        source_fingerprint="",
+    )
+
+
+def linear_learner(stream=2, zero=False, **options):
+    """In its fifth epoch."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
+    if zero:  # undecided about every image, so that each loss is log 2 and the prediction the first class
+        for parameter in network.parameters():
+            nn.init.zeros_(parameter)
+    learner = Learner(network, noisy_data(), CPU, OPTIMISATION, stream, **options)
+    learner.progress.epoch = EPOCH
+    return learner
+
+
+def state(learner):
+    return copy.deepcopy({name: part.state_dict() for name, part in learner.parts().items()})
+
+
+def assert_same_weights(a, b):
+    for pair in zip(a.network.parameters(), b.network.parameters(), strict=True):
+        assert torch.equal(*pair)
+
+
+def given(learner, losses):
+    """A loss_of whose values are those listed."""
+    losses = iter(losses)
+    return lambda ids: 0 * learner.cross_entropy(ids) + next(losses)
+
+
+# One epoch.
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("steps", range(1, STEPS + 1))
+def test_an_interrupted_epoch_ends_with_the_same_bits(steps):
+    undisturbed = linear_learner()
+    expected = undisturbed.train_epoch(undisturbed.cross_entropy)
+
+    stopped = linear_learner()
+
+    def stop():
+        if stopped.progress.step == steps:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        stopped.train_epoch(stopped.cross_entropy, after_step=stop)
+    resumed = linear_learner()
+    for name, part in resumed.parts().items():
+        part.load_state_dict(state(stopped)[name])
+    torch.manual_seed(99)  # whatever another process has drawn
+    assert resumed.train_epoch(resumed.cross_entropy) == expected
+    assert_same_weights(undisturbed, resumed)
+    assert resumed.progress.step == STEPS and resumed.progress.epoch == EPOCH
+
+
+def test_steps_epochs_and_streams_draw_differently():
+    draws = []
+
+    def loss_of(ids):
+        draws.append(torch.rand(1).item())
+        return learner.cross_entropy(ids)
+
+    for learner in linear_learner(), linear_learner(stream=3):
+        for _ in range(2):
+            learner.train_epoch(loss_of)
+            learner.progress.next_epoch()
+    assert len(set(draws)) == 2 * 2 * STEPS
+
+
+def test_what_is_drawn_before_a_step_changes_nothing():
+    plain, drawing = linear_learner(), linear_learner()
+    plain.train_epoch(plain.cross_entropy)
+    drawing.train_epoch(drawing.cross_entropy, before_step=lambda: torch.rand(3))
+    assert_same_weights(plain, drawing)
+
+
+def test_an_epoch_trains_in_training_mode_and_a_step_may_change_it():
+    learner, modes = linear_learner(), []
+    learner.network.eval()
+
+    def loss_of(ids):
+        modes.append(learner.network.training)
+        return learner.cross_entropy(ids)
+
+    def before_step():
+        if learner.progress.step == 2:
+            learner.network.eval()
+
+    learner.train_epoch(loss_of, before_step=before_step)
+    assert modes == [True, True, False, False, False, False]
+
+
+def test_the_mean_loss_of_the_epoch_is_returned():
+    learner = linear_learner()
+    assert learner.train_epoch(given(learner, [1.0, 2.0, 3.0, 4.0, 5.0, 9.0])) == 4.0
+
+
+def test_after_step_ends_the_epoch_by_returning_true():
+    learner = linear_learner()
+    seen = []
+
+    def after_step():
+        seen.append(learner.progress.step)
+        return learner.progress.step == 3
+
+    assert learner.train_epoch(given(learner, [1.0, 2.0, 6.0]), after_step=after_step) == 3.0
+    assert seen == [1, 2, 3] and learner.progress.step == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_not_finite_names_epoch_and_step(value):
+    learner = linear_learner()
+    with pytest.raises(UserError, match=rf"^the loss is {value} at epoch 5, step 3 — "):
+        learner.train_epoch(given(learner, [1.0, 1.0, value, 1.0, value, 1.0]))
+
+
+def test_progress_counts_epochs():
+    progress = Progress(epoch=3, step=7, losses=torch.ones(7))
+    progress.next_epoch()
+    assert (progress.epoch, progress.step, progress.losses) == (4, 0, None)
+
+
+# Rate, optimiser and parts.
+
+
+def test_the_rate_of_the_epoch_is_set_in_every_group():
+    learner = linear_learner()
+    learner.optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    for rate in (0.1, 0.01):  # of the fifth epoch and of the sixth, from which the milestone counts
+        learner.train_epoch(learner.cross_entropy)
+        assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([rate, rate])
+        assert learner.rate == pytest.approx(rate)
+        learner.progress.next_epoch()
+
+
+def test_the_optimiser_is_sgd_with_momentum_and_weight_decay():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 2.0)
+    learner = Learner(network, noisy_data(), CPU, Optimisation(Schedule(0.5), 12, 0.9, 0.1, seed=1), 1)
+    seen = []
+    learner.train_epoch(lambda ids: network.weight.sum(), after_step=lambda: seen.append(network.weight.item()))
+    # The gradient is 1 plus 0.1 · weight.
+    assert seen == pytest.approx([2 - 0.5 * 1.2, 1.4 - 0.5 * (0.9 * 1.2 + 1 + 0.1 * 1.4)])
+
+
+def test_only_the_parameters_given_move():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2), nn.Linear(2, 2))
+    before = copy.deepcopy(network.state_dict())
+    learner = Learner(network, noisy_data(), CPU, OPTIMISATION, 1, parameters=network[2].parameters(), fused=False)
+    learner.train_epoch(learner.cross_entropy)
+    moved = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    assert moved == ["2.weight", "2.bias"]
+
+
+def test_the_parts_of_several_learners_have_names_of_their_own():
+    learner = linear_learner()
+    assert learner.parts("_a") == {
+        "model_a": learner.network,
+        "optimizer_a": learner.optimizer,
+        "progress_a": learner.progress,
+    }
+    assert not learner.parts("_a").keys() & learner.parts(1).keys()
+
+
+def test_where_it_is_in_words():
+    assert linear_learner(name="run 2").where == "run 2, epoch 5" and linear_learner().where == "epoch 5"
+
+
+# Batches, logits and losses.
+
+
+def test_batches_hold_the_ids_in_an_order_of_their_own():
+    learner, other = linear_learner(), linear_learner(stream=3)
+    assert [len(batch) for batch in learner.batches()] == [4] * STEPS
+
+    def order(learner, *arguments, **options):
+        return tuple(torch.cat(learner.batches(*arguments, **options)).tolist())
+
+    ids = learner.data.ids
+    orders = [order(learner), order(learner, ids, 1), order(learner, ids, 2), order(other)]
+    learner.progress.next_epoch()
+    orders.append(order(learner))
+    assert len(set(orders)) == 5 and all(sorted(each) == list(range(SAMPLES)) for each in orders)
+    learner.progress.epoch = EPOCH
+    assert order(learner) == orders[0]
+    assert sorted(order(learner, ids[::2], batch_size=3)) == list(range(0, SAMPLES, 2))
+    assert [len(batch) for batch in learner.batches(ids[::2], batch_size=3)] == [3] * 4
+
+
+def test_the_plain_loss_is_against_the_observed_labels():
+    learner = linear_learner(zero=True)
+    learner.network[1].bias.data[0] = np.log(3)  # predictions (3/4, 1/4)
+    ids = torch.tensor([0, 1, 2])  # classes 0, 1, 0
+    expected = -(2 * np.log(3 / 4) + np.log(1 / 4)) / 3
+    assert learner.cross_entropy(ids).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_options_go_to_the_network():
+    network = new_network(models.PREACT_RESNET18, 2, CPU, width=0.05, seed=1)
+    network.add_second_head(7)
+    learner = Learner(network, noisy_data(), CPU, OPTIMISATION, 1)
+    assert learner.logits(torch.arange(4)).shape == (4, 2) and learner.logits(torch.arange(4), head=2).shape == (4, 7)
+
+
+# Passes.
+
+
+def test_all_samples_or_some_are_scored_by_this_network_or_another():
+    learner, zero = linear_learner(), linear_learner(zero=True)
+    whole = zero.score(Tracker(zero.data.device_labels, 2, LOSS_ALONE))
+    np.testing.assert_allclose(whole.loss, np.full(SAMPLES, np.log(2)), rtol=1e-6)
+    assert whole.accuracy == 0.5
+    ids = torch.tensor([0, 2, 5])  # classes 0, 0, 1
+    some = learner.score(Tracker(learner.data.device_labels[ids], 2, LOSS_ALONE), ids, zero.network)
+    np.testing.assert_allclose(some.loss, np.full(3, np.log(2)), rtol=1e-6)
+    assert some.accuracy == pytest.approx(2 / 3)
+
+
+def test_a_learner_that_diverged_says_where():
+    learner = linear_learner(name="model 1")
+    nn.init.constant_(learner.network[1].bias, float("inf"))
+    with pytest.raises(UserError, match="no longer finite at model 1, epoch 5 — lower the learning rate"):
+        learner.score(Tracker(learner.data.device_labels, 2, LOSS_ALONE))
+
+
+def test_test_images_are_counted_where_there_are_any():
+    learner = linear_learner(zero=True)
+    assert learner.test_accuracy() == pytest.approx(4 / 6)
+    learner.data = replace(learner.data, test_images=None, test_labels=None)
+    assert learner.test_accuracy() is None
+
+
+# A fresh network.
+
+
+def test_seed_and_counter_alone_decide_a_fresh_network():
+    def weights(**changes):
+        torch.rand(3)  # what was drawn before does not matter
+        options = {"width": 0.05, "seed": 1} | changes
+        return new_network(models.CNN13, 2, CPU, **options).state_dict()["head1.parametrizations.weight.original1"]
+
+    assert torch.equal(weights(), weights())
+    assert not any(torch.equal(weights(), weights(**change)) for change in ({"seed": 2}, {"counter": 1}))
+
+
+def test_a_fresh_network_is_what_was_asked_for():
+    network = new_network(models.PREACT_RESNET18, 3, CPU, width=0.05, dropout=0.3, seed=1)
+    assert network.head1.out_features == 3 and network.num_features == 26 and network.dropout.p == 0.3
+    assert network.stem.weight.is_contiguous(memory_format=torch.channels_last)

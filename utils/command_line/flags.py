@@ -1,0 +1,102 @@
+"""The flags that scripts share beside those of data, optimisation and tracking: network, output, device.
+
+Every flag stands once, in a group, with its unit and what switches it off. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from utils.command_line.parser import COUNT, RATIO, Parser, number
+from utils.data.choice import first_choice, resolve_data
+from utils.scoring.tracking import tracking_of
+from utils.separations import SEPARATIONS
+from utils.training.optimisation import resolve_optimisation
+
+DIGITS_WIDTH = 0.25
+
+
+def add_dropout(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--dropout", type=RATIO, default=0.1, metavar="P", help="dropout probability; 0 switches it off")
+
+
+def add_network_width(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--width",
+        type=number(float, 0, 8, low_open=True),
+        metavar="FACTOR",
+        help=f"multiplies the channels of every layer (default: 1, the paper's; for digits {DIGITS_WIDTH})",
+    )
+
+
+def add_output(parser: Parser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--experiment_name",
+        metavar="NAME",
+        help="folder under EXPERIMENTS_ROOT (default: made of script, data, noise and seed)",
+    )
+    group.add_argument("--experiments_root", default="experiments", metavar="FOLDER", help="where experiments are kept")
+    group.add_argument(
+        "--overwrite", action="store_true", help="start anew in a used folder; what a run left there is removed"
+    )
+    return group
+
+
+def add_compare(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--compare",
+        metavar="EXPERIMENT",
+        help="print how these scores agree with those of a finished experiment on the same data",
+    )
+
+
+def add_device(parser: Parser) -> None:
+    group = parser.add_argument_group("device")
+    group.add_argument(
+        "--cuda_dev",
+        type=number(int, -1),
+        default=0,
+        metavar="K",
+        help="GPU number; -1 = CPU, which is also taken where the machine has no GPU",
+    )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="arithmetic of the networks; auto: bf16 where the hardware multiplies it, else fp32",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network first: faster steps after about a minute of compilation",
+    )
+    group.add_argument(
+        "--eval_batch_size",
+        type=COUNT,
+        metavar="B",
+        help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU)",
+    )
+    group.add_argument(
+        "--threads", type=COUNT, metavar="T", help="CPU threads (default: what OMP_NUM_THREADS says, else one per core)"
+    )
+
+
+def resolve(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill in the defaults that depend on other flags and check flags against each other."""
+    resolve_data(args)
+    resolve_optimisation(args)
+    if "track_CE" in args:
+        tracking_of(args)
+    if args.width is None:
+        args.width = DIGITS_WIDTH if first_choice(args).name == "digits" else 1.0
+    return args
+
+
+def default_name(script: str, args: argparse.Namespace) -> str:
+    """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1"""
+    scores = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
+    choice = first_choice(args)
+    noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
+    subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
+    return "_".join([script.removesuffix(".py"), *scores, choice.name + subset, noise, f"seed{choice.seed}"])

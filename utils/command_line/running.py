@@ -1,0 +1,99 @@
+"""What every script does with its flags: open the experiment, choose the device, work, print the result, end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from utils.command_line.flags import default_name
+from utils.data.choice import data_choice
+from utils.errors import Stopped, UserError
+from utils.results.commands import classify_command, ssl_command
+from utils.separations import SEPARATIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from utils.compute import Compute
+    from utils.experiments.experiment import Experiment
+
+    Method = Callable[[argparse.Namespace, Compute, Experiment], None]
+
+
+def run_experiment(script: str, key: str, method: Method, args: argparse.Namespace) -> None:
+    """A script from its flags to its result table; a finished experiment only prints its figures again."""
+    from utils.compute import choose, keep_freed_memory
+    from utils.experiments.experiment import Experiment
+    from utils.results.comparison import compare_experiments, read_comparable
+
+    name = default_name(script, args) if args.experiment_name is None else args.experiment_name
+    compare = vars(args).get("compare")
+    # A slip of the pen in --compare shows now, not after hours.
+    other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
+    experiment = Experiment(args.experiments_root, name, other)
+    with experiment.open(script, key, vars(args), args.overwrite):
+        if experiment.finished:
+            print(f"{experiment.path} is finished; --overwrite would start anew")
+        else:
+            keep_freed_memory()
+            compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+            method(args, compute, experiment)
+        print_result(experiment, next_command(args, experiment))
+        if compare:
+            print(compare_experiments(experiment, compare))
+
+
+def print_result(experiment: Experiment, next_command: str) -> None:
+    """The short table a run ends with: figures, paths, what to type next."""
+    record = experiment.record
+    lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
+    lines += [
+        f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
+        for name, value in record["figures"].items()
+    ]
+    lines.append(f"written to {experiment.path}/")
+    lines += [f"  {', '.join(group)}" for group in by_kind(record.own_files())]
+    lines.append(f"next: {next_command}")
+    print("\n".join(lines))
+
+
+def by_kind(files: list[Path]) -> list[list[str]]:
+    """The names of files, grouped by kind; the record itself is among the last."""
+    names = sorted({"run.json", *(file.name for file in files)})
+    kinds = [[name for name in names if name.endswith(suffix)] for suffix in (".npy", ".csv", ".png", ".pt")]
+    rest = [name for name in names if not any(name in kind for kind in kinds)]
+    return [kind for kind in (*kinds, rest) if kind]
+
+
+def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
+    """After a separation: train on it. After training: classify images."""
+    key = experiment.record["method"]
+    if key not in SEPARATIONS:
+        return classify_command(experiment.path / "model.pt")
+    return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), args.experiments_root)
+
+
+def run_script(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:
+    """Call a script's main and end the process: one line and status 2 for what a user can mend."""
+    try:
+        main(argv)
+    except UserError as error:
+        sys.exit(_fail(str(error), 2))
+    except Stopped as stopped:
+        sys.exit(_fail(str(stopped), stopped.exit_status, prefix=""))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+    except MemoryError:
+        sys.exit(_fail("out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
+            sys.exit(_fail("the GPU is out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2))
+        raise
+    sys.exit(0)
+
+
+def _fail(line: str, status: int, prefix: str = "error: ") -> int:
+    print(f"{prefix}{line}", file=sys.stderr)
+    return status

@@ -1,0 +1,181 @@
+"""Which images, classes and label noise a run works on: the choice, and its flags declared, read, checked and written.
+
+The first set's flags begin with --first_stage_ in the separations and with nothing in ssl.py; --second_stage_ is the
+set that main.py fine-tunes on. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import datasets
+from utils.command_line.parser import RATIO, WHOLE, Parser, number
+from utils.data import noise
+from utils.errors import UserError
+
+FIRST, SECOND, SSL = "first_stage_", "second_stage_", ""  # prefixes of the flags
+DEFAULT_RATIO = {FIRST: 0.4, SECOND: 0.0, SSL: 0.4}
+DATA_SETS = "; ".join(f"{name}: {info.description}" for name, info in datasets.DATASETS.items())
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which images, which classes and which label noise; made from the flags of a script."""
+
+    name: str
+    root: str | None
+    subset: list[int] | None
+    num_classes: int | None
+    image_size: int | None
+    noise_type: str
+    noise_ratio: float
+    seed: int
+    mirror: bool = True  # mirror training images where their data set allows it
+
+    @property
+    def mirrored_by_default(self) -> bool:
+        return datasets.DATASETS[self.name].mirrored
+
+    def flags(self, prefix: str) -> dict[str, object]:
+        """{flag: value} that make this choice again on a command line; None = not needed."""
+        return {
+            f"--{prefix}data_name" if prefix else "--dataset": self.name,
+            "--train_root": self.root,
+            f"--{prefix}subset": self.subset,
+            "--image_size": self.image_size,
+            "--no-mirror": [] if self.mirrored_by_default and not self.mirror else None,
+            f"--{prefix}noise_type": self.noise_type,
+            f"--{prefix}noise_ratio": None if self.noise_type == "none" else self.noise_ratio,
+            "--seed": self.seed,
+        }
+
+
+# -- declared --------------------------------------------------------------------------------------------------------
+
+
+def add_data(parser: Parser, prefix: str = FIRST) -> None:
+    """The set whose labels are to be judged, and its label noise."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        f"--{prefix}data_name" if prefix else "--dataset",
+        dest=f"{prefix}data_name",
+        choices=list(datasets.DATASETS),
+        default="digits",
+        help="data set whose labels are to be judged; " + DATA_SETS,
+    )
+    _add_details(group, prefix, root_flag="--train_root")
+    group.add_argument(
+        "--image_size",
+        type=number(int, 8, 1024),
+        metavar="PIXELS",
+        help="side to which the images of 'folder' are resized and cropped (default: 32)",
+    )
+    group.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="mirror training images at random where the data set allows it; --no-mirror is for text and for classes "
+        "that differ by left and right",
+    )
+    _add_noise(parser.add_argument_group("label noise"), prefix)
+
+
+def add_second_stage_data(parser: Parser) -> None:
+    """The set that makes a network forget the first one."""
+    group = parser.add_argument_group("second data set, which the network is fine-tuned on to make it forget")
+    group.add_argument("--second_stage_data_name", choices=list(datasets.DATASETS), default="patches", help="data set")
+    _add_details(group, SECOND, root_flag="--second_stage_root")
+    _add_noise(group, SECOND)
+
+
+def _add_details(group: argparse._ArgumentGroup, prefix: str, root_flag: str) -> None:
+    group.add_argument(
+        root_flag,
+        metavar="FOLDER",
+        help="folder with its files (default: datasets/NAME/data beside the scripts; 'folder' needs one)",
+    )
+    group.add_argument(
+        f"--{prefix}subset",
+        type=WHOLE,
+        nargs="+",
+        metavar="CLASS",
+        help="keep these classes only, relabelled to 0..k-1 in the order given (default: all)",
+    )
+    group.add_argument(
+        f"--{prefix}num_classes",
+        type=number(int, 2),
+        metavar="C",
+        help="number of classes, checked against the data (default: taken from it)",
+    )
+
+
+def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
+    group.add_argument(
+        f"--{prefix}noise_type",
+        choices=noise.KINDS,
+        default="random_in_noise",
+        help="random_in_noise: exactly RATIO of the labels become another class, uniformly; real_in_noise: "
+        "classes turn into the one they are mistaken for, each label with probability RATIO; "
+        "none: labels as they are, truth unknown",
+    )
+    group.add_argument(
+        f"--{prefix}noise_ratio",
+        f"--{prefix}noise_ration",
+        type=RATIO,
+        metavar="RATIO",
+        help=f"in [0, 1) (default: {DEFAULT_RATIO[prefix]})",
+    )
+
+
+# -- read and checked ------------------------------------------------------------------------------------------------
+
+
+def data_choice(args: argparse.Namespace, prefix: str = FIRST) -> DataChoice:
+    """What the flags with this prefix say."""
+    flags = vars(args)
+    second = prefix == SECOND
+    return DataChoice(
+        name=flags[f"{prefix}data_name"],
+        root=args.second_stage_root if second else args.train_root,
+        subset=flags[f"{prefix}subset"],
+        num_classes=flags[f"{prefix}num_classes"],
+        image_size=None if second else args.image_size,
+        noise_type=flags[f"{prefix}noise_type"],
+        noise_ratio=flags[f"{prefix}noise_ratio"],
+        seed=args.seed,
+        mirror=args.mirror,
+    )
+
+
+def first_choice(args: argparse.Namespace) -> DataChoice:
+    """The set whose labels are judged, whichever script the flags are of."""
+    return data_choice(args, FIRST if f"{FIRST}data_name" in args else SSL)
+
+
+def resolve_data(args: argparse.Namespace) -> None:
+    """Fill in the noise ratios that were not given. Raises UserError where flags contradict each other."""
+    prefixes = [prefix for prefix in (FIRST, SECOND, SSL) if f"{prefix}data_name" in args]
+    for prefix in prefixes:
+        choice = data_choice(args, prefix)
+        if choice.noise_type == "none" and choice.noise_ratio:
+            raise UserError(
+                f"--{prefix}noise_ratio {choice.noise_ratio} has no effect with noise type none", "leave it out"
+            )
+        if choice.noise_ratio is None:
+            setattr(args, f"{prefix}noise_ratio", 0.0 if choice.noise_type == "none" else DEFAULT_RATIO[prefix])
+        _check(choice, "--second_stage_root" if prefix == SECOND else "--train_root")
+    if not args.mirror and not any(data_choice(args, prefix).mirrored_by_default for prefix in prefixes):
+        raise UserError("--no-mirror does nothing: these images are never mirrored", "leave it out")
+
+
+def _check(choice: DataChoice, root_flag: str) -> None:
+    info = datasets.DATASETS[choice.name]
+    if choice.image_size and not info.sized:
+        raise UserError(f"--image_size is for 'folder', not {choice.name}", "leave it out")
+    if choice.root is not None and info.bundled:
+        raise UserError(f"{choice.name} needs no files, so {root_flag} does nothing", "leave it out")
+    if choice.name == "folder" and choice.root is None:
+        raise UserError(
+            "the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds train/CLASS/IMAGES"
+        )

@@ -1,0 +1,160 @@
+"""A data set as the methods see it: images on the device, observed labels, and the truth where it is known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import datasets
+from utils.compute import Compute, stream_generator
+from utils.data.choice import DataChoice
+from utils.data.device_images import DeviceImages
+from utils.data.noise import add_label_noise, confusion_of, describe_noise
+from utils.errors import UserError
+
+
+@dataclass
+class NoisyData:
+    """Training images, observed labels; `clean_labels` (N,) int64 and `is_noisy` (N,) bool are None where unknown."""
+
+    choice: DataChoice
+    images: DeviceImages
+    labels: np.ndarray
+    clean_labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    sample_ids: np.ndarray
+    file_names: tuple[str, ...] | None
+    test_images: DeviceImages | None
+    test_labels: np.ndarray | None
+    source_fingerprint: str  # of the data set's images, own labels and class names
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def is_noisy(self) -> np.ndarray | None:
+        return None if self.clean_labels is None else self.clean_labels != self.labels
+
+    @property
+    def noise_ratio(self) -> float | None:
+        """The realised share of wrong labels, in [0, 1]."""
+        return None if self.is_noisy is None else float(self.is_noisy.mean())
+
+    @cached_property
+    def device_labels(self) -> Tensor:
+        return torch.from_numpy(self.labels).to(self.images.pixels.device)
+
+    @cached_property
+    def ids(self) -> Tensor:
+        return torch.arange(len(self), device=self.images.pixels.device)
+
+    def fingerprint(self) -> dict:
+        """What scores belong to: the choice of data and noise, and digests.
+
+        "images" covers the data set as it came (images, its own labels, class names), "labels" the observed labels.
+        """
+        return {
+            "data_set": self.choice.name,
+            "class_subset": self.choice.subset,
+            "noise_type": self.choice.noise_type,
+            "noise_ratio": self.choice.noise_ratio,
+            "seed": self.choice.seed,
+            "samples": len(self),
+            "images": self.source_fingerprint,
+            "labels": hashlib.sha256(self.labels.tobytes()).hexdigest()[:16],
+        }
+
+    def describe(self) -> str:
+        """The data and what the noise did, as printable lines."""
+        height, width = self.images.side
+        test = "no test set" if self.test_labels is None else f"{len(self.test_labels)} test images"
+        lines = [
+            f"data: {self.choice.name}, {len(self)} training images of {height}x{width} pixels, "
+            f"{self.num_classes} classes, {test}"
+        ]
+        if self.choice.mirrored_by_default:
+            mirrored = "are mirrored at random" if self.choice.mirror else "are not mirrored"
+            lines.append(f"augmentation: training images {mirrored} (--mirror, --no-mirror)")
+        if self.clean_labels is None:
+            lines.append(
+                "label noise: none added; the truth about the labels is unknown, so nothing here is measured against it"
+            )
+        else:
+            lines.append(
+                describe_noise(
+                    self.clean_labels, self.labels, self.class_names, self.choice.noise_type, self.choice.noise_ratio
+                )
+            )
+            if self.choice.noise_type == "real_in_noise":
+                lines.append(f"class-dependent noise: {confusion_in_words(self.choice.name, self.class_names)}")
+        return "\n".join(lines)
+
+
+def prepare(
+    choice: DataChoice,
+    compute: Compute,
+    *,
+    stream: str = "label_noise",
+    like: DeviceImages | None = None,
+    with_test: bool = True,
+) -> NoisyData:
+    """Load, corrupt the training labels as `choice` says, and put the images on the device.
+
+    `like`: the images of another set, whose size and normalisation are taken over. Test labels stay as they are.
+    Raises UserError where class counts disagree or the data cannot be read.
+    """
+    size = choice.image_size if like is None else like.side[0]
+    size = size if datasets.DATASETS[choice.name].sized else None
+    train = datasets.load(choice.name, choice.root, "train", choice.subset, size)
+    test = datasets.load(choice.name, choice.root, "test", choice.subset, size) if with_test else None
+    if choice.num_classes is not None and choice.num_classes != train.num_classes:
+        raise UserError(
+            f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",
+            "correct the number of classes or the subset, or leave the number out",
+        )
+    labels = add_label_noise(
+        train.labels,
+        choice.noise_type,
+        choice.noise_ratio,
+        stream_generator(choice.seed, stream),
+        num_classes=train.num_classes,
+        confused_with=confusion_of(choice.name, train.class_names),
+    )
+    side = None if like is None else like.side
+    statistics = None if like is None else like.statistics
+    mirrored = train.mirrored and choice.mirror
+    images = DeviceImages(train.images, compute, mirrored=mirrored, side=side, statistics=statistics)
+    test_images = None
+    if test is not None:
+        test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
+    return NoisyData(
+        choice=choice,
+        images=images,
+        labels=labels,
+        clean_labels=None if choice.noise_type == "none" else train.labels,
+        class_names=train.class_names,
+        sample_ids=train.sample_ids,
+        file_names=train.file_names,
+        test_images=test_images,
+        test_labels=None if test is None else test.labels,
+        source_fingerprint=train.fingerprint()[:16],
+    )
+
+
+def confusion_in_words(name: str, class_names: tuple[str, ...]) -> str:
+    target = confusion_of(name, class_names)
+    pairs = [f"{class_names[c]}→{class_names[t]}" for c, t in enumerate(target) if t != c]
+    return (
+        ", ".join(pairs[:12])
+        + (f" and {len(pairs) - 12} more" if len(pairs) > 12 else "")
+        + ("" if pairs else "no class of this subset is ever mistaken")
+    )

@@ -1,0 +1,56 @@
+"""Checkpoints of a run: the newest, and the one before it until the newest is known to be whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.experiments.artifacts import load_torch, save_torch
+
+NEWEST, PREVIOUS, UNFINISHED = "checkpoint.pt", "checkpoint_previous.pt", "checkpoint_new.pt"
+KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
+
+
+class Checkpoints:
+    """The checkpoint files of one experiment folder; each holds tensors, numbers and strings only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._newest, self._previous, self._unfinished = (folder / name for name in (NEWEST, PREVIOUS, UNFINISHED))
+
+    def __bool__(self) -> bool:
+        return bool(self._present())
+
+    def _present(self) -> list[Path]:
+        return [file for file in (self._newest, self._previous) if file.exists()]
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Make `state` the newest; the one before it is kept until the next call."""
+        save_torch(self._unfinished, state)
+        if self._newest.exists():
+            os.replace(self._newest, self._previous)
+        os.replace(self._unfinished, self._newest)
+
+    def load(self) -> tuple[dict[str, Any] | None, str | None]:
+        """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
+
+        Raises UserError where there are checkpoints but none is whole.
+        """
+        damaged: list[UserError] = []
+        for file in self._present():
+            try:
+                state = load_torch(file, KEYS, "use --overwrite to start anew")
+            except UserError as error:
+                damaged.append(error)
+                continue
+            if damaged:
+                os.replace(file, self._newest)
+            return state, damaged[0].what if damaged else None
+        if damaged:
+            raise damaged[0]
+        return None, None
+
+    def remove(self) -> None:
+        for file in (*self._present(), self._unfinished):
+            file.unlink(missing_ok=True)

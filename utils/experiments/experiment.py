@@ -1,0 +1,287 @@
+"""The experiment folder: one owner, whole files, resumable.
+
+experiments/<name>/run.json  what ran, on what, how long, and its final figures ("status" is "finished" last of all)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import Stopped, UserError
+from utils.experiments.artifacts import digest, load_array, save_torch
+from utils.experiments.checkpoints import Checkpoints
+from utils.experiments.history import History
+from utils.experiments.log import Log
+from utils.experiments.phase import Phase
+from utils.experiments.record import Record, differences, experiment_path, finished_records, now, require_same_data
+from utils.experiments.stop_request import StopRequest
+from utils.experiments.track_file import TrackFile
+from utils.files import require_space, write_csv
+
+NOT_COMPARED = {"overwrite", "compare", "cuda_dev", "checkpoint_every", "experiment_name", "experiments_root"}
+
+
+class Experiment:
+    """One named folder under `root`; use as a context manager, which holds the lock and catches stop signals.
+
+    `compared_with`: the record of an experiment that this one is to be compared with; other data are refused early.
+    """
+
+    def __init__(self, root: str | os.PathLike, name: str, compared_with: Record | None = None) -> None:
+        self.path, self.name = experiment_path(root, name), name
+        self.record = Record(self.path, {})
+        self.history = History()
+        self.tracks: dict[str, TrackFile] = {}
+        self.stop = StopRequest("")
+        self._compared_with = compared_with
+        self._checkpoints = Checkpoints(self.path)
+        self._restorable: dict[str, Any] | None = None  # the checkpoint that a phase will go on from
+        self._before: set[Path] = set()  # what lay here before this process wrote anything
+
+    # -- opening and closing ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def open(self, script: str, method: str, settings: dict[str, Any], overwrite: bool = False) -> Iterator[Experiment]:
+        """Own the folder: lock it, compare settings with what is there, resume or start, catch Ctrl-C and SIGTERM.
+
+        Raises UserError where another process holds the folder or other settings were used under this name.
+        """
+        settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
+        with locked(self.path, may_only_read=not overwrite):
+            self._before = set(self.path.iterdir())
+            if (self.path / "run.json").exists() and not overwrite:
+                self._take_up(script, settings)
+            else:
+                self.record = Record.new(self.path, script, method, settings)
+                with contextlib.suppress(UserError):  # none, or a damaged one, which vouches for nothing
+                    self.record.entries["files"] = [file.name for file in Record.read(self.path).own_files()]
+            for leftover in self.path.glob(".*.[0-9]*.tmp"):  # of a process that was killed while it wrote
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+            self.stop = StopRequest(self.record["command"])
+            try:
+                with self.stop:
+                    yield self
+            except (Exception, Stopped):
+                self._forget_failed_start()
+                raise
+
+    def _take_up(self, script: str, settings: dict[str, Any]) -> None:
+        """Read what an earlier process left of this run."""
+        self.record = Record.read(self.path)
+        self.record.entries.setdefault("files", [file.name for file in self.record.own_files()])
+        require_same_settings(self.record, script, settings)
+        if self.finished:  # killed before it tidied up
+            with contextlib.suppress(OSError):
+                self._checkpoints.remove()
+        elif self.record["data"] is not None:
+            self._load_checkpoint()
+
+    def begin(self, data: dict[str, Any], **entries: Any) -> None:
+        """Call once the inputs have been read and found good: only now is a used folder cleared and run.json written.
+
+        Raises UserError where a run that is to be resumed began with other data or entries.
+        """
+        if self._compared_with is not None:
+            require_same_data(data, self._compared_with["data"], self._compared_with.path.name)
+        used = {key: self.record.get(key) for key in ("data", *entries)}
+        if used["data"] is None:
+            if (self.path / "run.json").exists():  # of a run to be overwritten, or of one killed at this point
+                self.record.write()  # without data: it no longer vouches for the files
+                remove(self.record.own_files())
+            self._checkpoints.remove()  # no fresh start takes a stray one for its own
+            self._before = set(self.path.iterdir()) - {self.path / "run.json"}
+            self.record.update(data=data, files=[], **entries)
+        elif differing := differences(json.loads(json.dumps({"data": data, **entries})), used):
+            raise UserError(
+                f"what the unfinished run in {self.path} worked on has changed: {differing}",
+                "bring it back, or use --overwrite to start anew",
+            )
+
+    def _forget_failed_start(self) -> None:
+        """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
+        if not (self.history.rows or self.record["seconds"] or self.finished or self._checkpoints):
+            made = [self.path / "run.json", *self.record.own_files()]  # run.json first: it vouches for the rest
+            remove([file for file in made if file.exists() and file not in self._before])
+
+    @property
+    def finished(self) -> bool:
+        return self.record.finished
+
+    @property
+    def resuming(self) -> bool:
+        """Whether an earlier process had read the inputs and begun."""
+        return self.record["data"] is not None
+
+    @property
+    def log(self) -> Log:
+        return Log(self.record)
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """The last write of a run: its figures, then the status that readers wait for."""
+        for name in self.tracks:
+            self.close_track(name)
+        self.history.write(self.record.own("history.csv"))
+        # Newest = the highest number, whatever the clock says.
+        numbers = [record.get("finish_number", 0) for record in finished_records(self.path.parent)]
+        self.record.update(
+            figures={key: value for key, value in figures.items() if value is not None},
+            finish_number=1 + max(numbers, default=0),
+            status="finished",
+            finished=now(),
+        )
+        self._checkpoints.remove()
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def save_array(self, name: str, array: np.ndarray) -> None:
+        """`name`.npy, readable with np.load(..., allow_pickle=False); its digest goes into run.json."""
+        self.record.save_array(name, array)
+
+    def save_torch(self, name: str, state: dict) -> None:
+        save_torch(self.record.own(name), state)
+
+    def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
+        write_csv(self.record.own(name), rows)
+
+    # -- tracks -------------------------------------------------------------------------------------------------
+
+    def require_space_for_tracks(self, rows: int, samples: int) -> None:
+        """Call before the work. Raises UserError where the disk has no room for that many rows of tracks in all."""
+        if not self.history.rows:  # of a resumed run a part is there already
+            require_space(self.path, 4 * rows * samples, "the tracks")
+
+    def new_track(self, name: str, rows: int, samples: int) -> TrackFile:
+        """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it."""
+        track = TrackFile(self.record.own(f"{name}.npy"), rows, samples)
+        track.require_space()
+        self.tracks[name] = track
+        return track
+
+    def close_track(self, name: str) -> None:
+        """Give a complete track its final name and its digest."""
+        if self.tracks[name].close():
+            self.record["digests"][name] = digest(load_array(self.tracks[name].path))
+
+    # -- phases and checkpoints ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def phase(self, name: str, parts: dict[str, Any]) -> Iterator[Phase]:
+        """A resumable piece of work: restores `parts` on entry, records its seconds in run.json on a clean exit."""
+        spent = self.restore(name, parts)
+        if spent is not None:
+            self.log(f"{name}: going on from the checkpoint")
+        phase = Phase(self, name, parts, spent or 0.0)
+        yield phase
+        self.record["seconds"][name] = round(phase.seconds, 2)
+        self.record.write()
+
+    def skip_phase(self, name: str) -> None:
+        """Count a phase as done whose results came from elsewhere."""
+        self.record["seconds"][name] = 0.0
+        self.save_checkpoint(name, {}, 0.0)
+        self.record.write()
+
+    def done(self, phase: str) -> bool:
+        return phase in self.record["seconds"]
+
+    def save_checkpoint(self, phase: str, parts: dict[str, Any], seconds: float) -> None:
+        """Everything that `restore` needs to go on from here; `parts` are objects with a state_dict()."""
+        for track in self.tracks.values():
+            track.flush()
+        self.history.write(self.record.own("history.csv"))
+        self._checkpoints.save({
+            "phase": phase,
+            "seconds": seconds,
+            "seconds_of_phases": self.record["seconds"],
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+            "history": self.history.rows,
+            "track_rows": {name: track.rows for name, track in self.tracks.items()},
+        })  # fmt: skip
+
+    def _load_checkpoint(self) -> None:
+        """The newest one; where that is damaged the one before it, after which what was done since is done again."""
+        self._restorable, damaged = self._checkpoints.load()
+        if self._restorable is None:
+            return
+        self.history.rows = self._restorable["history"]
+        if damaged is not None:
+            self.record.entries["seconds"] = self._restorable["seconds_of_phases"]
+            self.log(f"{damaged}; going back to the checkpoint before it")
+
+    def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
+        """Load the checkpoint of `phase` into `parts` and tracks; the seconds spent, or None where there is none."""
+        state = self._restorable
+        if state is None or state["phase"] != phase:
+            return None
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        for name, rows in state["track_rows"].items():
+            if name in self.tracks:
+                self.tracks[name].resume(rows)
+        self._restorable = None
+        return state["seconds"]
+
+
+def require_same_settings(record: Record, script: str, settings: dict[str, Any]) -> None:
+    """Raises UserError where the run of `record` is another script's or had other settings."""
+    if record["script"] != script:
+        raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
+    here, there = ({key: value for key, value in flags.items() if key not in NOT_COMPARED}
+                   for flags in (settings, record["settings"]))  # fmt: skip
+    if differing := differences(here, there):
+        raise UserError(
+            f"{record.path} holds a run with other settings: {differing}",
+            "take another --experiment_name, or --overwrite to start anew",
+        )
+
+
+def remove(files: list[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink()
+        except OSError as error:
+            raise UserError(f"cannot remove {file} ({error.strerror})", "make the folder writable") from error
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a finished run lies in a folder."""
+    with contextlib.suppress(UserError):
+        return Record.read(path).finished
+    return False
+
+
+@contextlib.contextmanager
+def locked(path: Path, may_only_read: bool) -> Iterator[None]:
+    """Make the folder and hold it against other processes; `may_only_read`: a finished run needs no lock.
+
+    Raises UserError where another process holds it or it cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = open(path / ".lock", "w")  # noqa: SIM115 (held until the run ends)
+    except OSError as error:
+        if not (may_only_read and is_finished(path)):
+            remedy = "choose a writable --experiments_root"
+            raise UserError(f"cannot write {path} ({error.strerror})", remedy) from error
+        handle = None
+    if handle is None:  # its figures are shown all the same
+        yield
+        return
+    with handle:
+        try:
+            # The system drops this lock with the process, however that ends.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"another process is working in {path}", "wait for it or take another --experiment_name"
+            ) from None
+        yield

@@ -1,0 +1,62 @@
+"""A phase: a resumable piece of a run, with its bar, its checkpoints, and its stop between two steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from utils.experiments.experiment import Experiment
+    from utils.training.learner import Progress
+
+
+class Phase:
+    """`parts`: {name: object with state_dict() and load_state_dict()}, all that a checkpoint keeps of the work."""
+
+    def __init__(self, experiment: Experiment, name: str, parts: dict[str, Any], spent: float) -> None:
+        self._experiment, self._name, self._parts = experiment, name, parts
+        self._start = time.monotonic() - spent
+        self._bar: tqdm | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def epochs(self, total: int, *progresses: Progress) -> Iterator[int]:
+        """The epochs (from 0) left of `total`; after each the progresses move on and a checkpoint is saved."""
+        with self.bar(total, progresses[0].epoch, "epoch"):
+            while progresses[0].epoch < total:
+                yield progresses[0].epoch
+                for progress in progresses:
+                    progress.next_epoch()
+                self.checkpoint()
+
+    def bar(self, total: int, done: int, unit: str) -> tqdm:
+        """A progress bar on a terminal, for `show` to move; use as a context manager."""
+        self._bar = tqdm(total=total, initial=done, desc=self._name, unit=unit, disable=None)
+        return self._bar
+
+    def show(self, done: int) -> None:
+        """Move the bar to `done`, with the newest loss and AUCs beside it."""
+        self._bar.set_postfix(self._experiment.history.highlights(), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def add_epoch(self, **row: Any) -> None:
+        """A history row at the end of an epoch, with its line in log.txt and on the bar."""
+        history = self._experiment.history
+        history.add(**row)
+        self.show(row["epoch"])
+        self._experiment.log.quietly(f"{self._name}: epoch {row['epoch']}, {history.latest()}")
+
+    def checkpoint(self) -> None:
+        """Save where the phase is; then stop where a signal came."""
+        self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
+        self._experiment.stop.raise_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Call between two steps. Raises Stopped after saving a checkpoint where a stop signal came."""
+        if self._experiment.stop.signum is not None:
+            self.checkpoint()

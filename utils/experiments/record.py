@@ -1,0 +1,196 @@
+"""run.json: what ran in an experiment folder, on what, how long, its figures, and which files are its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.experiments.artifacts import digest, load_array, save_array
+from utils.files import write_atomically
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+KEYS = {"script", "method", "command", "status", "settings", "data", "seconds", "figures"}
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
+UNLISTED_FILES = (  # of runs whose record does not list its files yet: what they could leave beside arrays with digests
+    "history.csv", "suspects.csv", "log.txt", "stage1.pt", "model.pt", "oracle_best_auc_model.pt", "stage1.png",
+    "forgetting.png", "tracking.png", "accuracy.png", "accuracy_run1.png", "scores.png", "scores_run2.png", "roc.png",
+    "transition.png",
+)  # fmt: skip
+
+
+class Record:
+    """The entries of one run.json. A run's own record is written to; those of other runs are only read.
+
+    `path` is the experiment folder. Entries: script, method, command, settings (every resolved flag), data (the
+    fingerprint, None until the inputs were found good), seconds (of each phase), figures, digests (of the arrays by
+    name), files (what the run wrote), versions, started, and "status": "running" or, last of all, "finished".
+    """
+
+    def __init__(self, path: Path, entries: dict[str, Any]) -> None:
+        self.path, self.entries = path, entries
+
+    @classmethod
+    def new(cls, path: Path, script: str, method: str, settings: dict[str, Any]) -> Record:
+        """Of a run that begins now, with the command line that this process was given; not written yet."""
+        words = [script, *(word for word in sys.argv[1:] if word != "--overwrite")]
+        return cls(path, {
+            "script": script,
+            "method": method,
+            "command": shlex.join(words),
+            "status": "running",
+            "settings": settings,
+            "data": None,
+            "seconds": {},
+            "figures": {},
+            "digests": {},
+            "files": [],
+            "versions": versions(),
+            "started": now(),
+        })  # fmt: skip
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Of an experiment folder. Raises UserError where it is missing or damaged."""
+        try:
+            entries = json.loads((path / "run.json").read_text())
+            if missing := KEYS - entries.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
+                raise ValueError("its files are not all names of files")  # they are removed by --overwrite
+            return cls(path, entries)
+        except FileNotFoundError:
+            raise UserError(
+                f"{path} is no experiment folder (no run.json)", "check the name and --experiments_root"
+            ) from None
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"{path / 'run.json'} is damaged ({error})", "remove the folder or run with --overwrite"
+            ) from error
+
+    def __getitem__(self, key: str) -> Any:
+        return self.entries[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.entries.get(key, default)
+
+    @property
+    def finished(self) -> bool:
+        return self["status"] == "finished"
+
+    def update(self, **entries: Any) -> None:
+        self.entries |= entries
+        self.write()
+
+    def write(self) -> None:
+        text = json.dumps(self.entries, indent=1, default=float) + "\n"
+        write_atomically(self.path / "run.json", lambda handle: handle.write(text.encode()))
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def own(self, name: str) -> Path:
+        """The path of a file that this run is about to write; from now on the record counts it as its own."""
+        if name not in self["files"]:
+            self["files"].append(name)
+            self.write()
+        return self.path / name
+
+    def own_files(self) -> list[Path]:
+        """The files there are of those that the run wrote, run.json apart."""
+        names = self.get("files")
+        if names is None:
+            names = [*UNLISTED_FILES, *(f"{name}.npy" for name in self.get("digests", {}))]
+        names = [*names, *(f"{name}.part" for name in names if name.endswith(".npy"))]
+        return [self.path / name for name in names if (self.path / name).is_file()]
+
+    def save_array(self, name: str, array: np.ndarray) -> None:
+        """`name`.npy, with its digest."""
+        path = self.own(f"{name}.npy")
+        self.entries.setdefault("digests", {})[name] = digest(array)
+        save_array(path, array)
+
+    def holds(self, name: str) -> bool:
+        """Whether the run wrote `name`.npy."""
+        if "digests" in self.entries:
+            return name in self["digests"]
+        return (self.path / f"{name}.npy").exists()  # an early record
+
+    def read_array(self, name: str) -> np.ndarray:
+        """`name`.npy. Raises UserError where it is missing or not what the run wrote."""
+        file = self.path / f"{name}.npy"
+        array = load_array(file)
+        if self.get("digests", {}).get(name) not in (None, digest(array)):
+            raise UserError(
+                f"{file} is not what {self['script']} wrote there: it is damaged or was changed",
+                "run that experiment again with --overwrite, or give ssl.py your own scores with --scores FILE",
+            )
+        return array
+
+
+def experiment_path(root: str | os.PathLike, name: str) -> Path:
+    """The folder of an experiment. Raises UserError for a name that is not one plain path component."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise UserError(
+            f"experiment name {name!r} is not usable",
+            "take letters, digits, '.', '_' and '-', not starting with a dot",
+        )
+    return Path(root) / name
+
+
+def read_finished(root: str | os.PathLike, name: str) -> Record:
+    """The record of a finished experiment. Raises UserError for any other."""
+    record = Record.read(experiment_path(root, name))
+    if not record.finished:
+        raise UserError(f"{record.path} is not finished", f"finish it first: python3 {record['command']}")
+    return record
+
+
+def finished_records(root: Path) -> list[Record]:
+    """Those of the finished experiments under `root`; damaged folders are passed over."""
+    found = []
+    for file in sorted(Path(root).glob("*/run.json")):
+        with contextlib.suppress(UserError):
+            found.append(Record.read(file.parent))
+    return [record for record in found if record.finished]
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """What differs between two sets of entries, "" for nothing; entries of entries are compared one by one."""
+    found = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        here, there = ours.get(key), theirs.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += [differences(here, there)] if here != there else []
+        elif here != there:
+            found.append(f"{key} {there!r} there, {here!r} here")
+    return "; ".join(found)
+
+
+def require_same_data(ours: dict, theirs: dict, name: str) -> None:
+    """Raises UserError naming what differs between two data fingerprints, the other one of experiment `name`."""
+    if differing := differences(ours, theirs):
+        raise UserError(f"{name} judged other data: {differing}", "use the same data, noise and seed for both")
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Those of Python and of the packages that figures depend on."""
+    found = {"python": platform.python_version()}
+    for package in (*PACKAGES, *more):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

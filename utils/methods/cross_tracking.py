@@ -1,0 +1,156 @@
+"""Parallel cross tracking: two models, one per half of the data; each half is scored by the model that never saw it."""
+
+from __future__ import annotations
+
+import argparse
+from statistics import mean
+
+import numpy as np
+import torch
+from torch import nn
+
+import models
+from utils.compute import Compute, stream_generator
+from utils.data.choice import data_choice
+from utils.data.noisy_data import NoisyData, prepare
+from utils.errors import UserError
+from utils.experiments.experiment import Experiment
+from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
+from utils.results.separation_results import save_scores
+from utils.scoring.metrics import auc
+from utils.scoring.tracker import Snapshot, Tracker
+from utils.scoring.tracking import Tracking, tracking_of
+from utils.separations import PARALLEL
+from utils.training.learner import Learner, new_network
+from utils.training.optimisation import optimisation_of
+from utils.training.passes import infer
+
+PHASE = "training"
+
+CROSS_LOSS = TrackedScore("parallel_loss", "loss_track", "cross loss (nats)")
+OWN_LOSS = TrackedScore("own_loss", "own_loss_track", "own loss (nats)")
+CROSS_CE = TrackedScore("parallel_ce", "ce_track", "cross neighbour cross-entropy")
+OWN_CE = TrackedScore("own_ce", "own_ce_track", None)
+
+
+class Half:
+    """One model, the half that it learns from, and a tracker for that half's samples."""
+
+    def __init__(self, learner: Learner, ids: np.ndarray, tracking: Tracking) -> None:
+        self.learner = learner
+        self.ids = torch.from_numpy(ids).to(learner.compute.device)
+        self.tracker = Tracker(learner.data.device_labels[self.ids], learner.data.num_classes, tracking)
+
+    @property
+    def network(self) -> nn.Module:
+        return self.learner.network
+
+    def train(self, after_step: object) -> float:
+        """Finish the current epoch on this half; its mean loss."""
+        batches = self.learner.batches(self.ids)
+        return self.learner.train_epoch(self.learner.cross_entropy, batches, after_step=after_step)
+
+    def score(self, network: nn.Module) -> Snapshot:
+        """This half's samples as `network` sees them."""
+        return self.learner.score(self.tracker, self.ids, network)
+
+    def probabilities(self, network: nn.Module) -> np.ndarray:
+        """Softmax float32 (N/2, C) of this half's samples by `network`."""
+        batches = infer(network, self.learner.data.images, self.learner.compute, ids=self.ids)
+        return torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy()
+
+
+def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
+    """Train both models, track own and cross after every epoch; writes the whole experiment folder."""
+    data = prepare(data_choice(args), compute)
+    if len(data) < 4:
+        raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
+    announce(experiment, data, compute)
+    permutation, halves_ids = split_in_halves(len(data), args.seed)
+    experiment.save_array("permutation", permutation)
+    halves = []
+    for k, ids in enumerate(halves_ids):
+        network = new_network(
+            models.PREACT_RESNET18, data.num_classes, compute, width=args.width, seed=args.seed, counter=k
+        )
+        halves.append(Half(Learner(network, data, compute, optimisation_of(args), 1 + k), ids, tracking_of(args)))
+    scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
+    experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
+    tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
+    train_and_track(halves, tracks, args.epoch_1st, experiment)
+    write_results(data, tracks, experiment)
+
+
+def split_in_halves(n: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A seeded permutation int64 (N,) and the two halves it makes: the sorted first and last sample ids of it."""
+    permutation = stream_generator(seed, "halves").permutation(n)
+    return permutation, [np.sort(permutation[: n - n // 2]), np.sort(permutation[n - n // 2 :])]
+
+
+def train_and_track(halves: list[Half], tracks: ScoreTracks, epochs: int, experiment: Experiment) -> None:
+    """Both models, epoch by epoch; after each, every half as its own and as the other model sees it."""
+    first, second = halves
+    with experiment.phase(PHASE, first.learner.parts(0) | second.learner.parts(1)) as phase:
+        for epoch in phase.epochs(epochs, first.learner.progress, second.learner.progress):
+            train_losses = [half.train(phase.stop_if_asked) for half in halves]
+            own = [half.score(half.network) for half in halves]
+            cross = [first.score(second.network), second.score(first.network)]
+            tracks.append({
+                CROSS_LOSS.name: in_order(halves, [now.loss for now in cross]),
+                OWN_LOSS.name: in_order(halves, [now.loss for now in own]),
+                CROSS_CE.name: in_order(halves, [now.ce for now in cross]),
+                OWN_CE.name: in_order(halves, [now.ce for now in own]),
+            })  # fmt: skip
+            test_accuracies = [half.learner.test_accuracy() for half in halves]
+            phase.add_epoch(
+                epoch=epoch + 1,
+                lr=first.learner.rate,
+                train_loss=mean(train_losses),
+                train_accuracy=mean(now.accuracy for now in own),
+                cross_accuracy=mean(now.accuracy for now in cross),
+                test_accuracy=None if None in test_accuracies else mean(test_accuracies),
+                **tracks.aucs(),
+            )
+        probs = [first.probabilities(second.network), second.probabilities(first.network)]
+        experiment.save_array("cross_probs", in_order(halves, probs))
+
+
+def in_order(halves: list[Half], values: list[np.ndarray | None]) -> np.ndarray | None:
+    """Per-half arrays (N/2, ...) put together in the data set's order, float32 (N, ...); None where there are none."""
+    if values[0] is None:
+        return None
+    whole = np.empty((sum(map(len, values)), *values[0].shape[1:]), dtype=np.float32)
+    for half, part in zip(halves, values, strict=True):
+        whole[half.ids.cpu().numpy()] = part
+    return whole
+
+
+def write_results(data: NoisyData, tracks: ScoreTracks, experiment: Experiment) -> None:
+    """Scores, figures and final numbers, from what the training left in the folder."""
+    rows = experiment.history.rows
+    draw_tracks(
+        experiment.record.own("tracking.png"),
+        sorted(tracks.scores, key=lambda score: score is not CROSS_CE),  # the one that ranks the suspects on top
+        tracks.read(),
+        data.is_noisy,
+        rows,
+        "epoch",
+        "epoch",
+        "Each half scored by the model that never saw it, and by its own",
+    )
+    write_accuracy_figure(
+        experiment,
+        rows,
+        {
+            "own half (observed labels)": "train_accuracy",
+            "other half (observed labels)": "cross_accuracy",
+            "test": "test_accuracy",
+        },
+    )
+    scores = tracks.last()
+    figures = save_scores(experiment, data, PARALLEL, scores)
+    figures |= {
+        f"auc_{own.name}": auc(scores[own.name], data.is_noisy) for own in (OWN_LOSS, OWN_CE) if own.name in scores
+    }
+    experiment.finish(figures | accuracy_numbers(rows))

@@ -1,0 +1,36 @@
+"""The commands that the scripts tell people to type next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from utils.data.choice import FIRST, SSL, DataChoice
+from utils.separations import Separation
+
+
+def separation_command(separation: Separation, choice: DataChoice, root: str | Path) -> str:
+    """The command that makes the scores of a separation for this data under the experiments root."""
+    return _command(separation.script, choice.flags(FIRST) | _root_flag(root))
+
+
+def ssl_command(separation: Separation, experiment_name: str, choice: DataChoice, root: str | Path) -> str:
+    """The command that trains on the scores of a separation's experiment."""
+    return _command("ssl.py", {f"--{separation.key}": experiment_name} | choice.flags(SSL) | _root_flag(root))
+
+
+def classify_command(model: Path) -> str:
+    """The command that uses a trained model."""
+    return _command("-m", {}, "utils.classifier", str(model), "FOLDER_OF_IMAGES")
+
+
+def _root_flag(root: str | Path) -> dict[str, object]:
+    return {} if Path(root) == Path("experiments") else {"--experiments_root": root}
+
+
+def _command(script: str, flags: dict[str, object], *positional: str) -> str:
+    words = ["python3", script, *positional]
+    for flag, value in flags.items():
+        if value is not None:
+            words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
+    return shlex.join(words)

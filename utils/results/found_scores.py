@@ -1,0 +1,83 @@
+"""Finding the scores that a separation script left: by name, or the newest finished run on the same data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from utils.data.choice import DataChoice
+from utils.errors import UserError
+from utils.experiments.artifacts import load_array
+from utils.experiments.record import Record, finished_records, read_finished, require_same_data
+from utils.results.commands import separation_command
+from utils.scoring.selection import validate_scores
+from utils.separations import Separation
+
+
+def read_scores(
+    root: str,
+    separation: Separation,
+    experiment_name: str,
+    choice: DataChoice,
+    fingerprint: dict,
+    names: tuple[str, ...] | None = None,
+) -> tuple[np.ndarray, str]:
+    """(scores float32 (N,), where they came from): the first of `names` (None = the separation's) that there is.
+
+    `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
+    type, ratio and seed. Raises UserError where there is none, or where its scores belong to other images or labels.
+    """
+    record = _named(root, separation, experiment_name, choice) if experiment_name else None
+    if record is None:
+        record = newest(root, separation, choice, fingerprint)
+    require_same_data(fingerprint, record["data"], record.path.name)
+    names = names or separation.scores
+    for name in names:
+        if record.holds(name):
+            file = record.path / f"{name}.npy"
+            return validate_scores(record.read_array(name), fingerprint["samples"], file), str(file)
+    raise UserError(f"{record.path} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
+
+
+def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> Record:
+    if not (Path(root) / name).exists():
+        command = separation_command(separation, choice, root)
+        raise UserError(
+            f"there is no experiment {name} under {root}",
+            f"correct the name, or run this first: {command} --experiment_name {name}",
+        )
+    record = read_finished(root, name)
+    if record["method"] != separation.key:
+        raise UserError(
+            f"{name} was made by {record['script']}, not {separation.script}", f"name it with --{record['method']}"
+        )
+    return record
+
+
+def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict) -> Record:
+    """The finished experiment of the separation on this data that finished last, equal fingerprints first."""
+    wanted = {
+        "data_set": choice.name,
+        "class_subset": choice.subset,
+        "noise_type": choice.noise_type,
+        "noise_ratio": choice.noise_ratio,
+        "seed": choice.seed,
+    }
+    found = [
+        record
+        for record in finished_records(Path(root))
+        if record["method"] == separation.key
+        and all((record["data"] or {}).get(key) == value for key, value in wanted.items())
+    ]
+    if not found:
+        raise UserError(
+            f"no finished {separation.script} experiment under {root} has the same data, noise and seed",
+            f"run this first: {separation_command(separation, choice, root)}",
+        )
+    return max(found, key=lambda record: (record["data"] == fingerprint, record["finish_number"]))
+
+
+def read_score_file(path: str, samples: int) -> tuple[np.ndarray, str]:
+    """Scores from elsewhere: any .npy of one real number per sample, higher = more likely mislabelled."""
+    return validate_scores(load_array(Path(path)), samples, path), path

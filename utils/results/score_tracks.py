@@ -1,0 +1,91 @@
+"""A set of scores followed over time: a track on the disk for each, a row per pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.experiments.experiment import Experiment
+from utils.experiments.history import history_columns
+from utils.results.figures import track_figure
+from utils.scoring.metrics import auc
+
+
+@dataclass(frozen=True)
+class TrackedScore:
+    """A score of every sample at each tracked moment."""
+
+    name: str  # of the score; auc_NAME in the history
+    track: str  # TRACK.npy
+    label: str | None  # of its panel in a figure; None = not drawn
+
+
+class ScoreTracks:
+    """`scores` in the order of their history columns; `max_rows` moments at most; `is_noisy` bool (N,) or None."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        scores: Sequence[TrackedScore],
+        max_rows: int,
+        samples: int,
+        is_noisy: np.ndarray | None,
+    ) -> None:
+        self.scores, self._experiment, self._is_noisy = scores, experiment, is_noisy
+        self._tracks = {score.name: experiment.new_track(score.track, max_rows, samples) for score in scores}
+
+    @property
+    def rows(self) -> int:
+        return next(iter(self._tracks.values())).rows
+
+    def append(self, values: Mapping[str, np.ndarray | None]) -> None:
+        """A row of every score, (N,) by name; what is not followed is passed over."""
+        for name, track in self._tracks.items():
+            track.append(values[name])
+
+    def last(self) -> dict[str, np.ndarray]:
+        """{name: float32 (N,)} of the newest row."""
+        return {name: np.array(track.read()[-1]) for name, track in self._tracks.items()}
+
+    def aucs(self) -> dict[str, float | None]:
+        """{auc_NAME: of the newest row}; None where the truth is unknown."""
+        return {f"auc_{name}": auc(track.read()[-1], self._is_noisy) for name, track in self._tracks.items()}
+
+    def read(self) -> dict[str, np.ndarray]:
+        """{name: float32 (T, N)} of the rows so far."""
+        return {name: track.read() for name, track in self._tracks.items()}
+
+    def close(self) -> None:
+        for score in self.scores:
+            self._experiment.close_track(score.track)
+
+
+def draw_tracks(
+    path: Path,
+    scores: Sequence[TrackedScore],
+    tracks: Mapping[str, np.ndarray],
+    is_noisy: np.ndarray | None,
+    rows: list[dict],
+    x: str,
+    xlabel: str,
+    title: str,
+    marks: Mapping[str, float] | None = None,
+) -> None:
+    """Medians, quartiles and AUCs over time, a panel per score.
+
+    tracks: {name: (T, N)}; rows: T rows of the history, whose column `x` holds the points in time.
+    """
+    drawn = {score.label: score.name for score in scores if score.label is not None}
+    track_figure(
+        path,
+        {label: tracks[name] for label, name in drawn.items()},
+        is_noisy,
+        [int(row[x]) for row in rows],
+        xlabel,
+        title,
+        aucs=history_columns(rows, {label: f"auc_{name}" for label, name in drawn.items()}),
+        marks=marks,
+    )

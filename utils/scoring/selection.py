@@ -1,0 +1,164 @@
+"""Choosing the clean set from scores: by the beta mixture or by a share of the lowest, alone or from several scores.
+
+Scores are float32 (N,), higher = more likely mislabelled. A clean set is a bool vector (N,), True = taken as clean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.scoring.mixture import BetaMixture
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The clean set of one score, and how it came about."""
+
+    clean: np.ndarray  # bool (N,)
+    p_noisy: np.ndarray | None  # float32 (N,) in [0, 1]; None where no mixture was used
+    rule: str  # the rule that chose `clean`, for people
+    note: str | None = None  # what went otherwise than asked, for people
+    mixture: BetaMixture | None = None  # the fitted mixture behind `p_noisy`, for figures
+
+
+def select_clean(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    use_bmm: bool,
+    bmm_th: float,
+    threshold: float,
+    balanced: bool,
+) -> Selected:
+    """Clean set of finite scores (N,): `use_bmm` takes p_noisy < `bmm_th`, otherwise the `threshold` share lowest.
+
+    `balanced` counts by the observed labels (N,). The threshold rule then takes the same count from every class (see
+    `lowest`); the mixture's set is trimmed, keeping the lowest scores, to the size of the smallest class that has any
+    clean sample. Scores that no mixture fits fall back to the threshold rule, and `note` says why.
+    """
+    note = None
+    if use_bmm:
+        mixture = BetaMixture().fit(scores)
+        if mixture.usable_:
+            # Compared as stored, so that whoever reads p_noisy back finds the same set.
+            p_noisy = mixture.p_noisy(scores).astype(np.float32)
+            clean = p_noisy < bmm_th
+            rule = f"beta mixture, p_noisy < {bmm_th:g}"
+            if balanced:
+                clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to equal classes"
+            return Selected(clean, p_noisy, rule, mixture=mixture)
+        note = f"{mixture.reason_}, so the threshold rule takes the place of the beta mixture"
+    rule = f"lowest {100 * threshold:g}% of the scores"
+    if balanced:
+        return Selected(lowest(scores, threshold, labels, num_classes), None, f"{rule}, balanced over classes", note)
+    return Selected(lowest(scores, threshold), None, rule, note)
+
+
+def lowest(
+    scores: np.ndarray, share: float, labels: np.ndarray | None = None, num_classes: int | None = None
+) -> np.ndarray:
+    """The round(share * N) lowest scores, bool (N,). Of equal scores the earlier position comes first.
+
+    With labels (N,): from each of the C classes the round(share * N / C) lowest, or the whole class where it is
+    smaller; what a small class lacks is not made up from the others. C is `num_classes`, or the classes present.
+    """
+    clean = np.zeros(len(scores), dtype=bool)
+    if labels is None:
+        clean[np.argsort(scores, kind="stable")[: round(share * len(scores))]] = True
+        return clean
+    classes = np.unique(labels)
+    count = round(share * len(scores) / (num_classes or len(classes)))
+    for label in classes:
+        members = np.flatnonzero(labels == label)
+        clean[members[np.argsort(scores[members], kind="stable")[:count]]] = True
+    return clean
+
+
+def combine(selections: Sequence[np.ndarray], agree: bool) -> np.ndarray:
+    """Union of one or more clean sets, each bool (N,); with `agree` their intersection."""
+    return np.logical_and.reduce(selections) if agree else np.logical_or.reduce(selections)
+
+
+def veto(clean: np.ndarray, forget_scores: np.ndarray, share: float) -> np.ndarray:
+    """`clean` without the samples that hold the round(share * N) highest forgetting scores, bool (N,).
+
+    Of equal scores the earlier position is vetoed first. A veto never adds a sample.
+    """
+    return clean & ~lowest(-forget_scores, share)
+
+
+def require_usable(clean: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    """Raise UserError for a clean set from which no classifier can be trained: empty, or of a single class.
+
+    A class without a clean sample is no error; `summary` names it.
+    """
+    classes = np.unique(labels[clean])
+    if len(classes) > 1:
+        return
+    what = f"all {len(labels)} samples are taken as noisy, so the clean set is empty"
+    if len(classes) == 1:
+        what = f"the clean set holds class {classes[0]} only, of {num_classes} classes"
+    raise UserError(
+        what,
+        "raise --bmm_th or --threshold (in the second run --bmm_th_2nd or --threshold_2nd), add --balanced_set without"
+        " --use_bmm, or leave out --agree_on_clean",
+    )
+
+
+def summary(clean: np.ndarray, labels: np.ndarray, clean_labels: np.ndarray | None, class_names: Sequence[str]) -> dict:
+    """Size, purity and classes of a clean set, in plain Python types.
+
+    `clean_set_purity` is the fraction in [0, 1] of the clean set whose observed label is the true one (a true label of
+    -1, no class, is never right); None where the truth is unknown or the set is empty. `per_class` counts by observed
+    label; `empty_classes` names those without a clean sample.
+    """
+    counts = np.bincount(labels[clean], minlength=len(class_names)).tolist()
+    purity = None
+    if clean_labels is not None and clean.any():
+        purity = float(np.mean(labels[clean] == clean_labels[clean]))
+    return {
+        "clean_set_size": int(np.count_nonzero(clean)),
+        "clean_set_purity": purity,
+        "per_class": dict(zip(class_names, counts, strict=True)),
+        "empty_classes": [name for name, count in zip(class_names, counts, strict=True) if count == 0],
+    }
+
+
+def validate_scores(scores: np.ndarray, num_samples: int, source: object) -> np.ndarray:
+    """`scores` as float32 (num_samples,), all finite; otherwise UserError naming `source` (a path or a flag)."""
+    remedy = "write the scores again by running the method that made them"
+    scores = np.asarray(scores)
+    if scores.dtype.kind not in "fiu":
+        raise UserError(f"{source} holds values of type {scores.dtype}, not real numbers", remedy)
+    if scores.ndim != 1:
+        raise UserError(f"{source} has shape {scores.shape}, not one score per sample", remedy)
+    if len(scores) != num_samples:
+        raise UserError(
+            f"{source} holds {len(scores)} scores for {num_samples} samples",
+            "use scores made from the same data set and class subset",
+        )
+    with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes infinite and is refused below
+        scores = scores.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        raise UserError(
+            f"{source} holds {bad.size} scores that are not finite float32 numbers, the first at sample {bad[0]}",
+            remedy,
+        )
+    return scores
+
+
+def _trim_classes(clean: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each class in the clean set the lowest scores, as many as its smallest class there has."""
+    trimmed = np.zeros_like(clean)
+    members = np.flatnonzero(clean)
+    if members.size == 0:
+        return trimmed
+    classes, counts = np.unique(labels[members], return_counts=True)
+    for label in classes:
+        own = members[labels[members] == label]
+        trimmed[own[np.argsort(scores[own], kind="stable")[: counts.min()]]] = True
+    return trimmed

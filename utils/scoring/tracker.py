@@ -1,0 +1,114 @@
+"""The per-sample tracker: loss and neighbour cross-entropy of every sample at one moment of training.
+
+It knows neither a model nor a data set, only logits, features, labels and sample positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.scoring.coverage import Coverage
+from utils.scoring.neighbours import neighbour_counts
+from utils.scoring.tracking import Tracking
+
+NEGLIGIBLE_VARIANCE = 1e-6  # relative to the largest principal direction
+TEMPERATURE = 10.0  # h / 10 in the neighbour cross-entropy
+EPSILON = 1e-6
+
+
+@dataclass
+class Snapshot:
+    """What one complete pass over N samples said of each. Higher loss and ce = more likely mislabelled."""
+
+    loss: np.ndarray  # float32 (N,): cross-entropy of the prediction against the observed label, in nats
+    ce: np.ndarray | None  # float32 (N,): neighbour cross-entropy, None where it was not asked for
+    accuracy: float  # share of samples whose prediction is the observed label
+    logits: Tensor  # float32 (N, C), on the device
+
+
+class Tracker:
+    """Collects a pass over the samples batch by batch, in any order, and scores every sample at its end.
+
+    labels: int64 (N,), the observed ones. settings: whether the neighbour cross-entropy is wanted, and its neighbours.
+
+        tracker = Tracker(labels, num_classes)
+        for each batch: tracker.update(logits, sample_ids, features)
+        snapshot = tracker.finish()        # and nothing carries over to the next pass
+    """
+
+    def __init__(self, labels: Tensor, num_classes: int, settings: Tracking = Tracking()) -> None:  # noqa: B008 (frozen)
+        self.labels, self.num_classes, self.settings = labels, num_classes, settings
+        self._reset()
+
+    def _reset(self) -> None:
+        device = self.labels.device
+        self._logits = torch.empty(len(self.labels), self.num_classes, device=device)
+        self._features = None  # allocated with the first batch, which tells D
+        self._coverage = Coverage(len(self.labels), device)
+
+    def update(self, logits: Tensor, sample_ids: Tensor, features: Tensor | None = None) -> None:
+        """logits (B, C), sample_ids int64 (B,) positions in `labels`, features (B, D) (needed for the ce)."""
+        self._logits[sample_ids] = logits.float()
+        self._coverage.add(sample_ids)
+        if self.settings.with_ce:
+            if self._features is None:
+                self._features = torch.empty(len(self.labels), features.shape[1], device=features.device)
+            self._features[sample_ids] = features.float()
+
+    def finish(self) -> Snapshot:
+        """Scores of all samples.
+
+        Raises ValueError unless every sample was seen exactly once since the last finish, and FloatingPointError where
+        logits or features are not finite.
+        """
+        logits, labels = self._logits, self.labels
+        finite = logits.isfinite().all()
+        if self._features is not None:
+            finite = finite & self._features.isfinite().all()
+        hits = (logits.argmax(1) == labels).float().mean()
+        complete, finite, accuracy = torch.stack([self._coverage.complete().float(), finite.float(), hits]).tolist()
+        if not complete:
+            raise ValueError("every sample must be seen exactly once in a pass")
+        if not finite:
+            raise FloatingPointError("logits or features are not finite")
+        ce = None
+        if self.settings.with_ce:
+            nn_k, memory_gb = self.settings.nn_k, self.settings.memory_gb
+            ce = neighbour_cross_entropy(logits, self._features, labels, self.num_classes, nn_k, memory_gb)
+            ce = ce.cpu().numpy()
+        loss = F.cross_entropy(logits, labels, reduction="none").cpu().numpy()
+        self._reset()
+        return Snapshot(loss, ce, accuracy, logits)
+
+
+def neighbour_cross_entropy(
+    logits: Tensor, features: Tensor, labels: Tensor, num_classes: int, k: int = 100, memory_gb: float = 1.0
+) -> Tensor:
+    """float32 (N,): how little the labels around a sample, in two spaces, speak for its own label.
+
+    h(i, c) counts neighbours whose observed label is c: k+1 in logit space plus k in feature space, the sample itself
+    included; q = softmax(h / 10); CE(i) = −(1/C)·log(q(i, y_i) + 1e-6). Higher = more likely mislabelled.
+    """
+    # k + 1 in one space and k in the other is no slip: these are the numbers that the original's two searches ask for,
+    # and scores are to be comparable with its.
+    counts = neighbour_counts(whiten(logits), labels, num_classes, k + 1, memory_gb)
+    counts += neighbour_counts(whiten(features), labels, num_classes, k, memory_gb)
+    q = (counts / TEMPERATURE).softmax(1).gather(1, labels[:, None]).squeeze(1)
+    return -torch.log(q + EPSILON) / num_classes
+
+
+def whiten(vectors: Tensor) -> Tensor:
+    """float32 (N, D) -> (N, D'): rows L2-normalised, centred, PCA-whitened, L2-normalised again.
+
+    Directions whose variance is under 1e-6 of the largest are dropped, so D' <= D. Never NaN, whatever the rows.
+    """
+    x = F.normalize(vectors)
+    x = x - x.mean(0)
+    variances, directions = torch.linalg.eigh((x.T @ x).double())  # ascending; the factor 1/N would cancel below
+    keep = variances > NEGLIGIBLE_VARIANCE * variances[-1].clamp_min(1e-30)
+    return F.normalize(x @ (directions[:, keep] / variances[keep].sqrt()).float())

@@ -1,0 +1,50 @@
+"""What is tracked of every sample at one moment of training: the settings of a tracker, with their flags.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from utils.command_line.parser import COUNT, RATE, Parser
+from utils.errors import UserError
+
+NN_K, MEMORY_GB = 100, 1.0
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Settings of a tracker."""
+
+    with_ce: bool = True  # also the neighbour cross-entropy
+    nn_k: int = NN_K  # nearest neighbours
+    memory_gb: float = MEMORY_GB  # bound on the scratch memory of the neighbour search, in gigabytes
+
+
+LOSS_ALONE = Tracking(with_ce=False)
+
+
+def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("tracking")
+    group.add_argument(
+        "--track_CE",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also track the neighbour cross-entropy (needs a neighbour search at every tracked moment)",
+    )
+    group.add_argument(
+        "--NN_k", type=COUNT, default=NN_K, metavar="K", help="nearest neighbours; clamped to the number of samples"
+    )
+    group.add_argument(
+        "--nn_memory_gb", type=RATE, default=MEMORY_GB, metavar="GB", help="scratch memory of the neighbour search"
+    )
+    return group
+
+
+def tracking_of(args: argparse.Namespace) -> Tracking:
+    """What the flags of `add_tracking` say. Raises UserError where they contradict each other."""
+    if not args.track_CE and (args.NN_k, args.nn_memory_gb) != (NN_K, MEMORY_GB):
+        raise UserError("--NN_k and --nn_memory_gb do nothing with --no-track_CE", "leave them out")
+    return Tracking(args.track_CE, args.NN_k, args.nn_memory_gb)

@@ -1,0 +1,178 @@
+"""A network that learns: its optimiser, its schedule, its random streams, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models
+from utils.compute import Compute, seed_torch
+from utils.data.noisy_data import NoisyData
+from utils.errors import UserError
+from utils.scoring.tracker import Snapshot, Tracker
+from utils.training.batches import epoch_batches
+from utils.training.optimisation import Optimisation
+from utils.training.passes import accuracy_on_test, score_samples
+
+
+@dataclass
+class Progress:
+    """How far a learner has come: the next epoch and step, and the loss of every step done in the current epoch."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    losses: Tensor | None = None  # float32 (steps,), on the device, so that no step waits for it
+
+    def state_dict(self) -> dict:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.epoch, self.step, self.losses = state["epoch"], state["step"], state["losses"]
+
+    def next_epoch(self) -> None:
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, None
+
+
+class Learner:
+    """A network with its SGD, learning from the images and observed labels of `data`.
+
+    `stream` (1, 2 ...) tells the random draws of this learner from those of the others in a run: order, augmentation,
+    dropout and mixup are functions of (seed, stream, epoch, step), never of what ran before, so that a resumed run
+    draws what a whole one draws. `name` is for error messages. `parameters`: None = all; `fused`: all of them get their
+    first gradient in the same step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: NoisyData,
+        compute: Compute,
+        optimisation: Optimisation,
+        stream: int,
+        *,
+        name: str = "",
+        parameters: Iterable[nn.Parameter] | None = None,
+        fused: bool = True,
+    ) -> None:
+        self.network, self.data, self.compute = network, data, compute
+        self.optimisation, self.stream, self.name = optimisation, stream, name
+        self.optimizer = torch.optim.SGD(
+            network.parameters() if parameters is None else parameters,
+            lr=optimisation.schedule.base,
+            momentum=optimisation.momentum,
+            weight_decay=optimisation.weight_decay,
+            fused=fused,
+        )
+        self.progress = Progress()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the current epoch."""
+        return self.optimisation.schedule.rate(self.progress.epoch)
+
+    @property
+    def where(self) -> str:
+        """The current epoch in words, for messages."""
+        return f"{self.name}, epoch {self.progress.epoch + 1}".removeprefix(", ")
+
+    def parts(self, suffix: object = "") -> dict[str, Any]:
+        """{name: object with a state} for a checkpoint; `suffix` tells several learners of a run apart."""
+        return {
+            f"model{suffix}": self.network,
+            f"optimizer{suffix}": self.optimizer,
+            f"progress{suffix}": self.progress,
+        }
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def batches(self, ids: Tensor | None = None, *counters: int, batch_size: int | None = None) -> list[Tensor]:
+        """The ids (None = all samples) of the current epoch, shuffled; `counters` tell several orders of it apart."""
+        return epoch_batches(
+            self.data.ids if ids is None else ids,
+            batch_size or self.optimisation.batch_size,
+            self.optimisation.seed,
+            self.stream,
+            self.progress.epoch,
+            *counters,
+        )
+
+    def logits(self, ids: Tensor, **options: Any) -> Tensor:
+        """Of augmented images; `options` go to the network."""
+        with self.compute.autocast():
+            return self.network(self.data.images.augmented_batch(ids), **options)
+
+    def cross_entropy(self, ids: Tensor) -> Tensor:
+        """Of augmented images against the observed labels: the plain loss."""
+        return F.cross_entropy(self.logits(ids), self.data.device_labels[ids])
+
+    def train_epoch(
+        self,
+        loss_of: Callable[[Tensor], Tensor],
+        batches: Sequence[Tensor] | None = None,
+        *,
+        before_step: Callable[[], None] = lambda: None,
+        after_step: Callable[[], bool | None] = lambda: None,
+    ) -> float:
+        """Run the steps that are left of the current epoch; the mean loss of all its steps.
+
+        loss_of(sample_ids) -> scalar loss. batches: None = all samples in a fresh order. `before_step` is called with
+        nothing drawn yet, `after_step` once the step counts; if that returns True the epoch ends there.
+        Raises UserError with epoch and step where a loss is not finite.
+        """
+        batches = self.batches() if batches is None else batches
+        progress, seed = self.progress, self.optimisation.seed
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.network.train()
+        if progress.losses is None:
+            progress.losses = torch.zeros(len(batches))
+        progress.losses = progress.losses.to(self.compute.device)
+        for step in range(progress.step, len(batches)):
+            before_step()
+            seed_torch(seed, "step", self.stream, progress.epoch, step)
+            loss = loss_of(batches[step])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            progress.losses[step] = loss.detach()
+            progress.step = step + 1
+            if after_step():
+                break
+        return checked_mean(progress.losses[: progress.step], progress.epoch)
+
+    # -- passes -------------------------------------------------------------------------------------------------
+
+    def score(self, tracker: Tracker, ids: Tensor | None = None, network: nn.Module | None = None) -> Snapshot:
+        """The samples `ids` (None = all) as this network, or another one, sees them now, scored by `tracker`."""
+        return score_samples(
+            network or self.network, self.data.images, tracker, self.compute, where=self.where, ids=ids
+        )
+
+    def test_accuracy(self) -> float | None:
+        """Share of the test images classified right, in [0, 1]; None without a test set."""
+        return accuracy_on_test(self.network, self.data, self.compute)
+
+
+def new_network(
+    name: str, num_classes: int, compute: Compute, *, width: float, dropout: float = 0.0, seed: int, counter: int = 0
+) -> nn.Module:
+    """A fresh network on the device; `counter` tells the draws of several networks of a run apart."""
+    seed_torch(seed, "init", counter)
+    return compute.prepare(models.build(name, num_classes, width=width, dropout=dropout))
+
+
+def checked_mean(losses: Tensor, epoch: int) -> float:
+    """The mean of an epoch's losses. Here an epoch of plain training waits for the device, and nowhere else."""
+    losses = losses.cpu()
+    broken = (~losses.isfinite()).nonzero()
+    if len(broken):
+        raise UserError(
+            f"the loss is {losses[broken[0]].item()} at epoch {epoch + 1}, step {int(broken[0]) + 1}",
+            "lower the learning rate",
+        )
+    return float(losses.mean())
