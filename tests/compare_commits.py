@@ -24,7 +24,8 @@ FIRST = "--first_stage_subset 0 1 2"
 COMMANDS = {  # experiment: its command, in the order in which later ones read earlier ones
     "forget": f"main.py {FIRST} --epoch_1st 3 --step_number 30 --M 2",
     "forget_options": "main.py --first_stage_subset 1 2 7 --epoch_1st 2 --step_number 9 --track_every 4 "
-    "--second_stage_data_name digits --second_stage_subset 5 6 --save_best_AUC_model --M_2nd 1 --first_stage_noise_type real_in_noise",
+    "--second_stage_data_name digits --second_stage_subset 5 6 --save_best_AUC_model --M_2nd 1 "
+    "--first_stage_noise_type real_in_noise",
     "forget_reused": f"main.py {FIRST} --epoch_1st 3 --M 2 --step_number 5 --lr_2nd 0.01 --no-track_CE "
     "--first_stage_from forget",
     "forget_stopped": f"main.py {FIRST} --epoch_1st 3 --step_number 30 --second_stg_max_median_loss 1.0",
