@@ -121,10 +121,9 @@ class Record:
         save_array(path, array)
 
     def holds(self, name: str) -> bool:
-        """Whether the run wrote `name`.npy."""
-        if "digests" in self.entries:
-            return name in self["digests"]
-        return (self.path / f"{name}.npy").exists()  # an early record
+        """Whether the run wrote `name`.npy and it is still there."""
+        recorded = name in self["digests"] if "digests" in self.entries else True  # early records have none
+        return recorded and (self.path / f"{name}.npy").exists()
 
     def read_array(self, name: str) -> np.ndarray:
         """`name`.npy. Raises UserError where it is missing or not what the run wrote."""
