@@ -8,10 +8,10 @@ Writes forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely mis
 """
 
 from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
-from utils.command_line.parser import COUNT, RATE, Parser, default_with, refuse
+from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, refuse
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data, add_second_stage_data
-from utils.scoring.tracking import add_tracking
+from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import FORGET
 from utils.training.optimisation import add_optimisation
 
@@ -22,6 +22,13 @@ def parser() -> Parser:
     add_second_stage_data(parser)
     group = add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs of stage 1"
+    )
+    group.add_argument(
+        "--memorise_until",
+        type=SHARE,
+        default=1.0,
+        metavar="SHARE",
+        help="end stage 1 once that share of the labels is fitted",
     )
     group.add_argument("--epoch_2nd", type=COUNT, default=10, metavar="EPOCHS", help="epochs of stage 2, at most")
     group.add_argument("--lr_2nd", type=RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
@@ -45,6 +52,7 @@ def parser() -> Parser:
         action="store_true",
         help="ORACLE, uses the true labels: also keep model and scores of the step with the best AUC",
     )
+    add_choosing(tracking)
     early = parser.add_argument_group("early second stage")
     early.add_argument("--freeze_earlySecondStage", action="store_true", help="train head 2 alone at first")
     early.add_argument(

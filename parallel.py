@@ -10,7 +10,7 @@ from utils.command_line.flags import add_compare, add_device, add_network_width,
 from utils.command_line.parser import Parser
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
-from utils.scoring.tracking import add_tracking
+from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import PARALLEL
 from utils.training.optimisation import add_optimisation
 
@@ -20,7 +20,7 @@ def parser() -> Parser:
     add_data(parser)
     group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs")
     add_network_width(group)
-    add_tracking(parser)
+    add_choosing(add_tracking(parser))
     add_compare(add_output(parser))
     add_device(parser)
     return parser

@@ -12,6 +12,7 @@ from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.errors import UserError
+from utils.scoring.tracking import add_choosing
 from utils.separations import RELABEL
 from utils.training.optimisation import add_optimisation
 
@@ -24,7 +25,14 @@ def parser() -> Parser:
     add_dropout(network)
     add_network_width(network)
     group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=40, milestones=[35], epochs_help="epochs, warm-up included"
+        parser,
+        epochs_flag="--epoch_1st",
+        epochs=40,
+        milestones=[35],
+        epochs_help="epochs, warm-up included",
+        schedule="steps",
+        mixup=0.0,
+        ema=0.0,
     )
     group.add_argument(
         "--lr_2nd", type=RATE, default=0.1, metavar="LR", help="learning rate once relabelling has begun"
@@ -40,6 +48,7 @@ def parser() -> Parser:
     relabelling.add_argument(
         "--reg_term2", type=WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
     )
+    add_choosing(parser.add_argument_group("tracking"))
     add_compare(add_output(parser))
     add_device(parser)
     return parser

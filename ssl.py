@@ -20,7 +20,13 @@ else:
     from utils.command_line.parser import Parser
     from utils.command_line.running import run_experiment, run_script
     from utils.data.choice import SSL, add_data
-    from utils.methods.pseudo_labelling_flags import add_clean_set, add_scores, add_training, resolve_pseudo_labelling
+    from utils.methods.pseudo_labelling_flags import (
+        add_clean_set,
+        add_scores,
+        add_targets,
+        add_training,
+        resolve_pseudo_labelling,
+    )
     from utils.training.optimisation import add_optimisation
 
 SCRIPT = "ssl.py"
@@ -30,18 +36,24 @@ def parser() -> "Parser":
     parser = Parser(SCRIPT, __doc__)
     add_data(parser, SSL)
     add_scores(parser)
+    add_targets(parser)
     add_clean_set(parser)
     network = parser.add_argument_group("network")
     network.add_argument(
         "--network",
         choices=list(models.ALIASES),
-        default="MT_Net",
+        default="PR18",
         help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18",
     )
     add_dropout(network)
     add_network_width(network)
     group = add_optimisation(
-        parser, epochs_flag="--epoch", epochs=80, milestones=[60, 70], epochs_help="epochs of each run"
+        parser,
+        epochs_flag="--epoch",
+        epochs=60,
+        milestones=[45, 53],
+        epochs_help="epochs of each run",
+        augment="strong",
     )
     add_training(group)
     add_output(parser)

@@ -12,6 +12,10 @@ class UserError(Exception):
         super().__init__(" ".join(line.split()))  # one line, whatever file names or library messages hold
 
 
+class Diverged(UserError):
+    """A network whose loss or outputs are no longer finite; what was tracked before remains good."""
+
+
 class Stopped(BaseException):
     """Ctrl-C or SIGTERM: after the current step was finished and checkpointed, or at once where it was asked for twice.
 

@@ -14,8 +14,8 @@ class Separation:
     scores: tuple[str, ...]  # names of its score files, the one that ranks the suspects first
 
 
-FORGET = Separation("forget", "main.py", ("forget_ce", "forget_loss"))
-PARALLEL = Separation("parallel", "parallel.py", ("parallel_ce", "parallel_loss"))
-RELABEL = Separation("relabel", "relabel.py", ("relabel_loss",))
+FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"))
+PARALLEL = Separation("parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"))
+RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"))
 
 SEPARATIONS = {separation.key: separation for separation in (FORGET, PARALLEL, RELABEL)}

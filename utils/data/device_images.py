@@ -11,6 +11,8 @@ from torch import Tensor
 
 from utils.compute import Compute
 
+AFFINE = 0.13  # of tiny images, 7.5 degrees
+CUT_OUT = 3 / 8  # side of the hole over the image's side: 12 pixels of 32
 PIXELS_PER_PADDING = 8  # 4 pixels of padding for a 32-pixel image, in proportion for other sizes ...
 MIN_CROPPED_SIDE = 16  # ... and none for tiny ones, where a shift by a single pixel loses strokes
 
@@ -59,14 +61,28 @@ class DeviceImages:
         """Normalised float32 (B, 3, H, W) in channels-last layout, never augmented: for tracking and evaluation."""
         return self._normalise(self.pixels[ids])
 
-    def augmented_batch(self, ids: Tensor, colour_jitter: float = 0.0) -> Tensor:
-        """The same after a random padded crop, a flip where allowed and, if > 0, colour jitter of that strength."""
-        pixels = random_crop(self.pixels, ids, self.padding) if self.padding else self.pixels[ids]
+    def augmented_batch(self, ids: Tensor, augment: str = "standard", colour_jitter: float = 0.0) -> Tensor:
+        """The same after random changes that keep the class. `augment` is one of AUGMENT:
+
+        none      nothing
+        standard  a padded crop, a flip where allowed
+        strong    a crop padded by reflection, a flip where allowed, and a hole (cut-out, DeVries & Taylor 2017)
+
+        Tiny images are neither cropped nor cut; strong turns, shears and scales them a little. `colour_jitter` > 0 adds
+        colour jitter of that strength.
+        """
+        if augment == "none":
+            return self.batch(ids)
+        strong = augment == "strong"
+        pixels = random_crop(self.pixels, ids, self.padding, reflect=strong) if self.padding else self.pixels[ids]
         if self.mirrored:
             pixels = random_flip(pixels)
         if colour_jitter:
-            return self._normalise(random_colour(pixels.float(), colour_jitter))
-        return self._normalise(pixels)
+            pixels = random_colour(pixels.float(), colour_jitter)
+        images = self._normalise(pixels)
+        if not strong:
+            return images
+        return cut_out(images) if self.padding else random_affine(images)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         return ((pixels.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
@@ -93,16 +109,51 @@ def resize(pixels: Tensor, side: tuple[int, int]) -> Tensor:
     return torch.cat(chunks)
 
 
-def random_crop(pixels: Tensor, ids: Tensor, padding: int) -> Tensor:
-    """uint8 (N, H, W, 3), ids (B,) -> (B, H, W, 3): each image moved by up to `padding` pixels, black beyond."""
+def random_crop(pixels: Tensor, ids: Tensor, padding: int, reflect: bool = False) -> Tensor:
+    """uint8 (N, H, W, 3), ids (B,) -> (B, H, W, 3): each image moved by up to `padding` pixels, black beyond.
+
+    `reflect`: beyond the border comes the mirrored image instead.
+    """
     height, width = pixels.shape[1:3]
     device = pixels.device
     shift = torch.randint(-padding, padding + 1, (2, len(ids)), device=device)
     rows = torch.arange(height, device=device) + shift[0, :, None]  # (B, H)
     columns = torch.arange(width, device=device) + shift[1, :, None]  # (B, W)
+    if reflect:
+        rows, columns = (reflected(at, size) for at, size in ((rows, height), (columns, width)))
+        return pixels[ids[:, None, None], rows[:, :, None], columns[:, None, :]]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     return pixels[ids[:, None, None], rows[:, :, None], columns[:, None, :]] * inside[..., None]
+
+
+def reflected(positions: Tensor, size: int) -> Tensor:
+    """Positions up to size − 1 beyond either border, folded back: −1 -> 1, size -> size − 2."""
+    positions = positions.abs()
+    return torch.where(positions >= size, 2 * size - 2 - positions, positions)
+
+
+def cut_out(images: Tensor) -> Tensor:
+    """Normalised (B, 3, H, W) with a square hole of zeros, the mean colour, whose centre lies anywhere in the image."""
+    height, width = images.shape[2:]
+    half = CUT_OUT * min(height, width) / 2
+    centre = torch.rand(2, len(images), 1, device=images.device)
+    rows = (torch.arange(height, device=images.device) + 0.5 - height * centre[0]).abs() < half  # (B, H)
+    columns = (torch.arange(width, device=images.device) + 0.5 - width * centre[1]).abs() < half  # (B, W)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def random_affine(images: Tensor) -> Tensor:
+    """(B, 3, H, W), each turned and sheared by up to `AFFINE` (radians; shift per pixel) and scaled by up to 10 %."""
+    draws = 2 * torch.rand(4, len(images), device=images.device) - 1
+    angle, shear, scale_x, scale_y = AFFINE * draws[0], AFFINE * draws[1], 1 + 0.1 * draws[2], 1 + 0.1 * draws[3]
+    zero = torch.zeros_like(angle)
+    rows = [
+        torch.stack([angle.cos() * scale_x, (shear - angle.sin()) * scale_y, zero], 1),
+        torch.stack([angle.sin() * scale_x, angle.cos() * scale_y, zero], 1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def random_flip(pixels: Tensor) -> Tensor:

@@ -19,6 +19,14 @@ from utils.errors import UserError
 
 
 @dataclass
+class Planted:
+    """Errors planted among the labels on purpose (utils/scoring/choosing.py says what for)."""
+
+    ids: np.ndarray  # int64 (P,), ascending
+    labels: Tensor  # int64 (N,), on the device: the observed labels with the planted ones in place
+
+
+@dataclass
 class NoisyData:
     """Training images, observed labels; `clean_labels` (N,) int64 and `is_noisy` (N,) bool are None where unknown."""
 
@@ -32,6 +40,7 @@ class NoisyData:
     test_images: DeviceImages | None
     test_labels: np.ndarray | None
     source_fingerprint: str  # of the data set's images, own labels and class names
+    planted: Planted | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +61,11 @@ class NoisyData:
     @cached_property
     def device_labels(self) -> Tensor:
         return torch.from_numpy(self.labels).to(self.images.pixels.device)
+
+    @property
+    def training_labels(self) -> Tensor:
+        """int64 (N,), on the device: the observed labels, but for errors planted among them (see `plant`)."""
+        return self.device_labels if self.planted is None else self.planted.labels
 
     @cached_property
     def ids(self) -> Tensor:
@@ -106,10 +120,12 @@ def prepare(
     stream: str = "label_noise",
     like: DeviceImages | None = None,
     with_test: bool = True,
+    plant: float = 0.0,
 ) -> NoisyData:
     """Load, corrupt the training labels as `choice` says, and put the images on the device.
 
-    `like`: the images of another set, whose size and normalisation are taken over. Test labels stay as they are.
+    `like`: the images of another set, whose size and normalisation are taken over. `plant`: share of the labels among
+    which errors are planted for training. Test labels stay as they are.
     Raises UserError where class counts disagree or the data cannot be read.
     """
     size = choice.image_size if like is None else like.side[0]
@@ -136,6 +152,12 @@ def prepare(
     test_images = None
     if test is not None:
         test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
+    planted = None
+    if round(plant * len(labels)):
+        generator = stream_generator(choice.seed, "planted")
+        trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
+        ids = np.flatnonzero(trained != labels)
+        planted = Planted(ids, torch.from_numpy(trained).to(compute.device))
     return NoisyData(
         choice=choice,
         images=images,
@@ -147,6 +169,7 @@ def prepare(
         test_images=test_images,
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
+        planted=planted,
     )
 
 

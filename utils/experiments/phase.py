@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from utils.errors import Diverged
 
 if TYPE_CHECKING:
     from utils.experiments.experiment import Experiment
@@ -55,6 +58,16 @@ class Phase:
         """Save where the phase is; then stop where a signal came."""
         self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
         self._experiment.stop.raise_if_asked()
+
+    @contextlib.contextmanager
+    def until_divergence(self) -> Iterator[None]:
+        """Around the epochs: where the network diverges after a whole one, they end with it and the run goes on."""
+        try:
+            yield
+        except Diverged as error:
+            if not self._experiment.go_back(self._parts):
+                raise
+            self._experiment.log(f"{self._name}: {error.what}: going on with what was found until the epoch before")
 
     def stop_if_asked(self) -> None:
         """Call between two steps. Raises Stopped after saving a checkpoint where a stop signal came."""

@@ -7,7 +7,7 @@ from statistics import mean
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import models
 from utils.compute import Compute, stream_generator
@@ -15,6 +15,7 @@ from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
+from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
@@ -23,7 +24,7 @@ from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import optimisation_of
+from utils.training.optimisation import optimisation_of, schedule_of
 from utils.training.passes import infer
 
 PHASE = "training"
@@ -40,11 +41,11 @@ class Half:
     def __init__(self, learner: Learner, ids: np.ndarray, tracking: Tracking) -> None:
         self.learner = learner
         self.ids = torch.from_numpy(ids).to(learner.compute.device)
-        self.tracker = Tracker(learner.data.device_labels[self.ids], learner.data.num_classes, tracking)
+        self.tracker = Tracker(learner.data.training_labels[self.ids], learner.data.num_classes, tracking)
 
     @property
     def network(self) -> nn.Module:
-        return self.learner.network
+        return self.learner.judge
 
     def train(self, after_step: object) -> float:
         """Finish the current epoch on this half; its mean loss."""
@@ -63,7 +64,7 @@ class Half:
 
 def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Train both models, track own and cross after every epoch; writes the whole experiment folder."""
-    data = prepare(data_choice(args), compute)
+    data = prepare(data_choice(args), compute, plant=args.plant)
     if len(data) < 4:
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     announce(experiment, data, compute)
@@ -74,12 +75,14 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         network = new_network(
             models.PREACT_RESNET18, data.num_classes, compute, width=args.width, seed=args.seed, counter=k
         )
-        halves.append(Half(Learner(network, data, compute, optimisation_of(args), 1 + k), ids, tracking_of(args)))
+        optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
+        halves.append(Half(Learner(network, data, compute, optimisation, 1 + k), ids, tracking_of(args)))
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
     experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
-    train_and_track(halves, tracks, args.epoch_1st, experiment)
-    write_results(data, tracks, experiment)
+    evidence = Evidence("parallel", data, args.choose)
+    train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
+    write_results(data, tracks, evidence, experiment)
 
 
 def split_in_halves(n: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -88,45 +91,64 @@ def split_in_halves(n: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return permutation, [np.sort(permutation[: n - n // 2]), np.sort(permutation[n - n // 2 :])]
 
 
-def train_and_track(halves: list[Half], tracks: ScoreTracks, epochs: int, experiment: Experiment) -> None:
+def train_and_track(
+    halves: list[Half], tracks: ScoreTracks, evidence: Evidence, epochs: int, experiment: Experiment
+) -> None:
     """Both models, epoch by epoch; after each, every half as its own and as the other model sees it."""
     first, second = halves
-    with experiment.phase(PHASE, first.learner.parts(0) | second.learner.parts(1)) as phase:
-        for epoch in phase.epochs(epochs, first.learner.progress, second.learner.progress):
-            train_losses = [half.train(phase.stop_if_asked) for half in halves]
-            own = [half.score(half.network) for half in halves]
-            cross = [first.score(second.network), second.score(first.network)]
-            tracks.append({
-                CROSS_LOSS.name: in_order(halves, [now.loss for now in cross]),
-                OWN_LOSS.name: in_order(halves, [now.loss for now in own]),
-                CROSS_CE.name: in_order(halves, [now.ce for now in cross]),
-                OWN_CE.name: in_order(halves, [now.ce for now in own]),
-            })  # fmt: skip
-            test_accuracies = [half.learner.test_accuracy() for half in halves]
-            phase.add_epoch(
-                epoch=epoch + 1,
-                lr=first.learner.rate,
-                train_loss=mean(train_losses),
-                train_accuracy=mean(now.accuracy for now in own),
-                cross_accuracy=mean(now.accuracy for now in cross),
-                test_accuracy=None if None in test_accuracies else mean(test_accuracies),
-                **tracks.aucs(),
-            )
+    data = first.learner.data
+    parts = first.learner.parts(0) | second.learner.parts(1) | {"evidence": evidence}
+    with experiment.phase(PHASE, parts) as phase:
+        with phase.until_divergence():
+            for epoch in phase.epochs(epochs, first.learner.progress, second.learner.progress):
+                train_losses = [half.train(phase.stop_if_asked) for half in halves]
+                own = together(halves, [half.score(half.network) for half in halves])
+                cross = together(halves, [first.score(second.network), second.score(first.network)])
+                candidates = {CROSS_LOSS.name: evidence.candidate(cross.loss)}
+                values = {CROSS_LOSS.name: cross.loss(data.device_labels), OWN_LOSS.name: own.loss(data.device_labels)}
+                if cross.votes is not None:
+                    candidates = {CROSS_CE.name: evidence.candidate(cross.ce)} | candidates
+                    values |= {CROSS_CE.name: cross.ce(data.device_labels), OWN_CE.name: own.ce(data.device_labels)}
+                tracks.append(values)
+                test_accuracies = [half.learner.test_accuracy() for half in halves]
+                phase.add_epoch(
+                    epoch=epoch + 1,
+                    lr=first.learner.rate,
+                    train_loss=mean(train_losses),
+                    train_accuracy=own.accuracy,
+                    cross_accuracy=cross.accuracy,
+                    test_accuracy=None if None in test_accuracies else mean(test_accuracies),
+                    **tracks.aucs(),
+                    **evidence.add(cross.logits, f"epoch {epoch + 1}", candidates),
+                )
         probs = [first.probabilities(second.network), second.probabilities(first.network)]
         experiment.save_array("cross_probs", in_order(halves, probs))
 
 
-def in_order(halves: list[Half], values: list[np.ndarray | None]) -> np.ndarray | None:
-    """Per-half arrays (N/2, ...) put together in the data set's order, float32 (N, ...); None where there are none."""
-    if values[0] is None:
-        return None
-    whole = np.empty((sum(map(len, values)), *values[0].shape[1:]), dtype=np.float32)
+def together(halves: list[Half], parts: list[Snapshot]) -> Snapshot:
+    """Two snapshots of the halves as one of all samples, in the data set's order."""
+
+    def put(values: list[Tensor | None]) -> Tensor | None:
+        if values[0] is None:
+            return None
+        whole = values[0].new_empty(sum(map(len, values)), values[0].shape[1])
+        for half, part in zip(halves, values, strict=True):
+            whole[half.ids] = part
+        return whole
+
+    accuracy = mean(part.accuracy for part in parts)
+    return Snapshot(put([part.logits for part in parts]), put([part.votes for part in parts]), accuracy)
+
+
+def in_order(halves: list[Half], values: list[np.ndarray]) -> np.ndarray:
+    """Per-half arrays (N/2, C) put together in the data set's order, float32 (N, C)."""
+    whole = np.empty((sum(map(len, values)), values[0].shape[1]), dtype=np.float32)
     for half, part in zip(halves, values, strict=True):
         whole[half.ids.cpu().numpy()] = part
     return whole
 
 
-def write_results(data: NoisyData, tracks: ScoreTracks, experiment: Experiment) -> None:
+def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, experiment: Experiment) -> None:
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows = experiment.history.rows
     draw_tracks(
@@ -149,7 +171,7 @@ def write_results(data: NoisyData, tracks: ScoreTracks, experiment: Experiment) 
         },
     )
     scores = tracks.last()
-    figures = save_scores(experiment, data, PARALLEL, scores)
+    figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     figures |= {
         f"auc_{own.name}": auc(scores[own.name], data.is_noisy) for own in (OWN_LOSS, OWN_CE) if own.name in scores
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,23 @@ import models
 from utils.compute import Compute, seed_torch
 from utils.data.choice import SECOND, data_choice
 from utils.data.noisy_data import NoisyData, prepare
-from utils.errors import UserError
+from utils.errors import Diverged, UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.experiments.phase import Phase
 from utils.experiments.record import Record, differences, read_finished
+from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
+from utils.scoring.choosing import Candidate
 from utils.scoring.metrics import auc
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import LOSS_ALONE, Tracking, tracking_of
 from utils.separations import FORGET
 from utils.training.batches import batches_per_epoch
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import Optimisation, Schedule, optimisation_of
+from utils.training.optimisation import Optimisation, Schedule, optimisation_of, schedule_of
 from utils.training.passes import score_samples
 
 STAGE1, STAGE2 = "stage1", "stage2"
@@ -44,13 +46,17 @@ STAGE1_LOSS = TrackedScore("stage1_loss", "stage1_loss_track", "loss (nats)")
 LOSS = TrackedScore("forget_loss", "loss_track", "loss (nats)")
 CE = TrackedScore("forget_ce", "ce_track", "neighbour cross-entropy")
 
+STAGE1_ENTRIES = {"settings", "weights", "evidence"}  # of stage1.pt
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
-STAGE1_SETTINGS = ("width", "epoch_1st", "lr", "M", "gamma_scheduler", "batch_size", "momentum", "wd", "mirror", "seed")
+STAGE1_SETTINGS = (
+    "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
+    "mixup", "ema", "augment", "mirror", "plant", "choose", "seed",
+)  # fmt: skip
 
 
 def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Both stages; writes the whole experiment folder."""
-    first = prepare(data_choice(args), compute)
+    first = prepare(data_choice(args), compute, plant=args.plant)
     second = prepare(data_choice(args, SECOND), compute, stream="label_noise_2nd", like=first.images, with_test=False)
     if args.save_best_AUC_model and not 0 < (first.noise_ratio or 0) < 1:
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
@@ -63,18 +69,23 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     experiment.log.quietly("second " + second.describe().splitlines()[0])
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
+    evidence = Evidence("stage1", first, args.choose)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     if not experiment.done(STAGE1):
         if source is None:
-            learner = Learner(network, first, compute, optimisation_of(args), STREAM1, name="stage 1")
-            memorise(learner, args.epoch_1st, settings, experiment)
+            optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
+            learner = Learner(network, first, compute, optimisation, STREAM1, name="stage 1")
+            memorise(learner, args.epoch_1st, args.memorise_until, evidence, settings, experiment)
         else:
             take_over_stage1(source, experiment)
-    network.load_state_dict(read_stage1(experiment.path)["weights"])
-    schedule = Schedule(args.lr_2nd, args.M_2nd or [], args.gamma_scheduler)
+    stage1 = read_stage1(experiment.path)
+    network.load_state_dict(stage1["weights"])
+    evidence.load_state_dict(stage1["evidence"])
+    schedule = Schedule(args.lr_2nd, milestones=args.M_2nd or [], gamma=args.gamma_scheduler)
+    optimisation = replace(optimisation_of(args, schedule), mixup=0.0, ema=0.0)  # it is to forget, not to resist
     oracle = Oracle() if args.save_best_AUC_model else None
     second_stage = SecondStage(
-        network, first, second, compute, optimisation_of(args, schedule), tracking_of(args), stage2, oracle, experiment
+        network, first, second, compute, optimisation, tracking_of(args), stage2, evidence, oracle, experiment
     )
     second_stage.run(args.checkpoint_every)
     write_results(first, second_stage, experiment)
@@ -83,34 +94,45 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
 # -- stage 1 -----------------------------------------------------------------------------------------------------------
 
 
-def memorise(learner: Learner, epochs: int, settings: dict, experiment: Experiment) -> None:
-    """Cross-entropy on the noisy labels through head 1; every sample's loss is tracked after each epoch."""
+def memorise(
+    learner: Learner, epochs: int, until: float, evidence: Evidence, settings: dict, experiment: Experiment
+) -> None:
+    """Cross-entropy on the noisy labels through head 1; every sample is tracked after each epoch.
+
+    `until`: share of the labels in (0, 1] that, once fitted, ends the stage.
+    """
     data = learner.data
     losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
-    tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
-    with experiment.phase(STAGE1, learner.parts()) as phase:
-        for epoch in phase.epochs(epochs, learner.progress):
-            train_loss = learner.train_epoch(learner.cross_entropy, after_step=phase.stop_if_asked)
-            now = learner.score(tracker)
-            losses.append({STAGE1_LOSS.name: now.loss})
-            phase.add_epoch(
-                stage=1,
-                epoch=epoch + 1,
-                step="",
-                lr=learner.rate,
-                train_loss=train_loss,
-                train_accuracy=now.accuracy,
-                test_accuracy=learner.test_accuracy(),
-                **losses.aucs(),
-            )
+    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
+        with phase.until_divergence():
+            for epoch in phase.epochs(epochs, learner.progress):
+                train_loss = learner.train_epoch(learner.cross_entropy, after_step=phase.stop_if_asked)
+                now = learner.score(tracker)
+                losses.append({STAGE1_LOSS.name: now.loss(data.device_labels)})
+                phase.add_epoch(
+                    stage=1,
+                    epoch=epoch + 1,
+                    step="",
+                    lr=learner.rate,
+                    train_loss=train_loss,
+                    train_accuracy=now.accuracy,
+                    test_accuracy=learner.test_accuracy(),
+                    **losses.aucs(),
+                    **evidence.add(now.logits, f"epoch {epoch + 1}"),
+                )
+                if now.accuracy >= until:
+                    experiment.log(f"stage 1: {now.accuracy:.4f} of the labels are fitted after epoch {epoch + 1}")
+                    break
         experiment.save_array("stage1_loss", losses.last()[STAGE1_LOSS.name])
         losses.close()
-        experiment.save_torch("stage1.pt", {"settings": settings, "weights": learner.network.state_dict()})
+        state = {"settings": settings, "weights": learner.judge.state_dict(), "evidence": evidence.state_dict()}
+        experiment.save_torch("stage1.pt", state)
 
 
 def read_stage1(path: Path) -> dict:
     try:
-        return load_torch(path / "stage1.pt", {"settings", "weights"}, "run that experiment again with --overwrite")
+        return load_torch(path / "stage1.pt", STAGE1_ENTRIES, "run that experiment again with --overwrite")
     except FileNotFoundError:
         raise UserError(f"{path} holds no stage1.pt", "name an experiment of main.py") from None
 
@@ -211,8 +233,8 @@ class Oracle:
 
 
 def primary(scores: dict) -> str:
-    """The score that ranks the suspects: the neighbour cross-entropy where it is tracked."""
-    return next(name for name in FORGET.scores if name in scores)
+    """The original's score: the neighbour cross-entropy where it is tracked."""
+    return next(name for name in (CE.name, LOSS.name) if name in scores)
 
 
 class SecondStage:
@@ -227,10 +249,13 @@ class SecondStage:
         optimisation: Optimisation,
         tracking: Tracking,
         settings: SecondStageSettings,
+        evidence: Evidence,
         oracle: Oracle | None,
         experiment: Experiment,
     ) -> None:
         self.first, self.settings, self.oracle, self.experiment = first, settings, oracle, experiment
+        self.evidence, self.choice = evidence, evidence.choice
+        self.of_stage1 = self.choice.best  # what fine-tuning is to add to
         seed_torch(optimisation.seed, "init_2nd")
         network.add_second_head(second.num_classes)
         self.learner = Learner(
@@ -243,7 +268,7 @@ class SecondStage:
             parameters=[*network.backbone(), *network.head2.parameters()],
             fused=settings.thaw_at == 1,
         )
-        self.tracker = Tracker(first.device_labels, first.num_classes, tracking)
+        self.tracker = Tracker(first.training_labels, first.num_classes, tracking)
         scores = [LOSS, CE] if tracking.with_ce else [LOSS]
         self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
         self.latest: Snapshot | None = None  # of the last tracked step of this process
@@ -256,7 +281,9 @@ class SecondStage:
 
     def run(self, checkpoint_every: int) -> None:
         """Fine-tune until the steps are done or the limit is passed; `checkpoint_every` steps apart."""
-        parts = self.learner.parts() | ({} if self.oracle is None else {"oracle": self.oracle})
+        parts = self.learner.parts() | {"choice": self.choice}
+        if self.oracle is not None:
+            parts["oracle"] = self.oracle
         steps = self.settings.steps
         if self.settings.frozen(steps - 1):
             self.experiment.log(f"stage 2 has {steps} steps and none thaws the backbone: nothing will be forgotten")
@@ -265,18 +292,24 @@ class SecondStage:
                 self.mean_loss = float(self.scores.last()[LOSS.name].mean())
             else:
                 self.track(epoch=0, step=0)
-            while not self.enough():
-                self.learner.train_epoch(
-                    self.loss, before_step=self.before_step, after_step=lambda: self.after_step(phase, checkpoint_every)
-                )
-                if self.learner.progress.step == self.settings.steps_per_epoch:
-                    self.learner.progress.next_epoch()
-                self.experiment.log.quietly(f"{STAGE2}: step {self.steps_done}, {self.experiment.history.latest()}")
+            try:
+                self.fine_tune(phase, checkpoint_every)
+            except Diverged as error:  # what was tracked before is whole
+                self.experiment.log(f"{STAGE2}: {error.what}: going on with the steps before")
             if self.limit_passed():
                 limit = self.settings.mean_loss_limit
                 self.experiment.log(f"stage 2 stopped at step {self.steps_done}: the mean loss passed {limit}")
             if self.oracle is not None:
                 save_oracle(self.experiment, self.oracle)
+
+    def fine_tune(self, phase: Phase, checkpoint_every: int) -> None:
+        while not self.enough():
+            self.learner.train_epoch(
+                self.loss, before_step=self.before_step, after_step=lambda: self.after_step(phase, checkpoint_every)
+            )
+            if self.learner.progress.step == self.settings.steps_per_epoch:
+                self.learner.progress.next_epoch()
+            self.experiment.log.quietly(f"{STAGE2}: step {self.steps_done}, {self.experiment.history.latest()}")
 
     def before_step(self) -> None:
         """What may move: at first perhaps head 2 alone; batch norm keeps its statistics unless it thaws too."""
@@ -292,7 +325,8 @@ class SecondStage:
 
     def loss(self, ids: Tensor) -> Tensor:
         """Cross-entropy of the second set through head 2."""
-        return F.cross_entropy(self.learner.logits(ids, head=2), self.learner.data.device_labels[ids])
+        learner = self.learner
+        return F.cross_entropy(learner.logits(learner.augmented(ids), head=2), learner.data.device_labels[ids])
 
     def after_step(self, phase: Phase, checkpoint_every: int) -> bool:
         """Track the first set where it is due; True ends the epoch."""
@@ -319,13 +353,27 @@ class SecondStage:
             where = f"stage 2, epoch {row['epoch']}, step {row['step']}"
             learner = self.learner
             self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
-        self.scores.append({LOSS.name: self.latest.loss, CE.name: self.latest.ce})
-        self.mean_loss = float(self.latest.loss.mean())
+        candidates = self.candidates(self.latest)
+        self.scores.append({name: candidates[name].observed for name in (LOSS.name, CE.name) if name in candidates})
+        self.mean_loss = float(candidates[LOSS.name].observed.mean())
         self.experiment.history.add(
-            stage=2, **row, train_accuracy=self.latest.accuracy, mean_loss=self.mean_loss, **self.scores.aucs()
+            stage=2,
+            **row,
+            train_accuracy=self.latest.accuracy,
+            mean_loss=self.mean_loss,
+            **self.scores.aucs(),
+            **self.choice.consider(f"stage 2, step {row['step']}", candidates, default=False),
         )
         if self.oracle is not None:
             self.oracle.consider(row["step"], self.scores.last(), self.first.is_noisy, self.learner.network)
+
+    def candidates(self, now: Snapshot) -> dict[str, Candidate]:
+        """Neighbour cross-entropy and loss of a moment, each alone and by its mean rank with the best of stage 1."""
+        observed, trained = self.first.device_labels, self.first.training_labels
+        found = {LOSS.name: Candidate(now.loss(observed), now.loss(trained))}
+        if now.votes is not None:
+            found = {CE.name: Candidate(now.ce(observed), now.ce(trained))} | found
+        return found | {f"{name}_and_stage1": c.with_rank_of(self.of_stage1) for name, c in found.items()}
 
 
 def save_oracle(experiment: Experiment, oracle: Oracle) -> None:
@@ -366,7 +414,7 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
         marks=None if oracle is None else {"oracle: best AUC (uses true labels)": oracle.step},
     )
     scores = second_stage.scores.last()
-    figures = save_scores(experiment, first, FORGET, scores)
+    figures = save_scores(experiment, first, FORGET, second_stage.evidence, scores)
     figures["auc_stage1_loss"] = auc(experiment.record.read_array("stage1_loss"), first.is_noisy)
     if CE.name in scores:
         figures["auc_stage1_ce"] = rows2[0]["auc_forget_ce"]

@@ -1,4 +1,4 @@
-"""The flags of ssl.py alone: which scores it reads, how it selects the clean set, how it trains. Imports no torch."""
+"""The flags of ssl.py alone: which scores it reads, what it learns from each label, how it trains. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import argparse
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, Parser, default_with, refuse
 from utils.errors import UserError
 from utils.separations import SEPARATIONS
+
+TARGETS = ("posterior", "split")
+SPLIT_FLAGS = (  # what belongs to --targets split
+    "scores", "score", "f_l", "use_bmm", "bmm_th", "threshold", "balanced_set", "f_FND", "fn_th", "bmm_th_2nd",
+    "threshold_2nd", "epoch_begin", "labeled_batch_size",
+)  # fmt: skip
 
 
 def add_scores(parser: Parser) -> None:
@@ -19,49 +25,58 @@ def add_scores(parser: Parser) -> None:
             nargs="?",
             const="",
             metavar="EXPERIMENT",
-            help=f"the scores that {separation.script} left",
+            help=f"what {separation.script} left",
         )
-    scores.add_argument(
-        "--f_l", action="store_true", help="of --forget, take the loss instead of the neighbour cross-entropy"
-    )
+    scores.add_argument("--score", metavar="NAME", help="read NAME.npy of the separation instead of its default score")
+    scores.add_argument("--f_l", action="store_true", help="the same as --score forget_loss")
     scores.add_argument("--scores", metavar="FILE", help="any .npy of N numbers, higher = more likely mislabelled")
+    scores.add_argument(
+        "--agree_on_clean", action="store_true", help="several: a label counts as right only if all of them say so"
+    )
+
+
+def add_targets(parser: Parser) -> None:
+    group = parser.add_argument_group("what is learnt from each label")
+    group.add_argument(
+        "--targets",
+        choices=TARGETS,
+        help="posterior: each label as far as it can be trusted, predictions for the rest; split: the labels of a "
+        "clean set, predictions for all others (default: posterior; split with any flag that belongs to it)",
+    )
+    group.add_argument("--runs", type=COUNT, metavar="K", help="train so often, each time from what the last run found")
+    group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 
 
 def add_clean_set(parser: Parser) -> None:
-    clean = parser.add_argument_group("clean set")
+    clean = parser.add_argument_group("clean set (--targets split)")
     clean.add_argument("--use_bmm", action="store_true", help="by a beta mixture instead of the threshold rule")
     clean.add_argument("--bmm_th", type=SHARE, metavar="P", help="clean = p_noisy below this (default: 0.05)")
     clean.add_argument(
-        "--threshold", type=SHARE, default=0.20, metavar="SHARE", help="without --use_bmm: the SHARE lowest scores"
+        "--threshold", type=SHARE, metavar="SHARE", help="without --use_bmm: the SHARE lowest scores (default: 0.5)"
     )
     clean.add_argument("--balanced_set", action="store_true", help="as many samples of every class")
-    clean.add_argument("--agree_on_clean", action="store_true", help="several scores: intersection instead of union")
     clean.add_argument("--f_FND", action="store_true", help="the forgetting scores only veto, beside another score")
     clean.add_argument(
         "--fn_th", type=SHARE, metavar="SHARE", help="share of samples that --f_FND vetoes (default: 0.05)"
     )
-    second = parser.add_argument_group("second run")
-    second.add_argument(
-        "--double_run", action="store_true", help="select again by the trained network's loss, and train once more"
+    clean.add_argument("--bmm_th_2nd", type=SHARE, metavar="P", help="--bmm_th of later runs (default: 0.5)")
+    clean.add_argument("--threshold_2nd", type=SHARE, metavar="SHARE", help="--threshold of later runs (default: 0.5)")
+    clean.add_argument(
+        "--epoch_begin", type=COUNT, metavar="EPOCHS", help="epochs on the clean set alone (default: 3/8 of them)"
     )
-    second.add_argument("--bmm_th_2nd", type=SHARE, metavar="P", help="--bmm_th of the second run (default: 0.5)")
-    second.add_argument(
-        "--threshold_2nd", type=SHARE, metavar="SHARE", help="--threshold of the second run (default: 0.2)"
+    clean.add_argument(
+        "--labeled_batch_size", type=COUNT, metavar="B", help="clean samples in every batch (default: as they come)"
     )
 
 
 def add_training(group: argparse._ArgumentGroup) -> None:
     """What pseudo-labelling adds to the flags of optimisation."""
-    group.add_argument("--epoch_begin", type=COUNT, default=30, metavar="EPOCHS", help="epochs on the clean set alone")
-    group.add_argument(
-        "--labeled_batch_size", type=COUNT, metavar="B", help="clean samples in every batch (default: as they come)"
-    )
     group.add_argument("--alpha", type=WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off")
-    group.add_argument("--beta", type=WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off")
+    group.add_argument("--beta", type=WEIGHT, default=0.0, metavar="WEIGHT", help="weight of L_e; 0 switches it off")
     group.add_argument(
         "--colour_jitter",
         type=RATIO,
-        default=0.4,
+        default=0.0,
         metavar="STRENGTH",
         help="brightness, contrast and saturation of colour images; 0 switches it off",
     )
@@ -74,13 +89,25 @@ def add_training(group: argparse._ArgumentGroup) -> None:
 
 def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     """The defaults of flags that belong to another flag. Raises UserError where flags contradict each other."""
+    _check_scores(args)
+    given = [flag for flag in SPLIT_FLAGS if vars(args)[flag] not in (None, False)]
+    if args.targets is None:
+        args.targets = "split" if given else "posterior"
+    if args.targets == "posterior" and given:
+        raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
+    args.runs = args.runs or (2 if args.double_run else 1)
+    if args.f_l:
+        args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
     default_with(args, "swa", swa_start=args.epoch * 3 // 4, swa_freq=1)
-    default_with(args, "use_bmm", bmm_th=0.05)
     if not args.use_bmm:
-        refuse(args, "bmm_th_2nd", without="--use_bmm")
-    default_with(args, "double_run", bmm_th_2nd=0.5, threshold_2nd=0.2)
-    _check_scores(args)
+        refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
+    if args.runs == 1:
+        refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
+    if args.targets == "split":
+        begin = max(1, args.epoch * 3 // 8)
+        defaults = {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5, "epoch_begin": begin}
+        vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)
 
 
@@ -99,7 +126,7 @@ def _check_scores(args: argparse.Namespace) -> None:
 def _check_training(args: argparse.Namespace) -> None:
     if args.swa and args.swa_start >= args.epoch:
         raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
-    if args.epoch_begin >= args.epoch:
+    if args.epoch_begin is not None and args.epoch_begin >= args.epoch:
         raise UserError(f"--epoch_begin {args.epoch_begin} leaves no epoch of --epoch {args.epoch}", "lower it")
     if args.labeled_batch_size is not None and args.labeled_batch_size >= args.batch_size:
         raise UserError(

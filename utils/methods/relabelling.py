@@ -16,6 +16,7 @@ from utils.compute import Compute
 from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.experiments.experiment import Experiment
+from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
@@ -24,7 +25,7 @@ from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import RELABEL
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
-from utils.training.optimisation import Schedule, optimisation_of
+from utils.training.optimisation import optimisation_of, schedule_of
 from utils.training.soft_labels import SoftLabels
 
 PHASE = "relabelling"
@@ -33,45 +34,53 @@ LOSS = TrackedScore("relabel_loss", "loss_track", "loss against the original lab
 
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Warm-up on the observed labels, then new soft labels after each epoch; writes the whole experiment folder."""
-    data = prepare(data_choice(args), compute)
+    data = prepare(data_choice(args), compute, plant=args.plant)
     announce(experiment, data, compute)
     network = new_network(
         args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed
     )
-    schedule = Schedule(args.lr, args.M, args.gamma_scheduler, later_base=args.lr_2nd, later_from=args.warmup_e)
+    schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=args.warmup_e)
     learner = Learner(network, data, compute, optimisation_of(args, schedule), stream=1)
-    soft_labels = SoftLabels(data.device_labels, data.num_classes)
+    soft_labels = SoftLabels(data.training_labels, data.num_classes)
+    evidence = Evidence("relabel", data, args.choose)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
-    tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
+    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
     plain_until = args.warmup_e if args.ce_loss_inWarmup else 0
 
     def loss_of(ids: Tensor) -> Tensor:
-        logits = learner.logits(ids)
-        soft_labels.record(ids, logits)
-        if learner.progress.epoch < plain_until:
-            return F.cross_entropy(logits, data.device_labels[ids])
-        return joint_loss(logits, soft_labels[ids], args.reg_term1, args.reg_term2)
+        plain = learner.progress.epoch < plain_until
+        targets = F.one_hot(data.training_labels[ids], data.num_classes).float() if plain else soft_labels[ids]
+        logits, targets = learner.mixed(ids, targets)
+        if not args.mixup:  # else the predictions are of mixed images, and those of the pass take their place
+            soft_labels.record(ids, logits)
+        if plain:
+            return F.cross_entropy(logits, targets)
+        return joint_loss(logits, targets, args.reg_term1, args.reg_term2)
 
-    with experiment.phase(PHASE, learner.parts() | {"soft_labels": soft_labels}) as phase:
-        for epoch in phase.epochs(args.epoch_1st, learner.progress):
-            train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
-            if epoch + 1 < args.warmup_e:
-                soft_labels.discard()
-            else:  # the next epoch learns from what this one predicted
-                soft_labels.commit()
-            now = learner.score(tracker)
-            losses.append({LOSS.name: now.loss})
-            phase.add_epoch(
-                epoch=epoch + 1,
-                lr=learner.rate,
-                train_loss=train_loss,
-                train_accuracy=now.accuracy,
-                test_accuracy=learner.test_accuracy(),
-                soft_label_accuracy=label_accuracy(soft_labels, data),
-                **losses.aucs(),
-            )
+    with experiment.phase(PHASE, learner.parts() | {"soft_labels": soft_labels, "evidence": evidence}) as phase:
+        with phase.until_divergence():
+            for epoch in phase.epochs(args.epoch_1st, learner.progress):
+                train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
+                now = learner.score(tracker)
+                if args.mixup:
+                    soft_labels.record(data.ids, now.logits)
+                if epoch + 1 < args.warmup_e:
+                    soft_labels.discard()
+                else:  # the next epoch learns from what this one predicted
+                    soft_labels.commit()
+                losses.append({LOSS.name: now.loss(data.device_labels)})
+                phase.add_epoch(
+                    epoch=epoch + 1,
+                    lr=learner.rate,
+                    train_loss=train_loss,
+                    train_accuracy=now.accuracy,
+                    test_accuracy=learner.test_accuracy(),
+                    soft_label_accuracy=label_accuracy(soft_labels, data),
+                    **losses.aucs(),
+                    **evidence.add(now.logits, f"epoch {epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}),
+                )
         experiment.save_array("soft_labels", soft_labels.current.cpu().numpy())
-    write_results(data, losses, soft_labels, args.warmup_e, experiment)
+    write_results(data, losses, evidence, soft_labels, args.warmup_e, experiment)
 
 
 def label_accuracy(soft_labels: SoftLabels, data: NoisyData) -> float | None:
@@ -95,7 +104,12 @@ def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, flo
 
 
 def write_results(
-    data: NoisyData, losses: ScoreTracks, soft_labels: SoftLabels, relabelling_from: int, experiment: Experiment
+    data: NoisyData,
+    losses: ScoreTracks,
+    evidence: Evidence,
+    soft_labels: SoftLabels,
+    relabelling_from: int,
+    experiment: Experiment,
 ) -> None:
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows = experiment.history.rows
@@ -119,5 +133,5 @@ def write_results(
             "test": "test_accuracy",
         },
     )
-    figures = save_scores(experiment, data, RELABEL, losses.last())
+    figures = save_scores(experiment, data, RELABEL, evidence, losses.last())
     experiment.finish(figures | relabelled_shares(soft_labels.current.cpu().numpy(), data) | accuracy_numbers(rows))

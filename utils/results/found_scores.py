@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,16 @@ from utils.scoring.selection import validate_scores
 from utils.separations import Separation
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a separation says of every sample: a score and, where it has them, probabilities."""
+
+    scores: np.ndarray  # float32 (N,), higher = more likely mislabelled
+    source: str  # where it came from
+    p_noisy: np.ndarray | None = None  # float32 (N,)
+    probs: np.ndarray | None = None  # float32 (N, C)
+
+
 def read_scores(
     root: str,
     separation: Separation,
@@ -22,8 +33,8 @@ def read_scores(
     choice: DataChoice,
     fingerprint: dict,
     names: tuple[str, ...] | None = None,
-) -> tuple[np.ndarray, str]:
-    """(scores float32 (N,), where they came from): the first of `names` (None = the separation's) that there is.
+) -> Found:
+    """The first of the scores `names` (None = the separation's) that there is, with p_noisy and predictions.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
     type, ratio and seed. Raises UserError where there is none, or where its scores belong to other images or labels.
@@ -36,7 +47,12 @@ def read_scores(
     for name in names:
         if record.holds(name):
             file = record.path / f"{name}.npy"
-            return validate_scores(record.read_array(name), fingerprint["samples"], file), str(file)
+            scores = validate_scores(record.read_array(name), fingerprint["samples"], file)
+            p_noisy, probs = (
+                record.read_array(more) if record.holds(more) else None
+                for more in ("p_noisy", f"{separation.key}_probs")
+            )
+            return Found(scores, str(file), p_noisy, probs)
     raise UserError(f"{record.path} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
 
 
@@ -78,6 +94,6 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
     return max(found, key=lambda record: (record["data"] == fingerprint, record["finish_number"]))
 
 
-def read_score_file(path: str, samples: int) -> tuple[np.ndarray, str]:
+def read_score_file(path: str, samples: int) -> Found:
     """Scores from elsewhere: any .npy of one real number per sample, higher = more likely mislabelled."""
-    return validate_scores(load_array(Path(path)), samples, path), path
+    return Found(validate_scores(load_array(Path(path)), samples, path), path)

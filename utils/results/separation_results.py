@@ -1,4 +1,4 @@
-"""What the three separation scripts leave behind alike: scores, suspects, figures."""
+"""What the three separation scripts leave behind alike: scores, p_noisy, predictions, suspects, figures."""
 
 from __future__ import annotations
 
@@ -8,37 +8,64 @@ import numpy as np
 
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
+from utils.results.evidence import Evidence
 from utils.results.figures import histogram_figure, roc_figure
+from utils.scoring.label_posterior import LabelPosterior
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
+from utils.scoring.planted import PlantedCalibration
 from utils.separations import Separation
 
 
 def save_scores(
-    experiment: Experiment, data: NoisyData, separation: Separation, scores: dict[str, np.ndarray]
-) -> dict[str, float | None]:
-    """Write the scores {name: (N,)} that the separation promises, as far as they are there, suspects.csv, ROC and
-    histograms; the figures auc_<score> and noise_ratio_realised."""
+    experiment: Experiment, data: NoisyData, separation: Separation, evidence: Evidence, scores: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Write the chosen score, the others that the separation promises (N,) as far as they are there, the accumulated
+    ones, p_noisy, predictions, suspects.csv, ROC and histograms; the figures auc_<score>, noise_ratio_realised and
+    noise_ratio_estimated."""
+    choice = evidence.choice
+    experiment.log(f"score: {choice}")
+    scores = {separation.scores[0]: choice.best.observed} | scores
     scores = {name: scores[name] for name in separation.scores if name in scores}  # the first ranks the suspects
-    mixtures = {}
+    mixtures = {name: mixture for name, values in scores.items() if (mixture := BetaMixture().fit(values)).usable_}
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
-        mixture = BetaMixture().fit(values)
-        if mixture.usable_:
-            mixtures[name] = mixture
-    save_suspects(experiment, data, scores, mixtures)
+    aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | evidence.save(experiment)
+    p_noisy = calibrated(evidence, data, experiment)
+    experiment.save_array("p_noisy", p_noisy)
+    experiment.save_array(f"{separation.key}_probs", evidence.predictions)
+    save_suspects(experiment, data, scores, p_noisy)
     histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
     roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy)
-    aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()}
-    return aucs | {"noise_ratio_realised": data.noise_ratio}
+    estimated = {"score": choice.name, "score_moment": choice.moment, "noise_ratio_estimated": float(p_noisy.mean())}
+    return aucs | estimated | {"noise_ratio_realised": data.noise_ratio}
 
 
-def save_suspects(
-    experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], mixtures: dict[str, BetaMixture]
-) -> None:
+def calibrated(evidence: Evidence, data: NoisyData, experiment: Experiment) -> np.ndarray:
+    """p_noisy float32 (N,) of the observed labels: the higher of two estimates, each of which misses some wrong labels.
+
+    Planted errors calibrate the chosen score, but are drawn uniformly, so that labels which look right because two
+    classes are alike are missed; the posterior of the predictions knows such pairs, but not what was memorised.
+    """
+    choice = evidence.choice
+    posterior = LabelPosterior().fit(evidence.predictions, data.labels).p_noisy(data.labels)
+    if choice.how != "proxy":
+        experiment.log("p_noisy: by the posterior of the predictions (no errors were planted)")
+        return posterior.astype(np.float32)
+    calibration = PlantedCalibration().fit(*choice.split(choice.best))
+    if not calibration.usable_:
+        experiment.log(f"p_noisy: by the posterior of the predictions alone ({calibration.reason_})")
+        return posterior.astype(np.float32)
+    planted = calibration.p_noisy(choice.best.observed)
+    experiment.log(
+        f"p_noisy: by planted errors (mean {planted.mean():.3f}) and by the posterior ({posterior.mean():.3f})"
+    )
+    return np.maximum(planted, posterior).astype(np.float32)
+
+
+def save_suspects(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], p_noisy: np.ndarray) -> None:
     """suspects.csv: every sample, the most likely mislabelled first by the first score."""
     first = next(iter(scores))
-    p_noisy = mixtures[first].p_noisy(scores[first]) if first in mixtures else None
     rows = []
     for i in np.argsort(-scores[first], kind="stable"):
         row: dict[str, Any] = {"sample_id": data.sample_ids[i]}
@@ -46,7 +73,6 @@ def save_suspects(
             row["file"] = data.file_names[i]
         row["label"] = data.class_names[data.labels[i]]
         row |= {name: f"{values[i]:.6g}" for name, values in scores.items()}
-        if p_noisy is not None:
-            row["p_noisy"] = f"{p_noisy[i]:.4f}"
+        row["p_noisy"] = f"{p_noisy[i]:.4f}"
         rows.append(row)
     experiment.write_csv("suspects.csv", rows)

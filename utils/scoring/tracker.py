@@ -23,12 +23,19 @@ EPSILON = 1e-6
 
 @dataclass
 class Snapshot:
-    """What one complete pass over N samples said of each. Higher loss and ce = more likely mislabelled."""
+    """What one complete pass over N samples said of each, on the device."""
 
-    loss: np.ndarray  # float32 (N,): cross-entropy of the prediction against the observed label, in nats
-    ce: np.ndarray | None  # float32 (N,): neighbour cross-entropy, None where it was not asked for
-    accuracy: float  # share of samples whose prediction is the observed label
-    logits: Tensor  # float32 (N, C), on the device
+    logits: Tensor  # float32 (N, C)
+    votes: Tensor | None  # float32 (N, C): the neighbours' softmaxed counts q; None where they were not asked for
+    accuracy: float  # share of samples whose prediction is the tracker's label
+
+    def loss(self, labels: Tensor) -> np.ndarray:
+        """float32 (N,): cross-entropy of the predictions against labels int64 (N,), in nats; higher = worse."""
+        return F.cross_entropy(self.logits, labels, reduction="none").cpu().numpy()
+
+    def ce(self, labels: Tensor) -> np.ndarray:
+        """float32 (N,): the neighbour cross-entropy of labels int64 (N,); higher = more likely mislabelled."""
+        return cross_entropy_of_votes(self.votes, labels).cpu().numpy()
 
 
 class Tracker:
@@ -76,14 +83,12 @@ class Tracker:
             raise ValueError("every sample must be seen exactly once in a pass")
         if not finite:
             raise FloatingPointError("logits or features are not finite")
-        ce = None
+        votes = None
         if self.settings.with_ce:
             nn_k, memory_gb = self.settings.nn_k, self.settings.memory_gb
-            ce = neighbour_cross_entropy(logits, self._features, labels, self.num_classes, nn_k, memory_gb)
-            ce = ce.cpu().numpy()
-        loss = F.cross_entropy(logits, labels, reduction="none").cpu().numpy()
+            votes = neighbour_votes(logits, self._features, labels, self.num_classes, nn_k, memory_gb)
         self._reset()
-        return Snapshot(loss, ce, accuracy, logits)
+        return Snapshot(logits, votes, accuracy)
 
 
 def neighbour_cross_entropy(
@@ -94,12 +99,25 @@ def neighbour_cross_entropy(
     h(i, c) counts neighbours whose observed label is c: k+1 in logit space plus k in feature space, the sample itself
     included; q = softmax(h / 10); CE(i) = −(1/C)·log(q(i, y_i) + 1e-6). Higher = more likely mislabelled.
     """
+    votes = neighbour_votes(logits, features, labels, num_classes, k, memory_gb)
+    return cross_entropy_of_votes(votes, labels)
+
+
+def neighbour_votes(
+    logits: Tensor, features: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float
+) -> Tensor:
+    """q of `neighbour_cross_entropy`, float32 (N, C), rows sum to 1."""
     # k + 1 in one space and k in the other is no slip: these are the numbers that the original's two searches ask for,
     # and scores are to be comparable with its.
     counts = neighbour_counts(whiten(logits), labels, num_classes, k + 1, memory_gb)
     counts += neighbour_counts(whiten(features), labels, num_classes, k, memory_gb)
-    q = (counts / TEMPERATURE).softmax(1).gather(1, labels[:, None]).squeeze(1)
-    return -torch.log(q + EPSILON) / num_classes
+    return (counts / TEMPERATURE).softmax(1)
+
+
+def cross_entropy_of_votes(votes: Tensor, labels: Tensor) -> Tensor:
+    """−(1/C)·log(q(i, y_i) + 1e-6) of votes q (N, C), float32 (N,)."""
+    q = votes.gather(1, labels[:, None]).squeeze(1)
+    return -torch.log(q + EPSILON) / votes.shape[1]
 
 
 def whiten(vectors: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is tracked of every sample at one moment of training: the settings of a tracker, with their flags.
+"""What is tracked of every sample, and how the score that counts is chosen: settings with their flags.
 
 Imports no torch.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from utils.command_line.parser import COUNT, RATE, Parser
+from utils.command_line.parser import COUNT, RATE, RATIO, Parser
 from utils.errors import UserError
 
 NN_K, MEMORY_GB = 100, 1.0
+CHOOSE = ("proxy", "last", "oracle")  # what each means: utils/scoring/choosing.py
+PLANT = 0.03
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,23 @@ def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
         "--nn_memory_gb", type=RATE, default=MEMORY_GB, metavar="GB", help="scratch memory of the neighbour search"
     )
     return group
+
+
+def add_choosing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--choose",
+        choices=CHOOSE,
+        default=CHOOSE[0],
+        help="the score that ranks the suspects: proxy, the one and the moment that find planted errors best; last, "
+        "the last moment's; oracle, by the true labels: to study, never a result",
+    )
+    group.add_argument(
+        "--plant",
+        type=RATIO,
+        default=PLANT,
+        metavar="SHARE",
+        help="share of the labels changed on purpose before the training, to choose and calibrate by; 0 = none",
+    )
 
 
 def tracking_of(args: argparse.Namespace) -> Tracking:

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import models
 from utils.compute import Compute, seed_torch
 from utils.data.noisy_data import NoisyData
-from utils.errors import UserError
+from utils.errors import Diverged
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.training.batches import epoch_batches
+from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation
 from utils.training.passes import accuracy_on_test, score_samples
 
@@ -69,6 +71,15 @@ class Learner:
             fused=fused,
         )
         self.progress = Progress()
+        self.average: AveragedModel | None = None
+        if optimisation.ema:
+            average = get_ema_multi_avg_fn(optimisation.ema)
+            self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def judge(self) -> nn.Module:
+        """The network that is tracked, that predicts and that is kept: the averaged one where there is one."""
+        return self.network if self.average is None else self.average.module
 
     @property
     def rate(self) -> float:
@@ -82,11 +93,12 @@ class Learner:
 
     def parts(self, suffix: object = "") -> dict[str, Any]:
         """{name: object with a state} for a checkpoint; `suffix` tells several learners of a run apart."""
-        return {
+        parts = {
             f"model{suffix}": self.network,
             f"optimizer{suffix}": self.optimizer,
             f"progress{suffix}": self.progress,
         }
+        return parts if self.average is None else parts | {f"average{suffix}": self.average}
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -101,14 +113,24 @@ class Learner:
             *counters,
         )
 
-    def logits(self, ids: Tensor, **options: Any) -> Tensor:
-        """Of augmented images; `options` go to the network."""
+    def augmented(self, ids: Tensor) -> Tensor:
+        """The images (B, 3, H, W) of a training batch."""
+        return self.data.images.augmented_batch(ids, self.optimisation.augment, self.optimisation.colour_jitter)
+
+    def logits(self, images: Tensor, **options: Any) -> Tensor:
+        """Of images; `options` go to the network."""
         with self.compute.autocast():
-            return self.network(self.data.images.augmented_batch(ids), **options)
+            return self.network(images, **options)
+
+    def mixed(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) of augmented images, mixed where that is asked for, and the targets (B, C) mixed alike."""
+        images, targets = mixup(self.augmented(ids), targets, self.optimisation.mixup)
+        return self.logits(images), targets
 
     def cross_entropy(self, ids: Tensor) -> Tensor:
-        """Of augmented images against the observed labels: the plain loss."""
-        return F.cross_entropy(self.logits(ids), self.data.device_labels[ids])
+        """The plain loss: of augmented and perhaps mixed images against the labels that training is given."""
+        targets = F.one_hot(self.data.training_labels[ids], self.data.num_classes).float()
+        return F.cross_entropy(*self.mixed(ids, targets))
 
     def train_epoch(
         self,
@@ -122,7 +144,7 @@ class Learner:
 
         loss_of(sample_ids) -> scalar loss. batches: None = all samples in a fresh order. `before_step` is called with
         nothing drawn yet, `after_step` once the step counts; if that returns True the epoch ends there.
-        Raises UserError with epoch and step where a loss is not finite.
+        Raises Diverged with epoch and step where a loss is not finite.
         """
         batches = self.batches() if batches is None else batches
         progress, seed = self.progress, self.optimisation.seed
@@ -139,6 +161,8 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
             progress.losses[step] = loss.detach()
             progress.step = step + 1
             if after_step():
@@ -149,13 +173,11 @@ class Learner:
 
     def score(self, tracker: Tracker, ids: Tensor | None = None, network: nn.Module | None = None) -> Snapshot:
         """The samples `ids` (None = all) as this network, or another one, sees them now, scored by `tracker`."""
-        return score_samples(
-            network or self.network, self.data.images, tracker, self.compute, where=self.where, ids=ids
-        )
+        return score_samples(network or self.judge, self.data.images, tracker, self.compute, where=self.where, ids=ids)
 
     def test_accuracy(self) -> float | None:
         """Share of the test images classified right, in [0, 1]; None without a test set."""
-        return accuracy_on_test(self.network, self.data, self.compute)
+        return accuracy_on_test(self.judge, self.data, self.compute)
 
 
 def new_network(
@@ -171,7 +193,7 @@ def checked_mean(losses: Tensor, epoch: int) -> float:
     losses = losses.cpu()
     broken = (~losses.isfinite()).nonzero()
     if len(broken):
-        raise UserError(
+        raise Diverged(
             f"the loss is {losses[broken[0]].item()} at epoch {epoch + 1}, step {int(broken[0]) + 1}",
             "lower the learning rate",
         )

@@ -3,48 +3,84 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from utils.command_line.parser import COUNT, RATE, SEED, WEIGHT, Parser, number
+from utils.command_line.parser import COUNT, RATE, RATIO, SEED, WEIGHT, Parser, number
+from utils.errors import UserError
+
+SCHEDULES = ("cosine", "steps", "constant")
+AUGMENT = ("none", "standard", "strong")  # what each does: utils/data/device_images.py
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of each epoch, counted from 0: a base, times `gamma` for each milestone reached."""
+    """The learning rate of each epoch, counted from 0."""
 
     base: float
-    milestones: Sequence[int] = ()
-    gamma: float = 0.1
+    kind: str = "steps"  # of SCHEDULES
+    milestones: Sequence[int] = ()  # steps: epochs at which ...
+    gamma: float = 0.1  # ... the rate is multiplied by this
+    epochs: int = 1  # cosine: falls from `base` to nearly 0 over so many
     later_base: float | None = None  # takes the place of `base` ...
     later_from: int = 0  # ... from this epoch on
 
     def rate(self, epoch: int) -> float:
         base = self.base if self.later_base is None or epoch < self.later_from else self.later_base
+        if self.kind == "cosine":
+            return base * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         return base * self.gamma ** sum(epoch >= m for m in self.milestones)
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """SGD with its schedule, the size of its batches and the seed of its random streams."""
+    """SGD with its schedule, what keeps the network from memorising, and the seed of its random streams."""
 
     schedule: Schedule
     batch_size: int
     momentum: float
     weight_decay: float
     seed: int
+    mixup: float = 0.0  # alpha; 0 = off
+    ema: float = 0.0  # decay per step of the averaged weights, which are tracked and kept; 0 = off
+    augment: str = "standard"  # of AUGMENT
+    colour_jitter: float = 0.0
 
 
-def optimisation_of(args: argparse.Namespace, schedule: Schedule | None = None) -> Optimisation:
-    """What the flags of `add_optimisation` say; `schedule`: another one than theirs."""
-    if schedule is None:
-        schedule = Schedule(args.lr, args.M, args.gamma_scheduler)
-    return Optimisation(schedule, args.batch_size, args.momentum, args.wd, args.seed)
+def optimisation_of(args: argparse.Namespace, schedule: Schedule, colour_jitter: float = 0.0) -> Optimisation:
+    """What the flags of `add_optimisation` say, with a schedule of `schedule_of`."""
+    return Optimisation(
+        schedule,
+        args.batch_size,
+        args.momentum,
+        args.wd,
+        args.seed,
+        args.mixup,
+        args.ema,
+        args.augment,
+        colour_jitter,
+    )
+
+
+def schedule_of(args: argparse.Namespace, epochs: int, **later: float) -> Schedule:
+    """What the flags say of the rate over so many epochs; `later`: later_base and later_from."""
+    return Schedule(args.lr, args.schedule, args.M, args.gamma_scheduler, epochs, **later)
 
 
 def add_optimisation(
-    parser: Parser, *, epochs_flag: str, epochs: int, milestones: list[int], epochs_help: str
+    parser: Parser,
+    *,
+    epochs_flag: str,
+    epochs: int,
+    milestones: list[int],
+    epochs_help: str,
+    schedule: str = "cosine",
+    mixup: float = 1.0,
+    ema: float = 0.99,
+    augment: str = "standard",
 ) -> argparse._ArgumentGroup:
+    """The flags of SGD and of what keeps a network from memorising, with a script's defaults."""
     group = parser.add_argument_group("optimisation (SGD)")
     group.add_argument(epochs_flag, type=COUNT, default=epochs, metavar="EPOCHS", help=epochs_help)
     group.add_argument("--lr", type=RATE, default=0.1, help="learning rate")
@@ -53,22 +89,52 @@ def add_optimisation(
         type=COUNT,
         action="append",
         metavar="EPOCH",
-        help=f"epoch after which the rate is multiplied by GAMMA; repeatable (default: {milestones})",
+        help=f"epoch after which the rate is multiplied by GAMMA; repeatable (with --schedule steps: {milestones})",
+    )
+    group.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        help=f"cosine: the rate falls to 0 over all epochs; steps: at each --M (default: {schedule}; steps with --M)",
     )
     group.add_argument("--gamma_scheduler", type=RATE, default=0.1, metavar="GAMMA", help="factor at each --M")
     group.add_argument(
         "--batch_size", type=number(int, 2), default=100, metavar="B", help="images in a training batch, at most"
     )
     group.add_argument("--momentum", type=number(float, 0, 1, high_open=True), default=0.9, help="0 switches it off")
-    group.add_argument("--wd", type=WEIGHT, default=1e-4, metavar="DECAY", help="weight decay; 0 switches it off")
+    group.add_argument("--wd", type=WEIGHT, default=5e-4, metavar="DECAY", help="weight decay; 0 switches it off")
     group.add_argument(
         "--seed", type=SEED, default=1, help="seed of label noise, initialisation, order and augmentation"
     )
-    group.set_defaults(default_milestones=milestones)
+    group.set_defaults(default_milestones=milestones, default_schedule=schedule)
+    resisting = parser.add_argument_group("what keeps the network from memorising")
+    resisting.add_argument(
+        "--mixup",
+        type=WEIGHT,
+        default=mixup,
+        metavar="ALPHA",
+        help="mix images and labels by Beta(ALPHA, ALPHA); 0 = off",
+    )
+    resisting.add_argument(
+        "--ema",
+        type=RATIO,
+        default=ema,
+        metavar="DECAY",
+        help="average the weights with this decay a step; the average is tracked and kept; 0 = off",
+    )
+    resisting.add_argument(
+        "--augment",
+        choices=AUGMENT,
+        default=augment,
+        help="standard: padded crop and flip; strong: reflected crop, flip and cut-out; none: memorises fast",
+    )
     return group
 
 
 def resolve_optimisation(args: argparse.Namespace) -> None:
-    """Put the default milestones in place where none were given."""
-    milestones = vars(args).pop("default_milestones")
-    args.M = sorted(args.M) if args.M else milestones
+    """Put the schedule and its milestones in place. Raises UserError for milestones of another schedule."""
+    milestones, schedule = vars(args).pop("default_milestones"), vars(args).pop("default_schedule")
+    if args.schedule is None:
+        args.schedule = "steps" if args.M else schedule
+    if args.M and args.schedule != "steps":
+        raise UserError(f"--M does nothing with --schedule {args.schedule}", "leave one of them out")
+    args.M = sorted(args.M or milestones) if args.schedule == "steps" else []

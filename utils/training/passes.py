@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from utils.compute import Compute
 from utils.data.device_images import DeviceImages
 from utils.data.noisy_data import NoisyData
-from utils.errors import UserError
+from utils.errors import Diverged
 from utils.scoring.tracker import Snapshot, Tracker
 
 
@@ -48,14 +48,14 @@ def score_samples(
 ) -> Snapshot:
     """One pass of `network` over the samples `ids` (None = all), scored by `tracker`.
 
-    Raises UserError saying `where` (the epoch or step) if the network has diverged.
+    Raises Diverged saying `where` (the epoch or step) if the network has diverged.
     """
     for positions, logits, features in infer(network, images, compute, ids=ids, features=tracker.settings.with_ce):
         tracker.update(logits, positions, features)
     try:
         return tracker.finish()
     except FloatingPointError:
-        raise UserError(f"the network's outputs are no longer finite at {where}", "lower the learning rate") from None
+        raise Diverged(f"the network's outputs are no longer finite at {where}", "lower the learning rate") from None
 
 
 def accuracy(network: nn.Module, images: DeviceImages, labels: np.ndarray, compute: Compute) -> float:

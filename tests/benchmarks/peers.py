@@ -1,0 +1,346 @@
+#!/usr/bin/env python3
+"""The peers that a separation's default score is compared with, at equal compute: what does plain training tell?
+
+    python3 -m tests.benchmarks.peers                                        digits, 40 epochs, three seeds
+    python3 -m tests.benchmarks.peers --first_stage_data_name folder --train_root R --width 0.25 --epochs 60 \\
+        --seeds 11 12 13 --ceiling --save peers_photographs
+
+plain   one training of E epochs under cross-entropy, looked at after each epoch without augmentation: the last loss,
+        the best epoch's (ORACLE, chosen with the truth), the mean loss over epochs, and AUM (Pleiss et al. 2020,
+        https://arxiv.org/abs/2001.10528): minus the mean over epochs of the label's logit less the largest other one
+folds   cleanlab's self-confidence and normalised margin, 1 - quality each, on out-of-sample probabilities of k folds
+        (stratified by observed label), whose networks share the E·N images of the plain training: E / (k - 1) epochs
+        on the other folds each. Needs pip install cleanlab
+true    with --ceiling: the plain training on the true labels
+
+PreAct-ResNet-18, a crop and flips where allowed, SGD with momentum 0.9. Compute is images through the network in
+training; those of evaluations are told apart. Results are kept under --root, one file for each of these and each seed,
+and are used again where every setting and the data are the same: a run that was cut off goes on when repeated.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import models
+from tests.benchmarks.measuring import Report, machine
+from utils.command_line import running
+from utils.command_line.flags import DIGITS_WIDTH, add_device, add_network_width
+from utils.command_line.parser import COUNT, RATE, SEED, WEIGHT, Parser, number
+from utils.compute import Compute, choose, keep_freed_memory
+from utils.data.choice import add_data, data_choice, resolve_data
+from utils.data.noisy_data import NoisyData, prepare
+from utils.errors import UserError
+from utils.experiments.record import versions
+from utils.files import write_atomically
+from utils.scoring.metrics import auc
+from utils.training.learner import Learner, new_network
+from utils.training.optimisation import Optimisation, Schedule
+from utils.training.passes import accuracy_on_test, infer
+
+MOMENTUM = 0.9
+STEPS = (1 / 2, 3 / 4)  # of the epochs, after which --schedule steps divides the rate by ten
+QUALITIES = ("self_confidence", "normalized_margin")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What results depend on, beside the data; `device` and `precision` are those that were used."""
+
+    epochs: int
+    schedule: str
+    lr: float
+    wd: float
+    batch_size: int
+    width: float
+    folds: int
+    device: str
+    precision: str
+    compiled: bool
+
+    @property
+    def fold_epochs(self) -> int:
+        """Of each fold's network: k folds of it show about as many images as `epochs` on all of them."""
+        return max(1, round(self.epochs / (self.folds - 1)))
+
+    def optimisation(self, epochs: int, seed: int) -> Optimisation:
+        milestones = [max(1, round(share * epochs)) for share in STEPS]
+        schedule = Schedule(self.lr, kind=self.schedule, milestones=milestones, epochs=epochs)
+        return Optimisation(schedule, self.batch_size, momentum=MOMENTUM, weight_decay=self.wd, seed=seed)
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+
+def train(
+    data: NoisyData,
+    compute: Compute,
+    settings: Settings,
+    seed: int,
+    *,
+    epochs: int,
+    ids: Tensor | None = None,
+    number: int = 0,
+    after_epoch: Callable[[torch.nn.Module], None] = lambda network: None,
+) -> torch.nn.Module:
+    """A fresh network after `epochs` of cross-entropy on the samples `ids` (None = all); `number` sets its draws."""
+    network = new_network(
+        models.PREACT_RESNET18, data.num_classes, compute, width=settings.width, seed=seed, counter=number
+    )
+    learner = Learner(network, data, compute, settings.optimisation(epochs, seed), stream=1 + number)
+
+    def loss_of(batch: Tensor) -> Tensor:
+        with compute.autocast():
+            logits = network(data.images.augmented_batch(batch))
+        return F.cross_entropy(logits, data.device_labels[batch])
+
+    for _ in range(epochs):
+        learner.train_epoch(loss_of, learner.batches(ids))
+        learner.progress.next_epoch()
+        after_epoch(network)
+    return network
+
+
+def outputs(network: torch.nn.Module, data: NoisyData, compute: Compute, ids: Tensor | None = None) -> Tensor:
+    """Logits float32 (N, C) of the samples `ids` (None = all), without augmentation."""
+    logits = torch.cat([batch[1].float() for batch in infer(network, data.images, compute, ids=ids)])
+    if not logits.isfinite().all():
+        raise UserError("the network's outputs are no longer finite", "lower --lr")
+    return logits
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """float32 (N,): the label's logit less the largest other one."""
+    own = logits.gather(1, labels[:, None])
+    return (own - logits.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)).squeeze(1)
+
+
+# -- the peers -------------------------------------------------------------------------------------------------------
+
+
+def plain(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> dict:
+    """AUCs and test accuracies after every epoch of the plain training."""
+    labels, losses, sum_of_margins = data.device_labels, [], torch.zeros(len(data), device=compute.device)
+    found = {"last loss": [], "mean loss": [], "AUM": [], "test": []}
+
+    def look(network: torch.nn.Module) -> None:
+        logits = outputs(network, data, compute)
+        losses.append(F.cross_entropy(logits, labels, reduction="none").cpu().numpy())
+        sum_of_margins.add_(margins(logits, labels))
+        found["last loss"].append(auc(losses[-1], data.is_noisy))
+        found["mean loss"].append(auc(np.mean(losses, axis=0), data.is_noisy))
+        found["AUM"].append(auc(-sum_of_margins.cpu().numpy(), data.is_noisy))
+        found["test"].append(accuracy_on_test(network, data, compute))
+
+    train(data, compute, settings, seed, epochs=settings.epochs, after_epoch=look)
+    return found | images(data, settings.epochs * len(data), settings.epochs * len(data), settings.epochs)
+
+
+def true(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> dict:
+    """Test accuracies after every epoch of the same training on the true labels."""
+    data, found = replace(data, labels=data.clean_labels), []
+
+    def look(network: torch.nn.Module) -> None:
+        found.append(accuracy_on_test(network, data, compute))
+
+    train(data, compute, settings, seed, epochs=settings.epochs, after_epoch=look)
+    return {"test": found} | images(data, settings.epochs * len(data), 0, settings.epochs)
+
+
+def folds(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> dict:
+    """AUCs of cleanlab's scores on out-of-sample probabilities."""
+    from cleanlab.rank import get_label_quality_scores
+    from sklearn.model_selection import StratifiedKFold
+
+    probabilities, trained = np.zeros((len(data), data.num_classes)), 0
+    split = StratifiedKFold(settings.folds, shuffle=True, random_state=seed).split(data.labels, data.labels)
+    for fold, (others, held_out) in enumerate(split, 1):
+        ids = torch.from_numpy(others).to(compute.device)
+        network = train(data, compute, settings, seed, epochs=settings.fold_epochs, ids=ids, number=fold)
+        logits = outputs(network, data, compute, torch.from_numpy(held_out).to(compute.device))
+        probabilities[held_out] = logits.double().softmax(1).cpu().numpy()
+        trained += settings.fold_epochs * len(others)
+    quality = {name: get_label_quality_scores(data.labels, probabilities, method=name) for name in QUALITIES}
+    found = {name: auc(1 - values, data.is_noisy) for name, values in quality.items()}
+    accuracy = float(np.mean(probabilities.argmax(1) == data.clean_labels))
+    return found | {"out-of-sample accuracy": accuracy} | images(data, trained, len(data), 0)
+
+
+def images(data: NoisyData, trained: int, looked_at: int, tests: int) -> dict[str, int]:
+    """How many images went through the network, and of which kind."""
+    tested = 0 if data.test_images is None else tests * len(data.test_images)
+    return {"images trained": trained, "images looked at": looked_at, "images tested": tested}
+
+
+def has_cleanlab() -> bool:
+    return importlib.util.find_spec("cleanlab") is not None
+
+
+PEERS = {"plain": plain, "folds": folds, "true": true}
+UNUSED = {"plain": ("folds",), "true": ("folds",), "folds": ()}  # settings that do not change a peer
+
+
+def kept(peer: str, data: NoisyData, compute: Compute, settings: Settings, seed: int, root: Path) -> dict:
+    """The result of a peer, from its file where there is one made alike; else made now and written."""
+    relevant = {name: value for name, value in vars(settings).items() if name not in UNUSED[peer]}
+    key = {"peer": peer, "seed": seed, **relevant, "data": data.fingerprint(), "mirror": data.choice.mirror}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    noise = f"{data.choice.noise_type}_{data.choice.noise_ratio:g}"
+    file = root / f"{peer}_{data.choice.name}_{noise}_seed{seed}_{digest}.json"
+    if file.exists():
+        return json.loads(file.read_text())["result"]
+    start = time.perf_counter()
+    result = PEERS[peer](data, compute, settings, seed)
+    result["seconds"] = time.perf_counter() - start
+    entries = {"settings": key, "machine": machine(), "versions": versions("cleanlab"), "result": result}
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda handle: handle.write((json.dumps(entries, indent=1) + "\n").encode()))
+    return result
+
+
+# -- the report ------------------------------------------------------------------------------------------------------
+
+
+class PeersReport(Report):
+    """With a head that speaks of no plain loop."""
+
+    def __init__(self, compute: Compute) -> None:
+        self.lines = []
+        self("Peers of the separations at equal compute")
+        self(f"command: {shlex.join(['python3', '-m', 'tests.benchmarks.peers', *sys.argv[1:]])}")
+        self(f"machine: {machine()}; {compute}")
+        self(", ".join(f"{name} {version}" for name, version in versions("cleanlab").items()) + "\n")
+
+
+def one_seed(
+    args: argparse.Namespace, settings: Settings, seed: int, compute: Compute, report: Report
+) -> dict[str, float]:
+    """{row: AUC or test accuracy} for one seed; rows without a value are left out."""
+    data = prepare(replace(data_choice(args), seed=seed), compute)
+    if seed == args.seeds[0]:
+        report(data.describe() + "\n")
+    if args.ceiling and data.clean_labels is None:
+        raise UserError("--ceiling needs the true labels, and noise type none knows none", "leave it out")
+    make = partial(kept, data=data, compute=compute, settings=settings, seed=seed, root=args.root)
+
+    result = make("plain")
+    aucs = {
+        "last loss": result["last loss"][-1],
+        "best-epoch loss, ORACLE": best_of(result["last loss"]),
+        "mean loss over epochs": result["mean loss"][-1],
+        "AUM": result["AUM"][-1],
+    }
+    test = {
+        "cross-entropy, last epoch": result["test"][-1],
+        "cross-entropy, best epoch, ORACLE": best_of(result["test"]),
+    }
+    rows = say(f"seed {seed}: plain, {settings.epochs} epochs", {"AUC": aucs, "test": test}, result, report)
+
+    if has_cleanlab() and aucs["last loss"] is not None:
+        result = make("folds")
+        aucs = {f"cleanlab {name}, {settings.folds} folds": result[name] for name in QUALITIES}
+        what = f"seed {seed}: folds, {settings.folds} times {settings.fold_epochs} epochs on the others"
+        rows |= say(what, {"AUC": aucs}, result, report)
+        against = result["images trained"] / (settings.epochs * len(data)) - 1
+        right = result["out-of-sample accuracy"]
+        report(f"    training images against plain {against:+.1%}; out-of-sample accuracy {right:.4f} (true labels)")
+
+    if args.ceiling:
+        result = make("true")
+        test = {
+            "true labels, last epoch": result["test"][-1],
+            "true labels, best epoch, ORACLE": best_of(result["test"]),
+        }
+        rows |= say(f"seed {seed}: true labels, {settings.epochs} epochs", {"test": test}, result, report)
+    return rows
+
+
+def best_of(values: list[float | None]) -> float | None:
+    return None if None in values else max(values)
+
+
+def say(what: str, groups: dict[str, dict[str, float | None]], result: dict, report: Report) -> dict[str, float]:
+    """Report a peer of a seed; {"group: row": value} of the values there are."""
+    report(f"{what}, {images_in_words(result)} ({result['seconds']:.0f} s)")
+    for group, rows in groups.items():
+        found = [f"{row} {value:.4f}" for row, value in rows.items() if value is not None]
+        report(f"    {group}: {'; '.join(found) or 'not known'}")
+    return {f"{group}: {row}": v for group, rows in groups.items() for row, v in rows.items() if v is not None}
+
+
+def images_in_words(result: dict) -> str:
+    evaluated = f"{result['images looked at']:,} + {result['images tested']:,}"
+    return f"{result['images trained']:,} images trained on, {evaluated} test images evaluated"
+
+
+def table(seeds: list[dict[str, float]], report: Report) -> None:
+    """Mean, standard deviation (over n - 1) and number of seeds of each row, AUCs first."""
+    report(f"\n{'':<48}{'mean':>8}{'sd':>8}{'n':>4}")
+    names = dict.fromkeys(row for seed in seeds for row in seed)
+    for row in sorted(names, key=lambda name: not name.startswith("AUC")):
+        values = np.array([seed[row] for seed in seeds if row in seed])
+        spread = f"{values.std(ddof=1):8.4f}" if len(values) > 1 else " " * 8
+        report(f"{row:<48}{values.mean():8.4f}{spread}{len(values):4d}")
+
+
+def make_parser() -> Parser:
+    parser = Parser("-m tests.benchmarks.peers", __doc__, epilog=None)
+    add_data(parser)
+    group = parser.add_argument_group("peers")
+    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
+    group.add_argument("--epochs", type=COUNT, default=40, help="E: of the plain training; E times N images for each")
+    group.add_argument("--folds", type=number(int, 2), default=4, metavar="K", help="folds of the two cleanlab rows")
+    group.add_argument("--ceiling", action="store_true", help="also the same training on the true labels")
+    group.add_argument("--schedule", choices=("cosine", "steps"), default="cosine", help="of the rate")
+    group.add_argument("--lr", type=RATE, default=0.1, help="learning rate at the start")
+    group.add_argument("--wd", type=WEIGHT, default=5e-4, metavar="DECAY", help="weight decay")
+    group.add_argument("--batch_size", type=number(int, 2), default=100, metavar="B", help="of the training")
+    add_network_width(group)
+    group.add_argument("--root", type=Path, default=Path("experiments/peers"), help="where results are kept")
+    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
+    add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    args.seed = args.seeds[0]
+    resolve_data(args)
+    width = args.width or (DIGITS_WIDTH if data_choice(args).name == "digits" else 1.0)
+    keep_freed_memory()  # as every script does
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    settings = Settings(
+        epochs=args.epochs,
+        schedule=args.schedule,
+        lr=args.lr,
+        wd=args.wd,
+        batch_size=args.batch_size,
+        width=width,
+        folds=args.folds,
+        device=compute.device.type,
+        precision=compute.precision,
+        compiled=compute.compile,
+    )
+    report = PeersReport(compute)
+    if not has_cleanlab():
+        report("cleanlab is not installed, so its two rows are left out: pip install cleanlab")
+    table([one_seed(args, settings, seed, compute, report) for seed in args.seeds], report)
+    if args.save:
+        report.save(args.save, args)
+
+
+if __name__ == "__main__":
+    running.run_script(main)

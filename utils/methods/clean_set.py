@@ -1,0 +1,151 @@
+"""The scores that ssl.py begins with, and the clean set that it selects from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from utils.data.noisy_data import NoisyData
+from utils.errors import UserError
+from utils.experiments.experiment import Experiment
+from utils.results.figures import histogram_figure
+from utils.results.found_scores import Found, read_score_file, read_scores
+from utils.scoring.label_posterior import LabelPosterior
+from utils.scoring.selection import Selected, combine, require_usable, summary, veto
+from utils.separations import SEPARATIONS
+
+Selector = Callable[[np.ndarray], Selected]  # from scores (N,)
+
+
+# -- 1. scores -----------------------------------------------------------------------------------------------------
+
+
+def find_scores(
+    asked: dict[str, str], root: str, score: str | None, data: NoisyData, experiment: Experiment
+) -> dict[str, Found]:
+    """What every separation in `asked`, {key: experiment} or {"scores": file}, says.
+
+    `score`: of the scores with this name; None = each separation's default. An interrupted run goes on with the copies
+    it began with, whatever has finished since.
+    """
+    found = {}
+    for key, name in asked.items():
+        if experiment.resuming and experiment.record.holds(f"input_{key}"):
+            found[key] = read_copies(key, experiment)
+        elif key == "scores":
+            found[key] = read_score_file(name, len(data))
+        else:
+            separation = SEPARATIONS[key]
+            names = (score,) if score is not None and score.startswith((key, "stage1")) else None
+            found[key] = read_scores(root, separation, name, data.choice, data.fingerprint(), names)
+        source = Path(found[key].source)
+        if not experiment.resuming and source.resolve().parent == experiment.path.resolve():
+            raise UserError(f"{source} lies in this experiment's own folder", "take another --experiment_name")
+    return found
+
+
+def read_copies(key: str, experiment: Experiment) -> Found:
+    record = experiment.record
+    p_noisy, probs = (
+        record.read_array(name) if record.holds(name) else None
+        for name in (f"input_{key}_p_noisy", f"input_{key}_probs")
+    )
+    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), p_noisy, probs)
+
+
+def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
+    """Copies of what was found in the experiment, and where it came from in its log."""
+    for key, of in found.items():
+        if not experiment.record.holds(f"input_{key}"):
+            experiment.log(f"{key} scores: {of.source}")
+            for name, values in ((f"_{n}", getattr(of, n)) for n in ("p_noisy", "probs")):
+                if values is not None:
+                    experiment.save_array(f"input_{key}{name}", values)
+            experiment.save_array(f"input_{key}", of.scores)  # last: it says that the copies are whole
+
+
+def together(found: dict[str, Found], agree: bool, data: NoisyData) -> tuple[np.ndarray, np.ndarray]:
+    """(p_noisy (N,), probs (N, C)) of all separations: means, or with `agree` the highest p_noisy.
+
+    Raises UserError where one of them has no predictions. One that has no p_noisy is judged by its predictions.
+    """
+    for of in found.values():
+        if of.probs is None:
+            raise UserError(
+                f"{of.source} comes without predictions", "add --targets split, or use a separation of ours"
+            )
+    p_noisy = [
+        of.p_noisy if of.p_noisy is not None else LabelPosterior().fit(of.probs, data.labels).p_noisy(data.labels)
+        for of in found.values()
+    ]
+    return (np.max if agree else np.mean)(p_noisy, axis=0), np.mean([of.probs for of in found.values()], axis=0)
+
+
+# -- 2. the clean set ------------------------------------------------------------------------------------------------
+
+
+def select(
+    selector: Selector,
+    scores: dict[str, np.ndarray],
+    agree: bool,
+    veto_share: float | None,
+    data: NoisyData,
+    experiment: Experiment,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores.
+
+    `veto_share`: the forgetting scores only veto this share of the samples; None = they select like the others.
+    """
+    voting = {key: values for key, values in scores.items() if veto_share is None or key != "forget"}
+    selected = {key: selector(values) for key, values in voting.items()}
+    clean = combine([s.clean for s in selected.values()], agree)
+    smallest = min(int(s.clean.sum()) for s in selected.values())
+    if clean.sum() < smallest / 2:
+        experiment.log(f"sets of {smallest} samples or more agree on {clean.sum()}: a higher threshold keeps more")
+    # In the union the most confident score speaks for a sample, in the intersection the least confident one.
+    together = np.max if agree else np.min
+    p_noisy = together([probability(s) for s in selected.values()], axis=0)
+    if veto_share is not None:
+        trusted = veto(np.ones_like(clean), scores["forget"], veto_share)
+        clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
+    mixtures = {key: s.mixture for key, s in selected.items() if s.mixture is not None}
+    histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
+    announce_selection("run1", selected, clean, data, experiment)
+    return clean, p_noisy
+
+
+def select_again(
+    run: str, selector: Selector, loss: np.ndarray, data: NoisyData, experiment: Experiment
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same from the loss (N,) of the run before against the original labels, for a later run."""
+    selected = selector(loss)
+    mixtures = {} if selected.mixture is None else {"ssl_loss": selected.mixture}
+    histogram_figure(experiment.record.own(f"scores_{run}.png"), {"ssl_loss": loss}, data.is_noisy, mixtures)
+    announce_selection(run, {"ssl_loss": selected}, selected.clean, data, experiment)
+    return selected.clean, probability(selected)
+
+
+def probability(selected: Selected) -> np.ndarray:
+    """p_noisy float32 (N,); where a threshold rule chose, 0 for the clean set and 1 for the rest."""
+    return (~selected.clean).astype(np.float32) if selected.p_noisy is None else selected.p_noisy
+
+
+def announce_selection(
+    run: str, selected: dict[str, Selected], clean: np.ndarray, data: NoisyData, experiment: Experiment
+) -> None:
+    """Say, check and save what was selected."""
+    for key, s in selected.items():
+        experiment.log(f"{run}: {key}: {s.rule}: {s.clean.sum()} of {len(data)} samples")
+        if s.note:
+            experiment.log(f"{run}: {key}: {s.note}")
+    require_usable(clean, data.labels, data.num_classes)
+    facts = summary(clean, data.labels, data.clean_labels, data.class_names)
+    purity = "unknown" if facts["clean_set_purity"] is None else f"{facts['clean_set_purity']:.4f}"
+    experiment.log(f"{run}: clean set: {facts['clean_set_size']} of {len(data)} samples, purity {purity}")
+    experiment.log(f"{run}: per class: " + ", ".join(f"{name} {n}" for name, n in facts["per_class"].items()))
+    if facts["empty_classes"]:
+        experiment.log(f"{run}: no clean sample of {', '.join(facts['empty_classes'])}")
+    experiment.save_array(f"clean_set_{run}", clean)
+    experiment.record.update(selection=experiment.record.get("selection", {}) | {run: facts})

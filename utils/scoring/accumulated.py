@@ -1,0 +1,73 @@
+"""What the passes of one training say together: one loss decays as a score once labels are memorised, this holds.
+
+prediction   cross-entropy of the label under the mean of the softmax outputs over all passes, sharpened, its class
+             shares brought to those of the labels: networks that resist memorising favour some classes over others
+mean_loss    mean over the passes of the cross-entropy of the label
+aum          −(area under the margin): −mean of the label's logit minus the largest other one (Pleiss et al. 2020,
+             https://arxiv.org/abs/2001.10528)
+All float32 (N,), higher = more likely mislabelled. Each needs (N, C) numbers, however many passes there were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.scoring.label_posterior import align
+
+NAMES = ("prediction", "mean_loss", "aum")  # the first holds best where some networks memorise and some do not
+SHARPEN = 2.0  # power of the mean prediction
+SMALLEST = 1e-8  # probability
+
+
+class Accumulated:
+    """The sums over the passes of one training over N samples."""
+
+    def __init__(self, labels: Tensor, num_classes: int) -> None:
+        self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
+        self.passes = 0
+        shape = (len(labels), num_classes)
+        self.log_probs, self.margins, self.probs = (torch.zeros(shape, device=labels.device) for _ in range(3))
+
+    def add(self, logits: Tensor) -> None:
+        """A pass: logits float32 (N, C)."""
+        log_probs = logits.log_softmax(1)
+        self.log_probs += log_probs
+        self.margins += margins(logits)
+        self.probs += log_probs.exp()
+        self.passes += 1
+
+    def predictions(self) -> np.ndarray:
+        """The mean of the softmax outputs, sharpened and aligned to the shares of the labels, float32 (N, C)."""
+        sharp = self.probs.double() ** SHARPEN
+        return align((sharp / sharp.sum(1, keepdim=True)).cpu().numpy(), self.prior)[0]
+
+    def mean_probs(self) -> np.ndarray:
+        """The mean of the softmax outputs as they are, float32 (N, C)."""
+        return (self.probs / self.passes).cpu().numpy()
+
+    def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
+        """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
+        rows = np.arange(len(labels))
+        of_label = labels[:, None]
+        return {
+            "prediction": -np.log(np.maximum(self.predictions()[rows, labels.cpu().numpy()], SMALLEST)),
+            "mean_loss": (-self.log_probs.gather(1, of_label).squeeze(1) / self.passes).cpu().numpy(),
+            "aum": (-self.margins.gather(1, of_label).squeeze(1) / self.passes).cpu().numpy(),
+        }
+
+    def state_dict(self) -> dict:
+        return {name: vars(self)[name] for name in ("passes", "log_probs", "margins", "probs")}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.passes = state["passes"]
+        for name in ("log_probs", "margins", "probs"):
+            vars(self)[name].copy_(state[name])
+
+
+def margins(logits: Tensor) -> Tensor:
+    """(N, C): each class's logit minus the largest of the others."""
+    two = logits.topk(2, dim=1)
+    largest_other = two.values[:, :1].expand_as(logits).scatter(1, two.indices[:, :1], two.values[:, 1:])
+    return logits - largest_other

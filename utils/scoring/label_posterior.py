@@ -1,0 +1,149 @@
+"""What is the true class of a sample, given what a network predicts for it and the label it carries?
+
+Bayes' rule with a noise matrix M[c, y] = P(observed label y | true class c), which EM finds as Dawid and Skene 1979,
+"Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm" (https://doi.org/10.2307/2346806), find
+an observer's errors: here the labels are the one observer, and the network's predictions are the prior of each sample.
+Bringing predictions to known class frequencies is iterative proportional fitting, as in Saerens et al. 2002, "Adjusting
+the Outputs of a Classifier to New a Priori Probabilities" (https://doi.org/10.1162/089976602753284446). The
+sharpening, and the matrix shrunk towards the symmetric one, are this suite's.
+"""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+MAX_FACTOR = 1e3  # a class predicted a thousand times too rarely is not brought back by multiplication
+MIN_RATE = 0.005  # of the symmetric matrix: no label is beyond doubt
+MAX_RATE = 0.8
+FIRST_RATE = 0.3  # where EM starts; it ends in the same place from 0.1 or 0.5
+
+
+def align(probs: np.ndarray, prior: np.ndarray, rounds: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (N, C) with the class frequencies `prior` (C,): (aligned float32 (N, C), factors float64 (C,)).
+
+    A network that resists wrong labels favours some classes. Each round multiplies every class by prior / mean
+    prediction and makes the rows sum to 1 again. The factors are the product over the rounds, with mean log 0:
+    aligned = softmax(log probs + log factors), so that log factors added to a classifier's logits align it the same
+    way. They are positive and finite: a class without a prior is made rare, one that is never predicted stays so.
+    """
+    probs, prior = _checked(probs), np.asarray(prior, dtype=np.float64)
+    if prior.shape != probs.shape[1:] or not np.isfinite(prior).all() or prior.min() < 0 or prior.sum() == 0:
+        raise ValueError(f"prior must be {probs.shape[1]} numbers from 0 that do not all vanish, not {prior}")
+    aligned, factors = _align(probs, prior / prior.sum(), rounds)
+    return aligned.astype(np.float32), factors
+
+
+class LabelPosterior:
+    """Posterior of the true class c of sample x with label y: p(c | x, y) ~ s_c(x) M[c, y], in scikit-learn's shape.
+
+    s are the mean predicted probabilities, aligned to the prior of the observed labels, sharpened (s^(1/temperature))
+    and aligned again: averages over epochs, and networks trained with mixup, are less sure than they are right. The
+    temperature decides how many labels are called wrong, and the likelihood of the labels does not find it; whoever
+    needs calibrated probabilities should plant errors (planted.py).
+
+    Each iteration first takes the symmetric matrix of the current noise rate, then the counts of (true class, label)
+    under the posterior, to which the symmetric one adds `shrink` of an average class: a matrix of C² numbers alone
+    would follow the network's own confusions, above all where the noise is symmetric.
+
+    Parameters: `temperature`, > 0, below 1 sharpens; `shrink`, 0 = the counts alone, infinite = the symmetric matrix;
+    `iterations` of EM; `rounds` of either alignment.
+
+    Learnt by `fit`:
+      posterior_    float32 (N, C), rows sum to 1
+      noise_rate_   mean probability that the observed label is wrong, in [0, 1]
+      transition_   float64 (C, C), M: rows = true class, columns = observed label, rows sum to 1
+      factors_      float64 (C,), of `align` before the sharpening; their log is what a classifier's logits lack
+      suggested_    int64 (N,), the most probable class
+    """
+
+    def __init__(self, temperature: float = 0.5, shrink: float = 0.3, iterations: int = 50, rounds: int = 10) -> None:
+        self.temperature = temperature
+        self.shrink = shrink
+        self.iterations = iterations
+        self.rounds = rounds
+
+    def fit(self, probs: np.ndarray, labels: np.ndarray) -> "LabelPosterior":
+        """Fit to mean predicted probabilities (N, C) and observed labels int (N,) in 0..C-1."""
+        probs, labels = _checked(probs), np.asarray(labels)
+        n, c = probs.shape
+        if labels.shape != (n,) or labels.min() < 0 or labels.max() >= c:
+            raise ValueError(f"labels must be {n} classes below {c}")
+        prior = np.bincount(labels, minlength=c) / n
+        aligned, self.factors_ = _align(probs, prior, self.rounds)
+        likely, _ = _align(_sharpen(aligned, self.temperature), prior, self.rounds)
+
+        carriers = csr_array((np.ones(n), (labels, np.arange(n))), shape=(c, n))  # samples by their label
+        matrix = _symmetric(FIRST_RATE, c)
+        posterior = _posterior(likely, matrix, labels)
+        for _ in range(self.iterations):
+            counts = (carriers @ posterior).T  # (true class, label)
+            matrix = _symmetric(1 - np.trace(counts) / n, c)
+            if np.isfinite(self.shrink):
+                matrix = counts + self.shrink * n / c * matrix
+                # Without shrinkage a class that nobody belongs to has no row; it may as well be the symmetric one.
+                empty = matrix.sum(axis=1) == 0
+                matrix[empty] = _symmetric(FIRST_RATE, c)[empty]
+                matrix /= matrix.sum(axis=1, keepdims=True)
+            posterior = _posterior(likely, matrix, labels)
+        self.transition_ = matrix
+        self.posterior_ = posterior.astype(np.float32)
+        self.suggested_ = self.posterior_.argmax(axis=1)
+        self.noise_rate_ = float(np.mean(self.p_noisy(labels), dtype=np.float64))
+        return self
+
+    def p_noisy(self, labels: np.ndarray) -> np.ndarray:
+        """Probability that each of `labels` (N,) is wrong, 1 - posterior_[i, labels_i], float32 (N,) in [0, 1].
+
+        Normally the labels of `fit`. Others are judged by a posterior that has seen those.
+        """
+        if not hasattr(self, "posterior_"):
+            raise RuntimeError("this LabelPosterior is not fitted; call fit first")
+        # As the sum of the others: 1 - p would put the surest labels, of which there are many, into one tie at 0.
+        others = self.posterior_.copy()
+        others[np.arange(len(others)), labels] = 0
+        return np.minimum(others.sum(axis=1), np.float32(1))
+
+
+def _checked(probs: np.ndarray) -> np.ndarray:
+    """Float64 (N, C), rows sum to 1; a copy."""
+    probs = np.array(probs, dtype=np.float64)
+    if probs.ndim != 2 or probs.size == 0:
+        raise ValueError(f"probs must be a non-empty matrix, not an array of shape {probs.shape}")
+    sums = probs.sum(axis=1, keepdims=True)
+    if not np.isfinite(sums).all() or probs.min() < 0 or sums.min() == 0:
+        raise ValueError("probs must be finite numbers from 0, with a positive one in every row")
+    probs /= sums
+    return probs
+
+
+def _align(probs: np.ndarray, prior: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """`align` in float64."""
+    aligned, factors = probs, np.ones(len(prior))
+    for _ in range(rounds):
+        mean = aligned.mean(axis=0)
+        step = np.divide(prior, mean, out=np.ones_like(prior), where=mean > 0)
+        factors = np.clip(factors * step, 1 / MAX_FACTOR, MAX_FACTOR)
+        aligned = probs * factors
+        aligned /= aligned.sum(axis=1, keepdims=True)
+    return aligned, factors / np.exp(np.log(factors).mean())
+
+
+def _sharpen(probs: np.ndarray, temperature: float) -> np.ndarray:
+    # Relative to the row's largest, so that no temperature lets a whole row vanish.
+    sharp = (probs / probs.max(axis=1, keepdims=True)) ** (1 / temperature)
+    return sharp / sharp.sum(axis=1, keepdims=True)
+
+
+def _symmetric(rate: float, num_classes: int) -> np.ndarray:
+    """Noise matrix that keeps a label with 1 - rate and otherwise takes any other class alike.
+
+    Held below the rate at which the label says nothing, 1 - 1/C: beyond it a label would speak against its own class.
+    """
+    rate = min(max(rate, MIN_RATE), MAX_RATE, 1 - 1 / num_classes)
+    matrix = np.full((num_classes, num_classes), rate / max(num_classes - 1, 1))
+    np.fill_diagonal(matrix, 1 - rate)
+    return matrix
+
+
+def _posterior(likely: np.ndarray, matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    joint = likely * matrix.T[labels]
+    return joint / joint.sum(axis=1, keepdims=True)
