@@ -33,6 +33,7 @@ def parser() -> Parser:
         schedule="steps",
         mixup=0.0,
         ema=0.0,
+        balance=None,
     )
     group.add_argument(
         "--lr_2nd", type=RATE, default=0.1, metavar="LR", help="learning rate once relabelling has begun"

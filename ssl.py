@@ -42,7 +42,7 @@ def parser() -> "Parser":
     network.add_argument(
         "--network",
         choices=list(models.ALIASES),
-        default="PR18",
+        default="MT_Net",
         help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18",
     )
     add_dropout(network)
@@ -54,6 +54,7 @@ def parser() -> "Parser":
         milestones=[45, 53],
         epochs_help="epochs of each run",
         augment="strong",
+        balance=None,
     )
     add_training(group)
     add_output(parser)

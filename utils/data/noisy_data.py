@@ -68,6 +68,11 @@ class NoisyData:
         return self.device_labels if self.planted is None else self.planted.labels
 
     @cached_property
+    def prior(self) -> Tensor:
+        """float32 (C,), on the device: the share of each class among the observed labels."""
+        return torch.bincount(self.device_labels, minlength=self.num_classes) / len(self)
+
+    @cached_property
     def ids(self) -> Tensor:
         return torch.arange(len(self), device=self.images.pixels.device)
 

@@ -50,7 +50,7 @@ STAGE1_ENTRIES = {"settings", "weights", "evidence"}  # of stage1.pt
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
     "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
-    "mixup", "ema", "augment", "mirror", "plant", "choose", "seed",
+    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed",
 )  # fmt: skip
 
 

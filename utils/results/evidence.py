@@ -36,7 +36,6 @@ class Evidence:
         self.accumulated.add(logits)
         observed = self.accumulated.scores(self.data.device_labels)
         trained = observed if self.data.planted is None else self.accumulated.scores(self.data.training_labels)
-        # The first is what --choose last takes: of all it holds best where a network memorises in the end.
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
         name = f"{self.prefix}_prediction"

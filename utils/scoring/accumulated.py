@@ -43,10 +43,6 @@ class Accumulated:
         sharp = self.probs.double() ** SHARPEN
         return align((sharp / sharp.sum(1, keepdim=True)).cpu().numpy(), self.prior)[0]
 
-    def mean_probs(self) -> np.ndarray:
-        """The mean of the softmax outputs as they are, float32 (N, C)."""
-        return (self.probs / self.passes).cpu().numpy()
-
     def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
         rows = np.arange(len(labels))

@@ -30,26 +30,6 @@ RIDGE = 1e-6  # on the weights of the logistic curve
 STANDARD_ERRORS = 2.0  # by which the planted errors must rank above the rest
 
 
-def plant(
-    labels: np.ndarray, share: float, num_classes: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make round(share * N) of the labels int (N,) wrong: (ids int64 (P,) ascending, planted labels int64 (N,)).
-
-    Samples and their new classes are drawn uniformly; "wrong" means different from the observed label, which may be
-    wrong itself. Labels of all others are as they were.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1], not {share}")
-    planted = np.array(labels, dtype=np.int64)
-    count = round(share * len(planted))
-    if count and num_classes < 2:
-        raise ValueError("one class leaves no other label to plant")
-    ids = np.sort(generator.permutation(len(planted))[:count]).astype(np.int64)
-    if count:
-        planted[ids] = (planted[ids] + generator.integers(1, num_classes, count)) % num_classes
-    return ids, planted
-
-
 def planted_auc(rest: np.ndarray, planted: np.ndarray) -> float:
     """P(score of a planted error > score of another sample), ties half, in [0, 1]; 0.5 = chance, higher is better.
 

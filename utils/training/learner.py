@@ -17,6 +17,7 @@ from utils.data.noisy_data import NoisyData
 from utils.errors import Diverged
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.training.batches import epoch_batches
+from utils.training.losses import prior_regulariser
 from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation
 from utils.training.passes import accuracy_on_test, score_samples
@@ -128,9 +129,13 @@ class Learner:
         return self.logits(images), targets
 
     def cross_entropy(self, ids: Tensor) -> Tensor:
-        """The plain loss: of augmented and perhaps mixed images against the labels that training is given."""
+        """The plain loss: of augmented and perhaps mixed images against the labels that training is given, balanced."""
         targets = F.one_hot(self.data.training_labels[ids], self.data.num_classes).float()
-        return F.cross_entropy(*self.mixed(ids, targets))
+        logits, targets = self.mixed(ids, targets)
+        loss = F.cross_entropy(logits, targets)
+        if self.optimisation.balance:
+            loss = loss + self.optimisation.balance * prior_regulariser(logits, self.data.prior)
+        return loss
 
     def train_epoch(
         self,

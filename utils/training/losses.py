@@ -9,12 +9,13 @@ def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, soft_labels)
 
 
-def prior_regulariser(logits: Tensor) -> Tensor:
-    """L_p = −Σ_c (1/C)·log p̄_c, p̄ the mean prediction of the batch: keeps the network from putting all into one class.
+def prior_regulariser(logits: Tensor, prior: Tensor | None = None) -> Tensor:
+    """L_p = −Σ_c prior_c·log p̄_c, p̄ the mean prediction of the batch: keeps the network from favouring some classes.
 
-    Its smallest value is log C, at a uniform p̄.
+    prior (C,): None = 1/C each, as in the paper. Its smallest value is the entropy of the prior, at p̄ = prior.
     """
-    return -logits.softmax(1).mean(0).clamp_min(1e-8).log().mean()
+    log_mean = logits.softmax(1).mean(0).clamp_min(1e-8).log()
+    return -(log_mean.mean() if prior is None else (prior * log_mean).sum())
 
 
 def entropy_regulariser(logits: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Optimisation:
     ema: float = 0.0  # decay per step of the averaged weights, which are tracked and kept; 0 = off
     augment: str = "standard"  # of AUGMENT
     colour_jitter: float = 0.0
+    balance: float = 0.0  # weight of L_p in the plain loss
 
 
 def optimisation_of(args: argparse.Namespace, schedule: Schedule, colour_jitter: float = 0.0) -> Optimisation:
@@ -60,6 +61,7 @@ def optimisation_of(args: argparse.Namespace, schedule: Schedule, colour_jitter:
         args.ema,
         args.augment,
         colour_jitter,
+        vars(args).get("balance", 0.0),
     )
 
 
@@ -79,6 +81,7 @@ def add_optimisation(
     mixup: float = 1.0,
     ema: float = 0.99,
     augment: str = "standard",
+    balance: float | None = 0.8,
 ) -> argparse._ArgumentGroup:
     """The flags of SGD and of what keeps a network from memorising, with a script's defaults."""
     group = parser.add_argument_group("optimisation (SGD)")
@@ -127,6 +130,14 @@ def add_optimisation(
         default=augment,
         help="standard: padded crop and flip; strong: reflected crop, flip and cut-out; none: memorises fast",
     )
+    if balance is not None:  # relabel.py and ssl.py have a flag of their paper's for it
+        resisting.add_argument(
+            "--balance",
+            type=WEIGHT,
+            default=balance,
+            metavar="WEIGHT",
+            help="weight of L_p, which keeps the predictions of a batch from favouring some classes; 0 = off",
+        )
     return group
 
 
