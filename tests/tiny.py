@@ -12,13 +12,22 @@ TINY_ARGS = {
     "main.py": [*TINY_DIGITS, "--second_stage_subset", "0", "5", "--epoch_1st", "3", "--step_number", "6"],
     "parallel.py": [*TINY_DIGITS, "--epoch_1st", "3"],
     "relabel.py": [*TINY_DIGITS, "--epoch_1st", "4", "--warmup_e", "2"],
-    "ssl.py": ["--subset", "0", "1", "2", *TINY, "--epoch", "4", "--epoch_begin", "2"],
+    "ssl.py": ["--subset", "0", "1", "2", *TINY, "--epoch", "4"],
 }
-SCORE_FILES = {
-    "main.py": ["forget_loss", "forget_ce"],
-    "parallel.py": ["parallel_loss", "parallel_ce", "cross_probs"],
-    "relabel.py": ["relabel_loss", "soft_labels"],
-    "ssl.py": ["ssl_loss", "p_noisy", "pseudo_labels"],
+SPLIT = ["--targets", "split", "--epoch_begin", "2"]  # of ssl.py, beside its TINY_ARGS
+STAGE1_SCORES = ["stage1_loss", "stage1_prediction", "stage1_mean_loss", "stage1_aum"]
+SCORE_FILES = {  # the default score first
+    "main.py": ["forget_score", "forget_ce", "forget_loss", *STAGE1_SCORES, "forget_probs", "p_noisy"],
+    "parallel.py": [
+        *("parallel_score", "parallel_ce", "parallel_loss"),
+        *("parallel_prediction", "parallel_mean_loss", "parallel_aum"),
+        *("parallel_probs", "cross_probs", "p_noisy"),
+    ],
+    "relabel.py": [
+        *("relabel_score", "relabel_loss", "relabel_prediction", "relabel_mean_loss", "relabel_aum"),
+        *("relabel_probs", "soft_labels", "p_noisy"),
+    ],
+    "ssl.py": ["ssl_score", "ssl_loss", "ssl_prediction", "ssl_mean_loss", "ssl_aum", "p_noisy", "pseudo_labels"],
 }
 
 

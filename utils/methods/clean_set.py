@@ -12,7 +12,6 @@ from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.results.figures import histogram_figure
 from utils.results.found_scores import Found, read_score_file, read_scores
-from utils.scoring.label_posterior import LabelPosterior
 from utils.scoring.selection import Selected, combine, require_usable, summary, veto
 from utils.separations import SEPARATIONS
 
@@ -47,12 +46,11 @@ def find_scores(
 
 
 def read_copies(key: str, experiment: Experiment) -> Found:
+    """What an earlier process of this run found."""
     record = experiment.record
-    p_noisy, probs = (
-        record.read_array(name) if record.holds(name) else None
-        for name in (f"input_{key}_p_noisy", f"input_{key}_probs")
-    )
-    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), p_noisy, probs)
+    names = (f"input_{key}_posterior", f"input_{key}_probs")
+    posterior, probs = (record.read_array(name) if record.holds(name) else None for name in names)
+    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), posterior, probs)
 
 
 def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
@@ -60,27 +58,25 @@ def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
     for key, of in found.items():
         if not experiment.record.holds(f"input_{key}"):
             experiment.log(f"{key} scores: {of.source}")
-            for name, values in ((f"_{n}", getattr(of, n)) for n in ("p_noisy", "probs")):
+            for name, values in ((f"_{n}", getattr(of, n)) for n in ("posterior", "probs")):
                 if values is not None:
                     experiment.save_array(f"input_{key}{name}", values)
             experiment.save_array(f"input_{key}", of.scores)  # last: it says that the copies are whole
 
 
-def together(found: dict[str, Found], agree: bool, data: NoisyData) -> tuple[np.ndarray, np.ndarray]:
-    """(p_noisy (N,), probs (N, C)) of all separations: means, or with `agree` the highest p_noisy.
+def together(found: dict[str, Found], agree: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(posterior, probs), each float32 (N, C), of all separations: their means.
 
-    Raises UserError where one of them has no predictions. One that has no p_noisy is judged by its predictions.
+    `agree`: the geometric mean of the posteriors: a doubt weighs more than trust.
+    Raises UserError where one of them comes without.
     """
     for of in found.values():
-        if of.probs is None:
-            raise UserError(
-                f"{of.source} comes without predictions", "add --targets split, or use a separation of ours"
-            )
-    p_noisy = [
-        of.p_noisy if of.p_noisy is not None else LabelPosterior().fit(of.probs, data.labels).p_noisy(data.labels)
-        for of in found.values()
-    ]
-    return (np.max if agree else np.mean)(p_noisy, axis=0), np.mean([of.probs for of in found.values()], axis=0)
+        if of.posterior is None or of.probs is None:
+            raise UserError(f"{of.source} comes without predictions", "add --targets split")
+    posteriors = np.stack([of.posterior for of in found.values()])
+    posterior = np.exp(np.log(np.maximum(posteriors, 1e-8)).mean(0)) if agree else posteriors.mean(0)
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    return posterior, np.mean([of.probs for of in found.values()], axis=0)
 
 
 # -- 2. the clean set ------------------------------------------------------------------------------------------------

@@ -75,14 +75,17 @@ class Posterior:
 
     def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
         self.data, self.renew_from = data, args.epoch // 2
-        self.given = together(found, args.agree_on_clean, data)
+        self.given = together(found, args.agree_on_clean)
 
     def targets(self, number: int, experiment: Experiment) -> PosteriorTargets:
-        p_noisy, probs = self.given
+        posterior, probs = self.given
         if number > 1:
-            p_noisy, probs = (experiment.record.read_array(f"{name}_run{number - 1}") for name in ("p_noisy", "probs"))
-        experiment.log(f"run{number}: posterior targets; estimated share of wrong labels {p_noisy.mean():.3f}")
-        return PosteriorTargets(self.data, p_noisy, probs, self.renew_from)
+            before = f"run{number - 1}"
+            posterior, probs = (experiment.record.read_array(f"{name}_{before}") for name in ("pseudo_labels", "probs"))
+        labels, classes = self.data.device_labels, self.data.num_classes
+        targets = PosteriorTargets(labels, classes, posterior, probs, self.renew_from)
+        experiment.log(f"run{number}: posterior targets; estimated share of wrong labels {targets.rate:.3f}")
+        return targets
 
 
 class Split:
@@ -233,9 +236,8 @@ def save_run(
         experiment.save_array(f"ssl_{name}_{run}", values)
     experiment.save_array(f"pseudo_labels_{run}", targets.current)
     if isinstance(targets, PosteriorTargets):
-        p_noisy, probs = targets.renewed()
-        experiment.save_array(f"p_noisy_{run}", p_noisy.astype(np.float32))
-        experiment.save_array(f"probs_{run}", probs.astype(np.float32))
+        experiment.save_array(f"p_noisy_{run}", targets.p_noisy)
+        experiment.save_array(f"probs_{run}", targets.renewed_probs())
 
 
 def save_model(network: nn.Module, name: str, width: float, data: NoisyData, experiment: Experiment) -> None:

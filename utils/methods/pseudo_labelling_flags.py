@@ -43,7 +43,12 @@ def add_targets(parser: Parser) -> None:
         help="posterior: each label as far as it can be trusted, predictions for the rest; split: the labels of a "
         "clean set, predictions for all others (default: posterior; split with any flag that belongs to it)",
     )
-    group.add_argument("--runs", type=COUNT, metavar="K", help="train so often, each time from what the last run found")
+    group.add_argument(
+        "--runs",
+        type=COUNT,
+        metavar="K",
+        help="train so often, each time from what the last run found (default: 2; split: 1)",
+    )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 
 
@@ -95,7 +100,7 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         args.targets = "split" if given else "posterior"
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
-    args.runs = args.runs or (2 if args.double_run else 1)
+    args.runs = args.runs or (2 if args.double_run or args.targets == "posterior" else 1)
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)

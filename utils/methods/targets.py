@@ -11,9 +11,10 @@ from torch import Tensor
 
 from utils.data.noisy_data import NoisyData
 from utils.scoring.accumulated import Accumulated
-from utils.scoring.choosing import mean_rank
-from utils.scoring.label_posterior import align
+from utils.scoring.label_posterior import align, posterior_at_rate
 from utils.training.soft_labels import SoftLabels
+
+RENEWED_EVERY = 5  # epochs
 
 
 class SplitTargets:
@@ -53,46 +54,50 @@ class SplitTargets:
 
 
 class PosteriorTargets:
-    """Each sample's label with the probability that it is right, and the predictions of other classes with the rest.
+    """The posterior of each sample's true class, given its label and what networks predict.
 
-    `p_noisy` (N,) and `probs` (N, C) are those of a separation, or of the run before. From the epoch `renew_from` (from
-    0) on both are renewed after every epoch: probs as the mean of the given and of the network's own accumulated ones;
-    of p_noisy the values stay, which are calibrated, and go to the samples in the order that given and own predictions
-    together put them in.
+    `posterior` and `probs` (N, C) are those of a separation, or of the run before; `labels` int64 (N,) on the device.
+    From the epoch `renew_from` (from 0) on they are the mean of the given posterior and of that which the network's own
+    accumulated predictions suggest. The estimated share of wrong labels stays: it came from planted errors, which this
+    training has none of.
     """
 
-    def __init__(self, data: NoisyData, p_noisy: np.ndarray, probs: np.ndarray, renew_from: int) -> None:
-        self.data, self.renew_from = data, renew_from
-        self.p_noisy, self.probs = p_noisy, probs
-        self.accumulated = Accumulated(data.device_labels, data.num_classes)
-        self._targets = torch.from_numpy(posterior_of(data.labels, p_noisy, probs)).to(data.device_labels.device)
+    def __init__(
+        self, labels: Tensor, num_classes: int, posterior: np.ndarray, probs: np.ndarray, renew_from: int
+    ) -> None:
+        self.labels, self.probs, self.renew_from = labels.cpu().numpy(), probs, renew_from
+        self.ids_of_all = torch.arange(len(labels), device=labels.device)
+        self.accumulated = Accumulated(labels, num_classes)
+        self.rate = float(1 - posterior[np.arange(len(labels)), self.labels].mean())
+        self._given = self._targets = torch.from_numpy(np.float32(posterior)).to(labels.device)
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         return self._targets[ids]
 
     def ids(self, epoch: int) -> Tensor:
-        return self.data.ids
+        """As in SplitTargets: all of them."""
+        return self.ids_of_all
 
     def update(self, logits: Tensor, epoch: int) -> None:
         """As in SplitTargets."""
         self.accumulated.add(logits)
-        if epoch + 1 >= self.renew_from:
-            p_noisy, probs = self.renewed()
-            targets = posterior_of(self.data.labels, p_noisy, probs)
-            self._targets = torch.from_numpy(targets).to(self._targets.device)
+        if epoch + 1 >= self.renew_from and (epoch + 1 - self.renew_from) % RENEWED_EVERY == 0:
+            renewed = posterior_at_rate(self.renewed_probs(), self.labels, self.rate)
+            self._targets = (self._given + torch.from_numpy(renewed.posterior_).to(self._given.device)) / 2
 
-    def renewed(self) -> tuple[np.ndarray, np.ndarray]:
-        """(p_noisy (N,), probs (N, C)) by what was given and by what the network has predicted since."""
-        probs = (self.probs + self.accumulated.predictions()) / 2
-        own = self.accumulated.scores(self.data.device_labels)["prediction"]
-        order = np.argsort(mean_rank(self.p_noisy, own), kind="stable")
-        p_noisy = np.empty_like(self.p_noisy)
-        p_noisy[order] = np.sort(self.p_noisy)
-        return p_noisy, probs
+    def renewed_probs(self) -> np.ndarray:
+        """float32 (N, C): the mean of the given and of the network's own predictions."""
+        return (self.probs + self.accumulated.predictions()) / 2
 
     @property
     def current(self) -> np.ndarray:
+        """float32 (N, C), rows sum to 1."""
         return self._targets.cpu().numpy()
+
+    @property
+    def p_noisy(self) -> np.ndarray:
+        """float32 (N,): how probably each label is wrong."""
+        return 1 - self.current[np.arange(len(self.labels)), self.labels]
 
     def state_dict(self) -> dict:
         return {"accumulated": self.accumulated.state_dict(), "targets": self._targets}
@@ -100,16 +105,6 @@ class PosteriorTargets:
     def load_state_dict(self, state: dict) -> None:
         self.accumulated.load_state_dict(state["accumulated"])
         self._targets = state["targets"].to(self._targets.device)
-
-
-def posterior_of(labels: np.ndarray, p_noisy: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """float32 (N, C): 1 − p_noisy for the label, p_noisy for the other classes in proportion to `probs` (N, C)."""
-    rows = np.arange(len(labels))
-    others = np.maximum(probs.astype(np.float64), 1e-8)
-    others[rows, labels] = 0
-    targets = p_noisy[:, None] * others / others.sum(axis=1, keepdims=True)
-    targets[rows, labels] = 1 - p_noisy
-    return targets.astype(np.float32)
 
 
 def class_factors(logits: Tensor, labels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
 from utils.results.figures import histogram_figure, roc_figure
-from utils.scoring.label_posterior import LabelPosterior
+from utils.scoring.label_posterior import LabelPosterior, posterior_at_rate, posterior_of
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.planted import PlantedCalibration
@@ -31,9 +32,11 @@ def save_scores(
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
     aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | evidence.save(experiment)
-    p_noisy = calibrated(evidence, data, experiment)
+    doubts = Doubts.from_evidence(evidence, data, experiment)
+    p_noisy = doubts.p_noisy
     experiment.save_array("p_noisy", p_noisy)
     experiment.save_array(f"{separation.key}_probs", evidence.predictions)
+    experiment.save_array(f"{separation.key}_posterior", doubts.posterior)
     save_suspects(experiment, data, scores, p_noisy)
     histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
     roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy)
@@ -41,26 +44,38 @@ def save_scores(
     return aucs | estimated | {"noise_ratio_realised": data.noise_ratio}
 
 
-def calibrated(evidence: Evidence, data: NoisyData, experiment: Experiment) -> np.ndarray:
-    """p_noisy float32 (N,) of the observed labels: the higher of two estimates, each of which misses some wrong labels.
+@dataclass(frozen=True)
+class Doubts:
+    """How far each label can be trusted, without the truth."""
 
-    Planted errors calibrate the chosen score, but are drawn uniformly, so that labels which look right because two
-    classes are alike are missed; the posterior of the predictions knows such pairs, but not what was memorised.
-    """
-    choice = evidence.choice
-    posterior = LabelPosterior().fit(evidence.predictions, data.labels).p_noisy(data.labels)
-    if choice.how != "proxy":
-        experiment.log("p_noisy: by the posterior of the predictions (no errors were planted)")
-        return posterior.astype(np.float32)
-    calibration = PlantedCalibration().fit(*choice.split(choice.best))
-    if not calibration.usable_:
-        experiment.log(f"p_noisy: by the posterior of the predictions alone ({calibration.reason_})")
-        return posterior.astype(np.float32)
-    planted = calibration.p_noisy(choice.best.observed)
-    experiment.log(
-        f"p_noisy: by planted errors (mean {planted.mean():.3f}) and by the posterior ({posterior.mean():.3f})"
-    )
-    return np.maximum(planted, posterior).astype(np.float32)
+    p_noisy: np.ndarray  # float32 (N,), of the observed labels
+    posterior: np.ndarray  # float32 (N, C): of the true class, given predictions and observed label
+
+    @classmethod
+    def from_evidence(cls, evidence: Evidence, data: NoisyData, experiment: Experiment) -> Doubts:
+        """p_noisy is the higher of two estimates, each of which misses some wrong labels.
+
+        Planted errors calibrate the chosen score, but are drawn uniformly, so that labels which look right because two
+        classes are alike are missed; the posterior of the predictions knows such pairs, but not what was memorised.
+        """
+        planted, choice, reason = None, evidence.choice, "none were planted"
+        if choice.how == "proxy":
+            calibration = PlantedCalibration().fit(*choice.split(choice.best))
+            reason = calibration.reason_
+            if calibration.usable_:
+                planted = calibration.p_noisy(choice.best.observed)
+        plain = LabelPosterior().fit(evidence.predictions, data.labels)
+        p_noisy, rate = plain.p_noisy(data.labels), plain.noise_rate_
+        if planted is None:
+            experiment.log(
+                f"p_noisy: by the posterior of the predictions ({rate:.3f} wrong), not by planted errors: {reason}"
+            )
+            return cls(p_noisy, plain.posterior_)
+        experiment.log(f"p_noisy: by planted errors ({planted.mean():.3f} wrong) and by the posterior ({rate:.3f})")
+        p_noisy = np.maximum(planted, p_noisy).astype(np.float32)
+        # Two posteriors that err in different ways: one is calibrated, one knows which labels each class is given.
+        matched = posterior_at_rate(evidence.predictions, data.labels, float(planted.mean())).posterior_
+        return cls(p_noisy, (matched + posterior_of(data.labels, p_noisy, evidence.predictions)) / 2)
 
 
 def save_suspects(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], p_noisy: np.ndarray) -> None:

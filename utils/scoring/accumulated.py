@@ -1,7 +1,7 @@
 """What the passes of one training say together: one loss decays as a score once labels are memorised, this holds.
 
-prediction   cross-entropy of the label under the mean of the softmax outputs over all passes, sharpened, its class
-             shares brought to those of the labels: networks that resist memorising favour some classes over others
+prediction   cross-entropy of the label under the mean of the softmax outputs over all passes, its class shares brought
+             to those of the labels: networks that resist memorising favour some classes over others
 mean_loss    mean over the passes of the cross-entropy of the label
 aum          −(area under the margin): −mean of the label's logit minus the largest other one (Pleiss et al. 2020,
              https://arxiv.org/abs/2001.10528)
@@ -17,7 +17,6 @@ from torch import Tensor
 from utils.scoring.label_posterior import align
 
 NAMES = ("prediction", "mean_loss", "aum")  # the first holds best where some networks memorise and some do not
-SHARPEN = 2.0  # power of the mean prediction
 SMALLEST = 1e-8  # probability
 
 
@@ -39,9 +38,8 @@ class Accumulated:
         self.passes += 1
 
     def predictions(self) -> np.ndarray:
-        """The mean of the softmax outputs, sharpened and aligned to the shares of the labels, float32 (N, C)."""
-        sharp = self.probs.double() ** SHARPEN
-        return align((sharp / sharp.sum(1, keepdim=True)).cpu().numpy(), self.prior)[0]
+        """The mean of the softmax outputs, aligned to the shares of the labels, float32 (N, C), rows sum to 1."""
+        return align((self.probs / self.passes).cpu().numpy(), self.prior)[0]
 
     def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""

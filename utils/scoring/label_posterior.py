@@ -32,6 +32,10 @@ def align(probs: np.ndarray, prior: np.ndarray, rounds: int = 10) -> tuple[np.nd
     return aligned.astype(np.float32), factors
 
 
+COLDEST = 0.05  # temperature to which predictions are sharpened at most
+BISECTIONS = 7  # of the temperature's logarithm: within 2 %
+
+
 class LabelPosterior:
     """Posterior of the true class c of sample x with label y: p(c | x, y) ~ s_c(x) M[c, y], in scikit-learn's shape.
 
@@ -101,6 +105,34 @@ class LabelPosterior:
         others = self.posterior_.copy()
         others[np.arange(len(others)), labels] = 0
         return np.minimum(others.sum(axis=1), np.float32(1))
+
+
+def posterior_at_rate(probs: np.ndarray, labels: np.ndarray, rate: float) -> LabelPosterior:
+    """The posterior whose estimated share of wrong labels is `rate`, or that of the default temperature if higher.
+
+    The predictions of a network that has fitted some wrong labels are too sure of them, so that the posterior finds too
+    few; how far they have to be sharpened to make up for it, they do not say. A rate from elsewhere does (planted
+    errors): the lower the temperature, the more labels are doubted.
+    """
+    best = LabelPosterior().fit(probs, labels)
+    low, high = COLDEST, best.temperature
+    if best.noise_rate_ >= rate:
+        return best
+    for _ in range(BISECTIONS):
+        middle = (low * high) ** 0.5
+        best = LabelPosterior(temperature=middle).fit(probs, labels)
+        low, high = (low, middle) if best.noise_rate_ < rate else (middle, high)
+    return best
+
+
+def posterior_of(labels: np.ndarray, p_noisy: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """float32 (N, C): 1 − p_noisy (N,) for the label, p_noisy for the other classes in proportion to probs (N, C)."""
+    rows = np.arange(len(labels))
+    others = np.maximum(probs.astype(np.float64), 1e-8)
+    others[rows, labels] = 0
+    posterior = p_noisy[:, None] * others / others.sum(axis=1, keepdims=True)
+    posterior[rows, labels] = 1 - p_noisy
+    return posterior.astype(np.float32)
 
 
 def _checked(probs: np.ndarray) -> np.ndarray:

@@ -70,9 +70,11 @@ def test_help_prints_every_default_once(name, monkeypatch, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch, capsys):
     entries, resolved = help_entries(name, monkeypatch, capsys), vars(arguments(name))
-    for flag in ("M", "first_stage_noise_ratio", "second_stage_noise_ratio"):
+    for flag in ("first_stage_noise_ratio", "second_stage_noise_ratio"):
         if flag in entries:
             assert f"(default: {resolved[flag]})" in entries[flag]
+    assert f"(default: {resolved['schedule']}; steps with --M)" in entries["schedule"]
+    assert f"(with --schedule steps: {arguments(name, '--schedule', 'steps').M})" in entries["M"]
     assert "for digits 0.25" in entries["width"] and resolved["width"] == 0.25
     assert "default: 1," in entries["width"] and arguments(name, "--first_stage_data_name", "cifar10").width == 1
 
@@ -81,7 +83,8 @@ def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch
 def test_help_says_something_about_every_flag_and_documents_every_flag(name, monkeypatch, capsys):
     entries = help_entries(name, monkeypatch, capsys)
     undocumented = vars(load_script(name).parser().parse_args([])).keys() - entries.keys()
-    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "milestones"}  # set_defaults, not flags
+    # set_defaults, not flags
+    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "milestones", "schedule"}
     assert not [entry for entry in entries.values() if len(entry.split()) < 4]
 
 
@@ -135,7 +138,28 @@ def test_noise_type_none_has_ratio_zero():
 
 def test_milestones_are_sorted_and_replace_the_default():
     assert arguments("main.py", "--M", 80, "--M", 40).M == [40, 80]
-    assert arguments("main.py").M == [30]
+    assert arguments("main.py", "--schedule", "steps").M == [30]
+
+
+def test_milestones_mean_the_schedule_of_steps_and_cosine_has_none():
+    for flags, schedule, milestones in (
+        ([], "cosine", []),
+        (["--M", 7], "steps", [7]),
+        (["--schedule", "steps", "--M", 7], "steps", [7]),
+        (["--schedule", "constant"], "constant", []),
+    ):
+        args = arguments("parallel.py", *flags)
+        assert (args.schedule, args.M) == (schedule, milestones)
+    assert (arguments("relabel.py").schedule, arguments("relabel.py").M) == ("steps", [35])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_keeps_a_network_from_memorising_is_off_for_relabelling_alone(name):
+    args = arguments(name)
+    resists = name != "relabel.py"  # its own predictions do that
+    assert (args.mixup, args.ema, args.augment) == (1.0 if resists else 0, 0.99 if resists else 0, "standard")
+    assert vars(args).get("balance") == (0.8 if resists else None)
+    assert (args.choose, args.plant, args.wd) == ("proxy", 0.03, 5e-4)
 
 
 def test_the_choice_of_data_reads_the_flags_of_its_stage():
@@ -173,6 +197,13 @@ WRONG_EVERYWHERE = {
     "no epochs": (["--epoch_1st", "0"], "0 is outside"),
     "half an epoch": (["--epoch_1st", "1.5"], "'1.5' is not a whole number"),
     "negative milestone": (["--M", "-1"], "-1 is outside"),
+    "milestone of the cosine": (["--schedule", "cosine", "--M", "3"], "--M does nothing with --schedule cosine"),
+    "unknown schedule": (["--schedule", "linear"], "linear"),
+    "unknown augmentation": (["--augment", "weak"], "weak"),
+    "negative mixup": (["--mixup", "-1"], "-1 is outside"),
+    "average that never moves": (["--ema", "1"], r"1 is outside \[0, 1\)"),
+    "all labels planted": (["--plant", "1"], r"1 is outside \[0, 1\)"),
+    "unknown choice": (["--choose", "best"], "best"),
     "batch of one": (["--batch_size", "1"], "1 is outside"),
     "negative seed": (["--seed", "-1"], "-1 is outside"),
     "seed too large": (["--seed", str(2**32)], "is outside"),
@@ -190,6 +221,8 @@ WRONG_IN_ONE = {
     "second ratio without noise": (
         "main.py", ["--second_stage_noise_type", "none", "--second_stage_noise_ration", "0.1"], "no effect"
     ),
+    "memorised beyond all": ("main.py", ["--memorise_until", "1.1"], "1.1 is outside"),
+    "balance of relabelling": ("relabel.py", ["--balance", "1"], "--balance"),
     "no freezing to end": ("main.py", ["--unfreeze_secondStage", "3"], "nothing without --freeze_earlySecondStage"),
     "no freezing to count": ("main.py", ["--freeze_epochWise"], "does nothing without --freeze_earlySecondStage"),
     "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),

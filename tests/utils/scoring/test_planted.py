@@ -1,11 +1,11 @@
-"""Planted errors: what is planted, how scores rank them, and the noise rate and p_noisy that they give."""
+"""Planted errors: how scores rank them, and the noise rate and p_noisy that they give."""
 
 import warnings
 
 import numpy as np
 import pytest
 
-from utils.scoring.planted import MAX_RATE, PlantedCalibration, _logistic, plant, planted_auc
+from utils.scoring.planted import MAX_RATE, PlantedCalibration, _logistic, planted_auc
 
 
 def draw(rate, size=20_000, num_planted=600, distance=3.0, seed=0):
@@ -35,69 +35,6 @@ def fit_usable(rest, planted):
     calibration = fit(rest, planted)
     assert calibration.usable_ and calibration.reason_ is None
     return calibration
-
-
-# Planting.
-
-
-def test_plants_exactly_the_share_and_leaves_the_rest():
-    labels = np.random.default_rng(0).integers(0, 7, 1000)
-    before = labels.copy()
-    ids, planted = plant(labels, 0.03, 7, np.random.default_rng(1))
-    np.testing.assert_array_equal(labels, before)
-    assert len(ids) == 30 and ids.dtype == planted.dtype == np.int64
-    assert (np.diff(ids) > 0).all()
-    np.testing.assert_array_equal(np.flatnonzero(planted != labels), ids)
-    assert planted.min() >= 0 and planted.max() < 7
-    assert not np.shares_memory(planted, labels)
-
-
-@pytest.mark.parametrize("size, share, count", [(1000, 0.0, 0), (10, 0.04, 0), (10, 0.06, 1), (7, 1.0, 7), (0, 0.5, 0)])
-def test_how_many(size, share, count):
-    ids, planted = plant(np.zeros(size, dtype=np.int32), share, 3, np.random.default_rng(0))
-    assert len(ids) == count and np.count_nonzero(planted) == count
-    assert ids.dtype == planted.dtype == np.int64
-
-
-def test_two_classes_are_flipped():
-    labels = np.array([0, 1, 1, 0])
-    np.testing.assert_array_equal(plant(labels, 1, 2, np.random.default_rng(0))[1], 1 - labels)
-
-
-def test_the_generator_is_the_only_source_of_randomness():
-    labels = np.arange(500) % 10
-    np.random.seed(0)  # noqa: NPY002
-    first = plant(labels, 0.1, 10, np.random.default_rng(5))
-    np.random.seed(1)  # noqa: NPY002
-    for a, b in zip(first, plant(labels, 0.1, 10, np.random.default_rng(5)), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(first[0], plant(labels, 0.1, 10, np.random.default_rng(6))[0])
-    # Which samples does not depend on their labels.
-    np.testing.assert_array_equal(first[0], plant(labels[::-1], 0.1, 10, np.random.default_rng(5))[0])
-
-
-def test_samples_and_new_classes_are_uniform():
-    labels = np.arange(20_000) % 4
-    ids, planted = plant(labels, 0.5, 4, np.random.default_rng(0))
-    # 10,000 draws: a cell of the twelve expects 833, with a standard deviation of 28 at most; four of them.
-    counts = np.zeros((4, 4), dtype=int)
-    np.add.at(counts, (labels[ids], planted[ids]), 1)
-    assert not counts.diagonal().any()
-    np.testing.assert_allclose(counts[~np.eye(4, dtype=bool)], 833, atol=112)
-    # Its first half holds half: 5,000, and a standard deviation of sqrt(20,000 / 16) = 35.
-    assert np.count_nonzero(ids < 10_000) == pytest.approx(5000, abs=140)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, np.nan])
-def test_a_share_that_is_none(share):
-    with pytest.raises(ValueError, match="share must lie"):
-        plant(np.zeros(5, int), share, 3, np.random.default_rng(0))
-
-
-def test_one_class_cannot_be_planted():
-    with pytest.raises(ValueError, match="no other label"):
-        plant(np.zeros(5, int), 0.5, 1, np.random.default_rng(0))
-    assert len(plant(np.zeros(5, int), 0, 1, np.random.default_rng(0))[0]) == 0
 
 
 # The AUC.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
-from utils.scoring.tracker import Tracker, neighbour_cross_entropy, whiten
+from utils.scoring.tracker import Tracker, cross_entropy_of_votes, neighbour_cross_entropy, neighbour_votes, whiten
 from utils.scoring.tracking import LOSS_ALONE, Tracking
 
 CLASSES = 4
@@ -71,21 +71,37 @@ def update(tracker, logits, features, sample_ids=None, batch=50):
 
 
 def test_loss_and_accuracy_by_hand():
-    tracker = Tracker(torch.tensor([0, 1, 0, 1]), 2, LOSS_ALONE)
-    tracker.update(torch.tensor([[0.0, 0.0], [np.log(3), 0.0], [np.log(3), 0.0], [-9.0, 9.0]]), torch.arange(4))
+    labels = torch.tensor([0, 1, 0, 1])
+    tracker = Tracker(labels, 2, LOSS_ALONE)
+    logits = torch.tensor([[0.0, 0.0], [np.log(3), 0.0], [np.log(3), 0.0], [-9.0, 9.0]])
+    tracker.update(logits, torch.arange(4))
     result = tracker.finish()
-    np.testing.assert_allclose(result.loss, np.log([2, 4, 4 / 3, 1 + np.exp(-18)]), rtol=1e-5, atol=1e-7)
-    assert result.loss.dtype == np.float32
+    loss = result.loss(labels)
+    np.testing.assert_allclose(loss, np.log([2, 4, 4 / 3, 1 + np.exp(-18)]), rtol=1e-5, atol=1e-7)
+    assert loss.dtype == np.float32
     assert result.accuracy == 0.75  # a tie goes to the first class
-    assert result.ce is None
+    assert torch.equal(result.logits, logits) and result.votes is None
+
+
+def test_a_pass_is_scored_against_any_labels():
+    tracker = Tracker(torch.tensor([0, 0]), 2, Tracking(nn_k=1))
+    tracker.update(torch.tensor([[np.log(3), 0.0], [0.0, np.log(3)]]), torch.arange(2), torch.eye(2))
+    result = tracker.finish()
+    np.testing.assert_allclose(result.loss(torch.tensor([0, 1])), np.log([4 / 3, 4 / 3]), rtol=1e-6)
+    np.testing.assert_allclose(result.loss(torch.tensor([1, 1])), np.log([4, 4 / 3]), rtol=1e-6)
+    # Both neighbours in logit space and itself in feature space are labelled 0, whatever is scored.
+    q = 1 / (1 + np.exp(-0.3))
+    np.testing.assert_allclose(result.ce(torch.tensor([0, 1])), -np.log([q + 1e-6, 1 - q + 1e-6]) / 2, rtol=1e-5)
+    assert result.accuracy == 0.5
 
 
 def test_half_precision_logits_are_kept_in_single_precision():
-    tracker = Tracker(torch.tensor([0]), 2, LOSS_ALONE)
+    labels = torch.tensor([0])
+    tracker = Tracker(labels, 2, LOSS_ALONE)
     tracker.update(torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16), torch.tensor([0]))
     result = tracker.finish()
     assert result.logits.dtype == torch.float32
-    np.testing.assert_allclose(result.loss, np.log(1 + np.e), rtol=1e-6)
+    np.testing.assert_allclose(result.loss(labels), np.log(1 + np.e), rtol=1e-6)
 
 
 # Neighbour cross-entropy.
@@ -97,6 +113,23 @@ def test_neighbour_cross_entropy_of_two_samples_by_hand(labels, own):
     ce = neighbour_cross_entropy(torch.eye(2), torch.eye(2), torch.tensor(labels), 2)
     q = np.exp(own / 10) / (np.exp(own / 10) + np.exp((4 - own) / 10))
     np.testing.assert_allclose(ce, [-np.log(q + 1e-6) / 2] * 2, rtol=1e-6)
+
+
+def test_the_cross_entropy_of_votes_by_hand():
+    votes = torch.tensor([[0.5, 0.25, 0.25, 0.0]] * 3)
+    ce = cross_entropy_of_votes(votes, torch.tensor([0, 2, 3]))
+    assert ce.dtype == torch.float32
+    np.testing.assert_allclose(ce, -np.log(np.array([0.5, 0.25, 0]) + 1e-6) / 4, rtol=1e-5)
+
+
+def test_votes_are_a_distribution_over_the_classes():
+    logits, features, labels = clusters()
+    votes = neighbour_votes(logits, features, labels, CLASSES, 15, 1.0)
+    assert votes.shape == (120, CLASSES) and votes.dtype == torch.float32
+    np.testing.assert_allclose(votes.sum(1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(votes.argmax(1), labels)
+    # All 16 + 15 neighbours are of the sample's cluster.
+    np.testing.assert_allclose(votes.amax(1), np.exp(3.1) / (np.exp(3.1) + 3), rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [random_pass, clusters])
@@ -111,7 +144,7 @@ def test_neighbour_cross_entropy_is_the_slow_one(make, k):
 def test_a_wrong_label_in_a_pure_cluster_scores_highest():
     logits, features, labels = clusters()
     labels[7] = (labels[7] + 1) % CLASSES
-    ce = snapshot(logits, features, labels, nn_k=15).ce
+    ce = snapshot(logits, features, labels, nn_k=15).ce(labels)
     assert ce.argmax() == 7
     assert ce[7] > 2 * np.delete(ce, 7).max()
 
@@ -166,7 +199,7 @@ def test_odd_features_give_finite_scores(make, samples):
     features = make(samples)
     assert whiten(features).isfinite().all()
     for pair in ((logits, features), (features[:, :CLASSES], features)):
-        ce = snapshot(*pair, labels, nn_k=5).ce
+        ce = snapshot(*pair, labels, nn_k=5).ce(labels)
         assert np.isfinite(ce).all() and ce.shape == (samples,)
 
 
@@ -186,8 +219,7 @@ def test_the_order_of_batches_and_their_size_do_not_matter():
     logits, features, labels = random_pass()
     once = snapshot(logits, features, labels, nn_k=10, batch=240)
     shuffled = snapshot(logits, features, labels, torch.randperm(240, generator=generator()), nn_k=10, batch=7)
-    for a, b in ((once.loss, shuffled.loss), (once.ce, shuffled.ce), (once.logits, shuffled.logits)):
-        np.testing.assert_array_equal(a, b)
+    assert torch.equal(once.logits, shuffled.logits) and torch.equal(once.votes, shuffled.votes)
     assert once.accuracy == shuffled.accuracy
 
 
@@ -199,9 +231,8 @@ def test_nothing_carries_over_to_the_next_pass():
         update(tracker, scale * logits, features.roll(int(scale), 0))
         results.append(tracker.finish())
     first, other, again = results
-    np.testing.assert_array_equal(first.loss, again.loss)
-    np.testing.assert_array_equal(first.ce, again.ce)
-    assert (first.loss != other.loss).any() and (first.ce != other.ce).any()
+    assert torch.equal(first.logits, again.logits) and torch.equal(first.votes, again.votes)
+    assert (first.logits != other.logits).any() and (first.votes != other.votes).any()
 
 
 def test_a_pass_does_not_change_the_scores_of_the_one_before():
@@ -209,10 +240,10 @@ def test_a_pass_does_not_change_the_scores_of_the_one_before():
     tracker = Tracker(labels, CLASSES, Tracking(nn_k=10))
     update(tracker, logits, features)
     first = tracker.finish()
-    kept = first.loss.copy(), first.ce.copy(), first.logits.clone()
+    kept = first.logits.clone(), first.votes.clone()
     update(tracker, -logits, features)
-    for before, after in zip(kept, (first.loss, first.ce, first.logits), strict=True):
-        np.testing.assert_array_equal(before, after)
+    tracker.finish()
+    assert torch.equal(first.logits, kept[0]) and torch.equal(first.votes, kept[1])
 
 
 @pytest.mark.parametrize(

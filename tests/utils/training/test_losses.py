@@ -36,6 +36,28 @@ def test_the_prior_term_is_log_c_for_a_uniform_mean(classes):
 def test_the_prior_term_by_hand():
     logits = torch.tensor([[LOG3, 0.0], [LOG3, 0.0]])
     assert prior_regulariser(logits).item() == pytest.approx(-(np.log(3 / 4) + np.log(1 / 4)) / 2, rel=1e-6)
+    prior = torch.tensor([0.9, 0.1])
+    assert prior_regulariser(logits, prior).item() == pytest.approx(-0.9 * np.log(3 / 4) - 0.1 * np.log(1 / 4))
+
+
+def test_without_a_prior_the_classes_are_alike():
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    alike = prior_regulariser(logits, torch.full((4,), 0.25)).item()
+    assert alike == pytest.approx(prior_regulariser(logits).item(), rel=1e-6)
+
+
+def test_the_prior_term_is_smallest_where_the_predictions_follow_the_prior():
+    prior = torch.tensor([0.7, 0.2, 0.1])
+    logits = prior.log().expand(4, -1).clone().requires_grad_()
+    loss = prior_regulariser(logits, prior)
+    loss.backward()
+    assert loss.item() == pytest.approx(-(0.7 * np.log(0.7) + 0.2 * np.log(0.2) + 0.1 * np.log(0.1)), rel=1e-6)
+    np.testing.assert_allclose(logits.grad, 0, atol=1e-7)
+
+
+def test_a_class_without_labels_asks_for_nothing():
+    logits = torch.tensor([[0.0, 0.0, -CERTAIN]])
+    assert prior_regulariser(logits, torch.tensor([0.5, 0.5, 0.0])).item() == pytest.approx(np.log(2), rel=1e-6)
 
 
 def test_putting_all_into_one_class_is_dear_but_finite():

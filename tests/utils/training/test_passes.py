@@ -10,7 +10,7 @@ from torch import nn
 
 from utils.compute import Compute
 from utils.data.device_images import DeviceImages
-from utils.errors import UserError
+from utils.errors import Diverged
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE, Tracking
 from utils.training.passes import accuracy, accuracy_on_test, infer, score_samples
@@ -95,15 +95,17 @@ def test_without_a_test_set_there_is_no_accuracy():
 
 def test_the_images_asked_for_are_scored():
     ids = torch.tensor([0, 3])
-    tracker = Tracker(torch.tensor([0, 1]), 3, Tracking(nn_k=2))
+    labels = torch.tensor([0, 1])
+    tracker = Tracker(labels, 3, Tracking(nn_k=2))
     snapshot = score_samples(PixelModel(), numbered_images(), tracker, cpu(1), where="epoch 1", ids=ids)
-    np.testing.assert_allclose(snapshot.loss, [np.log(3), 6 + np.log(1 + np.exp(-3) + np.exp(-6))], rtol=1e-4)
-    assert snapshot.accuracy == 0.5 and np.isfinite(snapshot.ce).all()
+    expected = [np.log(3), 6 + np.log(1 + np.exp(-3) + np.exp(-6))]
+    np.testing.assert_allclose(snapshot.loss(labels), expected, rtol=1e-4)
+    assert snapshot.accuracy == 0.5 and np.isfinite(snapshot.ce(labels)).all()
 
 
 def test_a_network_that_diverged_says_where():
     tracker = Tracker(torch.zeros(10, dtype=torch.long), 3, LOSS_ALONE)
     model = PixelModel()
     model.bn.weight.data[0] = float("nan")
-    with pytest.raises(UserError, match="no longer finite at epoch 7, step 3 — lower the learning rate"):
+    with pytest.raises(Diverged, match="no longer finite at epoch 7, step 3 — lower the learning rate"):
         score_samples(model, numbered_images(), tracker, cpu(), where="epoch 7, step 3")
