@@ -6,6 +6,8 @@ Writes relabel_loss.npy, float32 (N,), higher = more likely mislabelled, and sof
 labels that the network would put instead, with its confidence.
 """
 
+import argparse
+
 import models
 from utils.command_line.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
 from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
@@ -24,30 +26,30 @@ def parser() -> Parser:
     network.add_argument("--model_type", choices=list(models.MODELS), default=models.CNN13, help="network")
     add_dropout(network)
     add_network_width(network)
-    group = add_optimisation(
-        parser,
-        epochs_flag="--epoch_1st",
-        epochs=40,
-        milestones=[35],
-        epochs_help="epochs, warm-up included",
-        schedule="steps",
-        mixup=0.0,
-        ema=0.0,
-        balance=None,
-    )
-    group.add_argument(
-        "--lr_2nd", type=RATE, default=0.1, metavar="LR", help="learning rate once relabelling has begun"
-    )
+    add_optimisation(
+        parser, epochs_flag="--epoch_1st", epochs=None, milestones=[35], epochs_help="epochs, warm-up included "
+        "(default: 120; by prediction 40)", schedule=None, mixup=None, ema=None,
+    )  # fmt: skip
     relabelling = parser.add_argument_group("relabelling")
     relabelling.add_argument(
-        "--warmup_e", type=COUNT, default=20, metavar="EPOCHS", help="epochs on the observed labels"
+        "--relabel_by",
+        choices=("posterior", "prediction"),
+        help="posterior: of the true class, given label and predictions, once, for a fresh network; prediction: the "
+        "network's own, after every epoch (default: posterior; prediction with any flag that belongs to it)",
     )
-    relabelling.add_argument("--ce_loss_inWarmup", action="store_true", help="plain cross-entropy during the warm-up")
     relabelling.add_argument(
-        "--reg_term1", type=WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off"
+        "--warmup_e", type=COUNT, metavar="EPOCHS", help="epochs on the observed labels (default: half of all)"
     )
     relabelling.add_argument(
-        "--reg_term2", type=WEIGHT, default=0.4, metavar="WEIGHT", help="weight of L_e; 0 switches it off"
+        "--reg_term2", type=WEIGHT, metavar="WEIGHT", help="weight of L_e; 0 = off (default: 0; by prediction 0.4)"
+    )
+    by_prediction = parser.add_argument_group("by prediction")
+    by_prediction.add_argument(
+        "--lr_2nd", type=RATE, metavar="LR", help="learning rate once relabelling has begun (default: 0.1)"
+    )
+    by_prediction.add_argument("--ce_loss_inWarmup", action="store_true", help="plain cross-entropy during the warm-up")
+    by_prediction.add_argument(
+        "--reg_term1", type=WEIGHT, metavar="WEIGHT", help="weight of L_p; 0 switches it off (default: 0.8)"
     )
     add_choosing(parser.add_argument_group("tracking"))
     add_compare(add_output(parser))
@@ -55,8 +57,28 @@ def parser() -> Parser:
     return parser
 
 
+def resolve_way(args: argparse.Namespace) -> None:
+    """Which way it is, and the defaults that belong to it."""
+    belonging = [flag for flag in ("lr_2nd", "ce_loss_inWarmup", "reg_term1") if vars(args)[flag] not in (None, False)]
+    if args.relabel_by is None:
+        args.relabel_by = "prediction" if belonging else "posterior"
+    if args.relabel_by == "posterior" and belonging:
+        raise UserError(f"--{belonging[0]} does nothing with --relabel_by posterior", "leave one of them out")
+    defaults = {"epoch_1st": 120, "default_schedule": "cosine", "mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
+    if args.relabel_by == "prediction":
+        defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
+        defaults |= {"lr_2nd": 0.1, "reg_term1": 0.8}
+    for name, value in defaults.items():
+        if vars(args)[name] is None:
+            setattr(args, name, value)
+    if args.warmup_e is None:
+        args.warmup_e = args.epoch_1st // 2
+
+
 def main(argv: list[str] | None = None) -> None:
-    args = resolve(parser().parse_args(argv))
+    args = parser().parse_args(argv)
+    resolve_way(args)
+    args = resolve(args)
     if args.warmup_e >= args.epoch_1st:
         raise UserError(
             f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",

@@ -229,14 +229,16 @@ class Experiment:
     def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
         """Load the checkpoint of `phase` into `parts` and tracks; the seconds spent, or None where there is none."""
         state = self._restorable
-        if state is None or state["phase"] != phase:
+        if state is None or not (state["phase"] == phase or self.done(state["phase"])):
             return None
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
-        for name, rows in state["track_rows"].items():
+        for name, rows in state["track_rows"].items():  # also of a phase before, whose tracks this one goes on with
             if name in self.tracks:
                 self.tracks[name].resume(rows)
         self._restorable = None
+        if state["phase"] != phase:
+            return None
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
         return state["seconds"]
 
 

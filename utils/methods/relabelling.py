@@ -1,12 +1,15 @@
-"""Soft relabelling by joint optimisation (Tanaka et al. 2018): the network's own predictions replace the labels.
+"""Soft relabelling: what a network has learnt replaces the labels; a score says how little it thinks of the old ones.
 
-The loss against the *original* label is the score: a network that learns from its own predictions disagrees with
-wrong labels.
+Two ways. `posterior`: after the warm-up a fresh network learns from the posterior of each sample's true class, given
+its label and what the first one predicted. `prediction`: joint optimisation (Tanaka et al. 2018), where one network's
+own predictions replace the labels after every epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch.nn.functional as F
@@ -15,79 +18,191 @@ from torch import Tensor
 from utils.compute import Compute
 from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
+from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
+from utils.methods.targets import PosteriorTargets
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
-from utils.results.separation_results import save_scores
+from utils.results.separation_results import Doubts, save_scores
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import RELABEL
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
-from utils.training.optimisation import optimisation_of, schedule_of
+from utils.training.optimisation import Optimisation, optimisation_of, schedule_of
 from utils.training.soft_labels import SoftLabels
 
-PHASE = "relabelling"
+WARM_UP, RELABELLING = "warm_up", "relabelling"  # phases
 LOSS = TrackedScore("relabel_loss", "loss_track", "loss against the original label (nats)")
 
 
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
-    """Warm-up on the observed labels, then new soft labels after each epoch; writes the whole experiment folder."""
+    """Warm-up on the observed labels, then on what replaces them; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute, plant=args.plant)
     announce(experiment, data, compute)
-    network = new_network(
-        args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed
-    )
-    schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=args.warmup_e)
-    learner = Learner(network, data, compute, optimisation_of(args, schedule), stream=1)
-    soft_labels = SoftLabels(data.training_labels, data.num_classes)
     evidence = Evidence("relabel", data, args.choose)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
-    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
-    plain_until = args.warmup_e if args.ce_loss_inWarmup else 0
+    warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
+
+    def learner(number: int, optimisation: Optimisation) -> Learner:
+        network = new_network(
+            args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
+            counter=number - 1,
+        )  # fmt: skip
+        return Learner(network, data, compute, optimisation, number)
+
+    if args.relabel_by == "posterior":
+        optimisation = optimisation_of(args, schedule_of(args, warm_up))
+        learn_labels(learner(1, optimisation), warm_up, evidence, losses, experiment)
+        optimisation = replace(optimisation, schedule=schedule_of(args, later), augment="strong")
+        weights = args.balance, args.reg_term2
+        soft_labels = learn_posterior(learner(2, optimisation), warm_up, later, weights, evidence, losses, experiment)
+    else:
+        schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=warm_up)
+        plain_until = warm_up if args.ce_loss_inWarmup else 0
+        weights = args.reg_term1, args.reg_term2
+        only = learner(1, optimisation_of(args, schedule))
+        soft_labels = replace_by_predictions(
+            only, args.epoch_1st, warm_up, plain_until, weights, evidence, losses, experiment
+        )  # fmt: skip
+    experiment.save_array("soft_labels", soft_labels)
+    write_results(data, losses, evidence, soft_labels, warm_up, experiment)
+
+
+# -- by the posterior --------------------------------------------------------------------------------------------------
+
+
+def learn_labels(
+    learner: Learner, epochs: int, evidence: Evidence, losses: ScoreTracks, experiment: Experiment
+) -> None:
+    """The plain loss on the labels as they are, by a network that is kept from memorising them."""
+    if not experiment.done(WARM_UP):
+        soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
+        train_and_track(
+            learner, WARM_UP, 0, epochs, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
+            experiment,
+        )  # fmt: skip
+        experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict(), "track_rows": losses.rows})
+
+
+def learn_posterior(
+    learner: Learner,
+    before: int,
+    epochs: int,
+    weights: tuple[float, float],
+    evidence: Evidence,
+    losses: ScoreTracks,
+    experiment: Experiment,
+) -> np.ndarray:
+    """A fresh network on the posterior that the warm-up of `before` epochs suggests; the last targets (N, C)."""
+    data = learner.data
+    state = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")
+    evidence.load_state_dict(state["evidence"])
+    doubts = Doubts.from_evidence(evidence, trained=True)
+    experiment.log(f"after {before} epochs: labels wrong {doubts.words}")
+    renew_from = max(1, epochs // 2)
+    targets = PosteriorTargets(
+        data.training_labels, data.num_classes, doubts.posterior, evidence.predictions, renew_from
+    )
+    evidence.go_on()
+
+    def loss_of(ids: Tensor) -> Tensor:
+        logits, mixed_targets = learner.mixed(ids, targets[ids])
+        return joint_loss(logits, mixed_targets, *weights)
+
+    def learn_from(logits: Tensor, epoch: int) -> np.ndarray:
+        targets.update(logits, epoch)
+        return targets.current
+
+    train_and_track(
+        learner, RELABELLING, before, epochs, loss_of, learn_from, {"targets": targets}, evidence, losses, experiment
+    )  # fmt: skip
+    return targets.current
+
+
+# -- by predictions ----------------------------------------------------------------------------------------------------
+
+
+def replace_by_predictions(
+    learner: Learner,
+    epochs: int,
+    warm_up: int,
+    plain_until: int,
+    weights: tuple[float, float],
+    evidence: Evidence,
+    losses: ScoreTracks,
+    experiment: Experiment,
+) -> np.ndarray:
+    """Joint optimisation: from the end of the warm-up each epoch's predictions are the next one's labels (N, C)."""
+    data = learner.data
+    soft_labels = SoftLabels(data.training_labels, data.num_classes)
+    mixes = bool(learner.optimisation.mixup)
 
     def loss_of(ids: Tensor) -> Tensor:
         plain = learner.progress.epoch < plain_until
         targets = F.one_hot(data.training_labels[ids], data.num_classes).float() if plain else soft_labels[ids]
         logits, targets = learner.mixed(ids, targets)
-        if not args.mixup:  # else the predictions are of mixed images, and those of the pass take their place
+        if not mixes:  # else the predictions are of mixed images, and those of the pass take their place
             soft_labels.record(ids, logits)
-        if plain:
-            return F.cross_entropy(logits, targets)
-        return joint_loss(logits, targets, args.reg_term1, args.reg_term2)
+        return F.cross_entropy(logits, targets) if plain else joint_loss(logits, targets, *weights)
 
-    with experiment.phase(PHASE, learner.parts() | {"soft_labels": soft_labels, "evidence": evidence}) as phase:
-        with phase.until_divergence():
-            for epoch in phase.epochs(args.epoch_1st, learner.progress):
-                train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
-                now = learner.score(tracker)
-                if args.mixup:
-                    soft_labels.record(data.ids, now.logits)
-                if epoch + 1 < args.warmup_e:
-                    soft_labels.discard()
-                else:  # the next epoch learns from what this one predicted
-                    soft_labels.commit()
-                losses.append({LOSS.name: now.loss(data.device_labels)})
-                phase.add_epoch(
-                    epoch=epoch + 1,
-                    lr=learner.rate,
-                    train_loss=train_loss,
-                    train_accuracy=now.accuracy,
-                    test_accuracy=learner.test_accuracy(),
-                    soft_label_accuracy=label_accuracy(soft_labels, data),
-                    **losses.aucs(),
-                    **evidence.add(now.logits, f"epoch {epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}),
-                )
-        experiment.save_array("soft_labels", soft_labels.current.cpu().numpy())
-    write_results(data, losses, evidence, soft_labels, args.warmup_e, experiment)
+    def learn_from(logits: Tensor, epoch: int) -> np.ndarray:
+        if mixes:
+            soft_labels.record(data.ids, logits)
+        if epoch + 1 < warm_up:
+            soft_labels.discard()
+        else:  # the next epoch learns from what this one predicted
+            soft_labels.commit()
+        return soft_labels.current.cpu().numpy()
+
+    train_and_track(
+        learner, RELABELLING, 0, epochs, loss_of, learn_from, {"soft_labels": soft_labels}, evidence, losses, experiment
+    )  # fmt: skip
+    return soft_labels.current.cpu().numpy()
 
 
-def label_accuracy(soft_labels: SoftLabels, data: NoisyData) -> float | None:
-    """Share of samples whose likeliest soft label is the true class; None where the truth is unknown."""
+# -- both --------------------------------------------------------------------------------------------------------------
+
+
+def train_and_track(
+    learner: Learner,
+    name: str,
+    before: int,
+    epochs: int,
+    loss_of: Callable[[Tensor], Tensor],
+    learn_from: Callable[[Tensor, int], np.ndarray],
+    parts: dict,
+    evidence: Evidence,
+    losses: ScoreTracks,
+    experiment: Experiment,
+) -> None:
+    """A phase of so many epochs after `before` others; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
+    data = learner.data
+    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase, phase.until_divergence():
+        for epoch in phase.epochs(epochs, learner.progress):
+            train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
+            now = learner.score(tracker)
+            soft_labels = learn_from(now.logits, epoch)
+            losses.append({LOSS.name: now.loss(data.device_labels)})
+            phase.add_epoch(
+                epoch=before + epoch + 1,
+                lr=learner.rate,
+                train_loss=train_loss,
+                train_accuracy=now.accuracy,
+                test_accuracy=learner.test_accuracy(),
+                soft_label_accuracy=label_accuracy(soft_labels, data),
+                **losses.aucs(),
+                **evidence.add(now.logits, f"epoch {before + epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}),
+            )
+
+
+def label_accuracy(soft_labels: np.ndarray, data: NoisyData) -> float | None:
+    """Share of samples whose likeliest soft label (N, C) is the true class; None where the truth is unknown."""
     if data.clean_labels is None:
         return None
-    return float(np.mean(soft_labels.current.argmax(1).cpu().numpy() == data.clean_labels))
+    return float(np.mean(soft_labels.argmax(1) == data.clean_labels))
 
 
 def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, float]:
@@ -107,7 +222,7 @@ def write_results(
     data: NoisyData,
     losses: ScoreTracks,
     evidence: Evidence,
-    soft_labels: SoftLabels,
+    soft_labels: np.ndarray,
     relabelling_from: int,
     experiment: Experiment,
 ) -> None:
@@ -134,4 +249,4 @@ def write_results(
         },
     )
     figures = save_scores(experiment, data, RELABEL, evidence, losses.last())
-    experiment.finish(figures | relabelled_shares(soft_labels.current.cpu().numpy(), data) | accuracy_numbers(rows))
+    experiment.finish(figures | relabelled_shares(soft_labels, data) | accuracy_numbers(rows))

@@ -45,6 +45,10 @@ class Evidence:
         aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
         return aucs | criteria
 
+    def go_on(self) -> None:
+        """Another training begins: its passes are counted anew, against what was chosen so far."""
+        self.accumulated = Accumulated(self.data.training_labels, self.data.num_classes)
+
     def candidate(self, score: Callable[[Tensor], np.ndarray]) -> Candidate:
         """A score, which gives (N,) for labels (N,), of the observed labels and of those that training is given."""
         return Candidate(score(self.data.device_labels), score(self.data.training_labels))

@@ -32,8 +32,9 @@ def save_scores(
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
     aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | evidence.save(experiment)
-    doubts = Doubts.from_evidence(evidence, data, experiment)
+    doubts = Doubts.from_evidence(evidence)
     p_noisy = doubts.p_noisy
+    experiment.log(f"p_noisy: {doubts.words}")
     experiment.save_array("p_noisy", p_noisy)
     experiment.save_array(f"{separation.key}_probs", evidence.predictions)
     experiment.save_array(f"{separation.key}_posterior", doubts.posterior)
@@ -48,34 +49,33 @@ def save_scores(
 class Doubts:
     """How far each label can be trusted, without the truth."""
 
-    p_noisy: np.ndarray  # float32 (N,), of the observed labels
-    posterior: np.ndarray  # float32 (N, C): of the true class, given predictions and observed label
+    p_noisy: np.ndarray  # float32 (N,)
+    posterior: np.ndarray  # float32 (N, C): of the true class, given predictions and label
+    words: str  # where p_noisy comes from
 
     @classmethod
-    def from_evidence(cls, evidence: Evidence, data: NoisyData, experiment: Experiment) -> Doubts:
-        """p_noisy is the higher of two estimates, each of which misses some wrong labels.
+    def from_evidence(cls, evidence: Evidence, trained: bool = False) -> Doubts:
+        """Of the observed labels, or of those that the network was `trained` on, planted errors included.
 
-        Planted errors calibrate the chosen score, but are drawn uniformly, so that labels which look right because two
-        classes are alike are missed; the posterior of the predictions knows such pairs, but not what was memorised.
+        p_noisy is the higher of two estimates, each of which misses some wrong labels. Planted errors calibrate the
+        chosen score, but are drawn uniformly, so that labels which look right because two classes are alike are missed;
+        the posterior of the predictions knows such pairs, but not what was memorised.
         """
-        planted, choice, reason = None, evidence.choice, "none were planted"
-        if choice.how == "proxy":
-            calibration = PlantedCalibration().fit(*choice.split(choice.best))
-            reason = calibration.reason_
-            if calibration.usable_:
-                planted = calibration.p_noisy(choice.best.observed)
-        plain = LabelPosterior().fit(evidence.predictions, data.labels)
-        p_noisy, rate = plain.p_noisy(data.labels), plain.noise_rate_
-        if planted is None:
-            experiment.log(
-                f"p_noisy: by the posterior of the predictions ({rate:.3f} wrong), not by planted errors: {reason}"
-            )
-            return cls(p_noisy, plain.posterior_)
-        experiment.log(f"p_noisy: by planted errors ({planted.mean():.3f} wrong) and by the posterior ({rate:.3f})")
+        data, choice, probs = evidence.data, evidence.choice, evidence.predictions
+        labels = data.training_labels.cpu().numpy() if trained else data.labels
+        plain = LabelPosterior().fit(probs, labels)
+        p_noisy, rate = plain.p_noisy(labels), plain.noise_rate_
+        calibration = PlantedCalibration()
+        if choice.how != "proxy" or not calibration.fit(*choice.split(choice.best)).usable_:
+            reason = "none were planted" if choice.how != "proxy" else calibration.reason_
+            words = f"by the posterior of the predictions ({rate:.3f} wrong); planted errors: {reason}"
+            return cls(p_noisy, plain.posterior_, words)
+        planted = calibration.p_noisy(choice.best.trained if trained else choice.best.observed)
         p_noisy = np.maximum(planted, p_noisy).astype(np.float32)
         # Two posteriors that err in different ways: one is calibrated, one knows which labels each class is given.
-        matched = posterior_at_rate(evidence.predictions, data.labels, float(planted.mean())).posterior_
-        return cls(p_noisy, (matched + posterior_of(data.labels, p_noisy, evidence.predictions)) / 2)
+        matched = posterior_at_rate(probs, labels, float(planted.mean())).posterior_
+        words = f"by planted errors ({planted.mean():.3f} wrong) and by the posterior of the predictions ({rate:.3f})"
+        return cls(p_noisy, (matched + posterior_of(labels, p_noisy, probs)) / 2, words)
 
 
 def save_suspects(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], p_noisy: np.ndarray) -> None:
