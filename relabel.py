@@ -18,6 +18,8 @@ from utils.scoring.tracking import add_choosing
 from utils.separations import RELABEL
 from utils.training.optimisation import add_optimisation
 
+BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
+
 
 def parser() -> Parser:
     parser = Parser(RELABEL.script, __doc__)
@@ -28,7 +30,7 @@ def parser() -> Parser:
     add_network_width(network)
     add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=None, milestones=[35], epochs_help="epochs, warm-up included "
-        "(default: 120; by prediction 40)", schedule=None, mixup=None, ema=None,
+        "(default: 120; by prediction 40)", schedule=None, mixup=None, ema=None, augment=None,
     )  # fmt: skip
     relabelling = parser.add_argument_group("relabelling")
     relabelling.add_argument(
@@ -59,7 +61,7 @@ def parser() -> Parser:
 
 def resolve_way(args: argparse.Namespace) -> None:
     """Which way it is, and the defaults that belong to it."""
-    belonging = [flag for flag in ("lr_2nd", "ce_loss_inWarmup", "reg_term1") if vars(args)[flag] not in (None, False)]
+    belonging = [flag for flag in BY_PREDICTION if vars(args)[flag] not in (None, False)]
     if args.relabel_by is None:
         args.relabel_by = "prediction" if belonging else "posterior"
     if args.relabel_by == "posterior" and belonging:
@@ -67,12 +69,12 @@ def resolve_way(args: argparse.Namespace) -> None:
     defaults = {"epoch_1st": 120, "default_schedule": "cosine", "mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
     if args.relabel_by == "prediction":
         defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
-        defaults |= {"lr_2nd": 0.1, "reg_term1": 0.8}
+        defaults |= {"lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
     for name, value in defaults.items():
         if vars(args)[name] is None:
             setattr(args, name, value)
     if args.warmup_e is None:
-        args.warmup_e = args.epoch_1st // 2
+        args.warmup_e = max(1, args.epoch_1st // 2)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -217,10 +217,10 @@ class Experiment:
             self.record.entries["seconds"] = self._restorable["seconds_of_phases"]
             self.log(f"{damaged}; going back to the checkpoint before it")
 
-    def go_back(self, parts: dict[str, Any]) -> bool:
-        """Put `parts` where the newest checkpoint of this phase left them; False where there is none."""
+    def go_back(self, phase: str, parts: dict[str, Any]) -> bool:
+        """Put `parts` where the newest checkpoint of `phase` left them; False where there is none."""
         state, _ = self._checkpoints.load()
-        if state is None or state["parts"].keys() != parts.keys():
+        if state is None or state["phase"] != phase:
             return False
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])

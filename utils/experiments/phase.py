@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -28,10 +28,13 @@ class Phase:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def epochs(self, total: int, *progresses: Progress) -> Iterator[int]:
-        """The epochs (from 0) left of `total`; after each the progresses move on and a checkpoint is saved."""
+    def epochs(self, total: int, *progresses: Progress, enough: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """The epochs (from 0) left of `total`; after each the progresses move on and a checkpoint is saved.
+
+        `enough`: whether to end sooner, asked before each epoch.
+        """
         with self.bar(total, progresses[0].epoch, "epoch"):
-            while progresses[0].epoch < total:
+            while progresses[0].epoch < total and not enough():
                 yield progresses[0].epoch
                 for progress in progresses:
                     progress.next_epoch()
@@ -65,7 +68,7 @@ class Phase:
         try:
             yield
         except Diverged as error:
-            if not self._experiment.go_back(self._parts):
+            if not self._experiment.go_back(self._name, self._parts):
                 raise
             self._experiment.log(f"{self._name}: {error.what}: going on with what was found until the epoch before")
 

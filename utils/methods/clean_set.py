@@ -10,6 +10,7 @@ import numpy as np
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
+from utils.methods.pseudo_labelling_flags import SCORES_OF
 from utils.results.figures import histogram_figure
 from utils.results.found_scores import Found, read_score_file, read_scores
 from utils.scoring.selection import Selected, combine, require_usable, summary, veto
@@ -37,7 +38,7 @@ def find_scores(
             found[key] = read_score_file(name, len(data))
         else:
             separation = SEPARATIONS[key]
-            names = (score,) if score is not None and score.startswith((key, "stage1")) else None
+            names = (score,) if score is not None and score.startswith(SCORES_OF[key]) else None
             found[key] = read_scores(root, separation, name, data.choice, data.fingerprint(), names)
         source = Path(found[key].source)
         if not experiment.resuming and source.resolve().parent == experiment.path.resolve():

@@ -106,7 +106,7 @@ def memorise(
     tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
     with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
         with phase.until_divergence():
-            for epoch in phase.epochs(epochs, learner.progress):
+            for epoch in phase.epochs(epochs, learner.progress, enough=lambda: fitted(experiment) >= until):
                 train_loss = learner.train_epoch(learner.cross_entropy, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 losses.append({STAGE1_LOSS.name: now.loss(data.device_labels)})
@@ -121,13 +121,15 @@ def memorise(
                     **losses.aucs(),
                     **evidence.add(now.logits, f"epoch {epoch + 1}"),
                 )
-                if now.accuracy >= until:
-                    experiment.log(f"stage 1: {now.accuracy:.4f} of the labels are fitted after epoch {epoch + 1}")
-                    break
         experiment.save_array("stage1_loss", losses.last()[STAGE1_LOSS.name])
         losses.close()
         state = {"settings": settings, "weights": learner.judge.state_dict(), "evidence": evidence.state_dict()}
         experiment.save_torch("stage1.pt", state)
+
+
+def fitted(experiment: Experiment) -> float:
+    """Share of the labels that the network predicted after the last epoch of stage 1."""
+    return experiment.history.rows[-1]["train_accuracy"] if experiment.history.rows else 0.0
 
 
 def read_stage1(path: Path) -> dict:
@@ -289,7 +291,7 @@ class SecondStage:
             self.experiment.log(f"stage 2 has {steps} steps and none thaws the backbone: nothing will be forgotten")
         with self.experiment.phase(STAGE2, parts) as phase, phase.bar(steps, self.steps_done, "step"):
             if self.scores.rows:
-                self.mean_loss = float(self.scores.last()[LOSS.name].mean())
+                self.mean_loss = float(self.scores.last()[LOSS.name].mean(dtype=np.float64))
             else:
                 self.track(epoch=0, step=0)
             try:
@@ -355,7 +357,7 @@ class SecondStage:
             self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
         candidates = self.candidates(self.latest)
         self.scores.append({name: candidates[name].observed for name in (LOSS.name, CE.name) if name in candidates})
-        self.mean_loss = float(candidates[LOSS.name].observed.mean())
+        self.mean_loss = float(candidates[LOSS.name].observed.mean(dtype=np.float64))  # float32 overflows
         self.experiment.history.add(
             stage=2,
             **row,

@@ -22,10 +22,11 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
-from utils.methods.targets import PosteriorTargets, SplitTargets, class_factors
+from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.scoring.accumulated import Accumulated
+from utils.scoring.label_posterior import align
 from utils.scoring.metrics import auc
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
@@ -173,8 +174,10 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                     pseudo_label_accuracy=target_accuracy(targets, data),
                     auc_ssl_loss=auc(now.loss(data.device_labels), data.is_noisy),
                 )
-        network = learner.judge if average is None else averaged(average, learner)
-        align_classes(network, learner)
+        network = learner.judge
+        if average is not None and int(average.n_averaged):
+            network = averaged(average, learner)
+        align_classes(network, learner, targets)
         save_run(network, learner, targets, accumulated, experiment)
     return network
 
@@ -204,14 +207,15 @@ def averaged(average: AveragedModel, learner: Learner) -> nn.Module:
 
 
 @torch.no_grad()
-def align_classes(network: nn.Module, learner: Learner) -> None:
-    """Shift the head's biases so that over the training images each class is predicted as often as it is a label.
+def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> None:
+    """Shift the head's biases so that over the training images each class is predicted as often as it is a target.
 
     Networks that resist memorising favour some classes over others; that of a run began with such predictions.
     """
-    data = learner.data
-    logits = torch.cat([logits for _, logits, _ in infer(network, data.images, learner.compute)])
-    network.head1.bias += torch.from_numpy(class_factors(logits, data.labels)).to(logits.device)
+    batches = infer(network, learner.data.images, learner.compute)
+    probs = torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy()
+    _, factors = align(probs, targets.current.mean(0))
+    network.head1.bias += torch.from_numpy(np.float32(np.log(factors))).to(learner.compute.device)
 
 
 def target_accuracy(targets: Targets, data: NoisyData) -> float | None:

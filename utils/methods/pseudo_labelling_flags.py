@@ -9,6 +9,11 @@ from utils.errors import UserError
 from utils.separations import SEPARATIONS
 
 TARGETS = ("posterior", "split")
+SCORES_OF = {
+    "forget": ("forget_", "stage1_"),
+    "parallel": ("parallel_",),
+    "relabel": ("relabel_",),
+}  # by their prefixes
 SPLIT_FLAGS = (  # what belongs to --targets split
     "scores", "score", "f_l", "use_bmm", "bmm_th", "threshold", "balanced_set", "f_FND", "fn_th", "bmm_th_2nd",
     "threshold_2nd", "epoch_begin", "labeled_batch_size",
@@ -124,8 +129,12 @@ def _check_scores(args: argparse.Namespace) -> None:
         raise UserError("--f_FND needs --forget to veto and another score to select", "add them")
     if args.agree_on_clean and len(voting) - args.f_FND < 2:
         raise UserError("--agree_on_clean needs two scores to agree", "name another one")
-    if args.f_l and args.forget is None:
-        raise UserError("--f_l chooses among the forgetting scores", "add --forget")
+    if args.f_l and (args.forget is None or args.score is not None):
+        raise UserError("--f_l is --score forget_loss of the forgetting scores", "add --forget and leave --score out")
+    if args.score is not None and not any(args.score.startswith(SCORES_OF.get(key, ())) for key in voting):
+        raise UserError(f"--score {args.score} is none of {', '.join(voting)}", "name a score of theirs")
+    if args.double_run and args.runs not in (None, 2):
+        raise UserError(f"--double_run contradicts --runs {args.runs}", "leave one of them out")
 
 
 def _check_training(args: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from utils.compute import Compute
 from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
+from utils.errors import Diverged
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.methods.targets import PosteriorTargets
@@ -53,9 +54,9 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         return Learner(network, data, compute, optimisation, number)
 
     if args.relabel_by == "posterior":
-        optimisation = optimisation_of(args, schedule_of(args, warm_up))
+        optimisation = replace(optimisation_of(args, schedule_of(args, warm_up)), augment=args.augment or "standard")
         learn_labels(learner(1, optimisation), warm_up, evidence, losses, experiment)
-        optimisation = replace(optimisation, schedule=schedule_of(args, later), augment="strong")
+        optimisation = replace(optimisation, schedule=schedule_of(args, later), augment=args.augment or "strong")
         weights = args.balance, args.reg_term2
         soft_labels = learn_posterior(learner(2, optimisation), warm_up, later, weights, evidence, losses, experiment)
     else:
@@ -77,13 +78,12 @@ def learn_labels(
     learner: Learner, epochs: int, evidence: Evidence, losses: ScoreTracks, experiment: Experiment
 ) -> None:
     """The plain loss on the labels as they are, by a network that is kept from memorising them."""
+    soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
     if not experiment.done(WARM_UP):
-        soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
         train_and_track(
             learner, WARM_UP, 0, epochs, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
-            experiment,
+            experiment, at_end=lambda: experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()}),
         )  # fmt: skip
-        experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict(), "track_rows": losses.rows})
 
 
 def learn_posterior(
@@ -95,16 +95,15 @@ def learn_posterior(
     losses: ScoreTracks,
     experiment: Experiment,
 ) -> np.ndarray:
-    """A fresh network on the posterior that the warm-up of `before` epochs suggests; the last targets (N, C)."""
+    """A fresh network on the posterior that the warm-up of `before` epochs suggests; the posterior (N, C) at its end."""
     data = learner.data
-    state = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")
-    evidence.load_state_dict(state["evidence"])
+    of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")["evidence"]
+    evidence.load_state_dict(of_warm_up)
     doubts = Doubts.from_evidence(evidence, trained=True)
     experiment.log(f"after {before} epochs: labels wrong {doubts.words}")
     renew_from = max(1, epochs // 2)
-    targets = PosteriorTargets(
-        data.training_labels, data.num_classes, doubts.posterior, evidence.predictions, renew_from
-    )
+    labels, classes = data.training_labels, data.num_classes
+    targets = PosteriorTargets(labels, classes, doubts.posterior, evidence.predictions, renew_from)
     evidence.go_on()
 
     def loss_of(ids: Tensor) -> Tensor:
@@ -115,10 +114,15 @@ def learn_posterior(
         targets.update(logits, epoch)
         return targets.current
 
-    train_and_track(
-        learner, RELABELLING, before, epochs, loss_of, learn_from, {"targets": targets}, evidence, losses, experiment
-    )  # fmt: skip
-    return targets.current
+    parts = {"targets": targets}
+    try:
+        train_and_track(
+            learner, RELABELLING, before, epochs, loss_of, learn_from, parts, evidence, losses, experiment
+        )  # fmt: skip
+    except Diverged as error:  # in its first epoch: what the warm-up found is whole
+        experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
+        evidence.load_state_dict(of_warm_up)
+    return Doubts.from_evidence(evidence).posterior
 
 
 # -- by predictions ----------------------------------------------------------------------------------------------------
@@ -176,26 +180,31 @@ def train_and_track(
     evidence: Evidence,
     losses: ScoreTracks,
     experiment: Experiment,
+    at_end: Callable[[], None] = lambda: None,
 ) -> None:
     """A phase of so many epochs after `before` others; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
     data = learner.data
     tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
-    with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase, phase.until_divergence():
-        for epoch in phase.epochs(epochs, learner.progress):
-            train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
-            now = learner.score(tracker)
-            soft_labels = learn_from(now.logits, epoch)
-            losses.append({LOSS.name: now.loss(data.device_labels)})
-            phase.add_epoch(
-                epoch=before + epoch + 1,
-                lr=learner.rate,
-                train_loss=train_loss,
-                train_accuracy=now.accuracy,
-                test_accuracy=learner.test_accuracy(),
-                soft_label_accuracy=label_accuracy(soft_labels, data),
-                **losses.aucs(),
-                **evidence.add(now.logits, f"epoch {before + epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}),
-            )
+    with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase:
+        with phase.until_divergence():
+            for epoch in phase.epochs(epochs, learner.progress):
+                train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
+                now = learner.score(tracker)
+                soft_labels = learn_from(now.logits, epoch)
+                losses.append({LOSS.name: now.loss(data.device_labels)})
+                phase.add_epoch(
+                    epoch=before + epoch + 1,
+                    lr=learner.rate,
+                    train_loss=train_loss,
+                    train_accuracy=now.accuracy,
+                    test_accuracy=learner.test_accuracy(),
+                    soft_label_accuracy=label_accuracy(soft_labels, data),
+                    **losses.aucs(),
+                    **evidence.add(
+                        now.logits, f"epoch {before + epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}
+                    ),
+                )
+        at_end()
 
 
 def label_accuracy(soft_labels: np.ndarray, data: NoisyData) -> float | None:

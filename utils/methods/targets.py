@@ -1,4 +1,4 @@
-"""What ssl.py's network learns from: labels of a clean set beside its own predictions, or the posterior of each label.
+"""What a network learns from in ssl.py and relabel.py: a clean set's labels and its own predictions, or a posterior.
 
 Both give soft targets (B, C) for sample ids and take in a pass of the network after every epoch.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utils.data.noisy_data import NoisyData
 from utils.scoring.accumulated import Accumulated
-from utils.scoring.label_posterior import align, posterior_at_rate
+from utils.scoring.label_posterior import posterior_at_rate
 from utils.training.soft_labels import SoftLabels
 
 RENEWED_EVERY = 5  # epochs
@@ -58,8 +58,7 @@ class PosteriorTargets:
 
     `posterior` and `probs` (N, C) are those of a separation, or of the run before; `labels` int64 (N,) on the device.
     From the epoch `renew_from` (from 0) on they are the mean of the given posterior and of that which the network's own
-    accumulated predictions suggest. The estimated share of wrong labels stays: it came from planted errors, which this
-    training has none of.
+    accumulated predictions suggest. The estimated share of wrong labels stays.
     """
 
     def __init__(
@@ -105,9 +104,3 @@ class PosteriorTargets:
     def load_state_dict(self, state: dict) -> None:
         self.accumulated.load_state_dict(state["accumulated"])
         self._targets = state["targets"].to(self._targets.device)
-
-
-def class_factors(logits: Tensor, labels: np.ndarray) -> np.ndarray:
-    """float32 (C,): what to add to a classifier's logits (N, C) so that its classes come as often as the labels do."""
-    prior = np.bincount(labels, minlength=logits.shape[1]) / len(labels)
-    return np.log(align(logits.softmax(1).cpu().numpy(), prior)[1]).astype(np.float32)

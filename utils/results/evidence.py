@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.data.noisy_data import NoisyData
+from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.scoring.accumulated import Accumulated
 from utils.scoring.choosing import Candidate, ScoreChoice
@@ -19,23 +20,27 @@ from utils.scoring.metrics import auc
 class Evidence:
     """Collects the passes of one training; `prefix` names its scores, `PREFIX_mean_loss` and so on.
 
-    `how`: see ScoreChoice. Beside the chosen score it keeps the predictions of the moment at which they told the
-    planted errors best.
+    `how`: see ScoreChoice. Beside the chosen score it keeps the predictions of the newest moment, unless those of an
+    earlier one told the planted errors clearly better. Raises UserError for an oracle without the truth.
     """
 
     def __init__(self, prefix: str, data: NoisyData, how: str) -> None:
+        if how == "oracle" and not 0 < (data.noise_ratio or 0) < 1:
+            raise UserError("--choose oracle needs true labels that tell right ones from wrong ones", "leave it out")
         self.prefix, self.data = prefix, data
         self.accumulated = Accumulated(data.training_labels, data.num_classes)
         planted = None if data.planted is None else data.planted.ids
         self.choice = ScoreChoice(how, planted, data.is_noisy)
-        self._of_predictions = ScoreChoice(how, planted, data.is_noisy)
+        self._of_predictions = ScoreChoice("last" if how == "oracle" else how, planted, None)
         self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1
 
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
-        observed = self.accumulated.scores(self.data.device_labels)
-        trained = observed if self.data.planted is None else self.accumulated.scores(self.data.training_labels)
+        trained = self.accumulated.scores(self.data.training_labels)
+        observed = trained if self.data.planted is None else self.accumulated.scores(self.data.device_labels)
+        if self.data.planted is not None:
+            observed["prediction"] = self._without_planted(observed["prediction"])
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
         name = f"{self.prefix}_prediction"
@@ -44,6 +49,25 @@ class Evidence:
             self.predictions = self.accumulated.predictions()
         aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
         return aucs | criteria
+
+    def _without_planted(self, scores: np.ndarray) -> np.ndarray:
+        """Of planted samples the loss of their own label once the planted class is taken out of the prediction.
+
+        The network has been taught the planted label: what it gives to that says nothing about their own.
+        """
+        ids, planted = self.data.planted.ids, self.data.training_labels.cpu().numpy()
+        scores = scores.copy()
+        scores[ids] += np.log1p(-np.minimum(self.accumulated.predictions()[ids, planted[ids]], 1 - 1e-6))
+        return scores
+
+    def observed_predictions(self) -> np.ndarray:
+        """`predictions` without what was planted, float32 (N, C), rows sum to 1."""
+        if self.data.planted is None:
+            return self.predictions
+        ids, planted = self.data.planted.ids, self.data.training_labels.cpu().numpy()
+        probs = np.maximum(self.predictions, 1e-8)
+        probs[ids, planted[ids]] = 0
+        return probs / probs.sum(axis=1, keepdims=True)
 
     def go_on(self) -> None:
         """Another training begins: its passes are counted anew, against what was chosen so far."""
@@ -56,7 +80,10 @@ class Evidence:
     def save(self, experiment: Experiment) -> dict[str, float | None]:
         """The accumulated scores of the last pass as files; their AUCs."""
         found = {}
-        for name, values in self.accumulated.scores(self.data.device_labels).items():
+        scores = self.accumulated.scores(self.data.device_labels)
+        if self.data.planted is not None:
+            scores["prediction"] = self._without_planted(scores["prediction"])
+        for name, values in scores.items():
             experiment.save_array(f"{self.prefix}_{name}", values)
             found[f"auc_{self.prefix}_{name}"] = auc(values, self.data.is_noisy)
         return found

@@ -43,6 +43,9 @@ def read_scores(
     if record is None:
         record = newest(root, separation, choice, fingerprint)
     require_same_data(fingerprint, record["data"], record.path.name)
+    if record["settings"].get("choose") == "oracle":
+        what = f"{record.path.name} chose its score by the true labels"
+        raise UserError(what, f"use an experiment without --choose oracle: python3 {separation.script}")
     names = names or separation.scores
     for name in names:
         if record.holds(name):

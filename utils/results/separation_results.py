@@ -36,7 +36,7 @@ def save_scores(
     p_noisy = doubts.p_noisy
     experiment.log(f"p_noisy: {doubts.words}")
     experiment.save_array("p_noisy", p_noisy)
-    experiment.save_array(f"{separation.key}_probs", evidence.predictions)
+    experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", doubts.posterior)
     save_suspects(experiment, data, scores, p_noisy)
     histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
@@ -61,13 +61,14 @@ class Doubts:
         chosen score, but are drawn uniformly, so that labels which look right because two classes are alike are missed;
         the posterior of the predictions knows such pairs, but not what was memorised.
         """
-        data, choice, probs = evidence.data, evidence.choice, evidence.predictions
+        data, choice = evidence.data, evidence.choice
+        probs = evidence.predictions if trained else evidence.observed_predictions()
         labels = data.training_labels.cpu().numpy() if trained else data.labels
         plain = LabelPosterior().fit(probs, labels)
         p_noisy, rate = plain.p_noisy(labels), plain.noise_rate_
         calibration = PlantedCalibration()
-        if choice.how != "proxy" or not calibration.fit(*choice.split(choice.best)).usable_:
-            reason = "none were planted" if choice.how != "proxy" else calibration.reason_
+        if data.planted is None or not calibration.fit(*choice.split(choice.best)).usable_:
+            reason = "none were planted" if data.planted is None else calibration.reason_
             words = f"by the posterior of the predictions ({rate:.3f} wrong); planted errors: {reason}"
             return cls(p_noisy, plain.posterior_, words)
         planted = calibration.p_noisy(choice.best.trained if trained else choice.best.observed)

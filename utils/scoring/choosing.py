@@ -1,8 +1,8 @@
 """Choosing among scores, and among the moments of a training, without the truth: by errors planted among the labels.
 
-A small share of the labels is changed on purpose before the training (2-3 %, seeded, saved). Which of them are wrong is
-known, so how well a score tells them from the rest estimates how well it tells the wrong labels that nobody knows.
-A planted sample is never reported for its planted label: its own label is scored by what the network predicts.
+A small share of the labels is changed on purpose before the training (2-3 %, seeded, planted_ids.npy). Which of them
+are wrong is known, so how well a score tells them from the rest estimates how well it tells the wrong labels that
+nobody knows. A planted sample is never reported for its planted label: its own one is scored by the predictions.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ class ScoreChoice:
                   errors from all others better by more than `STANDARD_ERRORS` of the difference
            last   the newest of the first-named candidate
            oracle the best by the true labels: a bound for evaluation, never a result
-    `planted_ids` int64 (P,), None where nothing was planted: then proxy is last. `is_noisy` bool (N,), for the oracle.
+    `planted_ids` int64 (P,), None where nothing was planted: then proxy keeps the default. `is_noisy` bool (N,) is for
+    the oracle alone.
     """
 
     def __init__(self, how: str, planted_ids: np.ndarray | None, is_noisy: np.ndarray | None) -> None:
-        self.how = "last" if how == "proxy" and planted_ids is None else how
+        self.how = "default" if how == "proxy" and planted_ids is None else how
         self._planted, self._is_noisy = planted_ids, is_noisy
         self.name, self.moment, self.criterion = "", "", -1.0
         self.best: Candidate | None = None
@@ -68,8 +69,8 @@ class ScoreChoice:
         return {f"planted_auc_{name}": value for name, value in criteria.items()} if self.how == "proxy" else {}
 
     def _replaces(self, candidate: Candidate, criterion: float, first: bool, default: bool) -> bool:
-        if self.how == "last":
-            return first
+        if self.how in ("last", "default"):
+            return first and (default or self.how == "last")
         if self.best is None or self.how == "oracle":
             return criterion > self.criterion
         gain = self._placements(candidate) - self._placements(self.best)  # (P,)
@@ -87,7 +88,7 @@ class ScoreChoice:
     def _criterion(self, candidate: Candidate) -> float:
         if self.how == "oracle":
             return auc(candidate.observed, self._is_noisy) or 0.0
-        return 0.0 if self.how == "last" else planted_auc(*self.split(candidate))
+        return 0.0 if self.how in ("last", "default") else planted_auc(*self.split(candidate))
 
     def split(self, candidate: Candidate) -> tuple[np.ndarray, np.ndarray]:
         """(scores of all others (N − P,), scores of the planted errors (P,))."""
@@ -97,6 +98,7 @@ class ScoreChoice:
 
     def __str__(self) -> str:
         by = {"proxy": f"planted errors found with AUC {self.criterion:.4f}", "last": "the newest",
+              "default": "the default, since no errors were planted",
               "oracle": f"ORACLE: true labels found with AUC {self.criterion:.4f}"}[self.how]  # fmt: skip
         return f"{self.name} at {self.moment} ({by})"
 

@@ -74,8 +74,8 @@ class Learner:
         self.progress = Progress()
         self.average: AveragedModel | None = None
         if optimisation.ema:
-            average = get_ema_multi_avg_fn(optimisation.ema)
-            self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+            self.average = AveragedModel(network, use_buffers=True)
+            compute.prepare(self.average.module)
 
     @property
     def judge(self) -> nn.Module:
@@ -167,6 +167,9 @@ class Learner:
             loss.backward()
             self.optimizer.step()
             if self.average is not None:
+                done = progress.epoch * len(batches) + step
+                decay = min(self.optimisation.ema, (1 + done) / (10 + done))  # at first the start weighs too much
+                self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
                 self.average.update_parameters(self.network)
             progress.losses[step] = loss.detach()
             progress.step = step + 1

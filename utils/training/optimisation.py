@@ -80,7 +80,7 @@ def add_optimisation(
     schedule: str | None = "cosine",
     mixup: float | None = 1.0,
     ema: float | None = 0.99,
-    augment: str = "standard",
+    augment: str | None = "standard",
     balance: float | None = 0.8,
 ) -> argparse._ArgumentGroup:
     """The flags of SGD and of what keeps a network from memorising, with a script's defaults."""
@@ -130,7 +130,7 @@ def add_optimisation(
         default=augment,
         help="standard: padded crop and flip; strong: reflected crop, flip and cut-out; none: memorises fast",
     )
-    if balance is not None:  # relabel.py and ssl.py have a flag of their paper's for it
+    if balance is not None:  # ssl.py has a flag of its paper's for it
         resisting.add_argument(
             "--balance",
             type=WEIGHT,
