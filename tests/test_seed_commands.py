@@ -48,7 +48,7 @@ def test_the_documented_commands_run_in_order_and_the_last_finds_what_the_first_
     for script, *flags in map(lowered, commands):
         load_script(script).main(flags)
     printed = capsys.readouterr().out
-    assert "forget scores: experiments/cifar10_random_forget_4_ssl/forget_ce.npy" in printed
+    assert "forget scores: experiments/cifar10_random_forget_4_ssl/forget_score.npy" in printed
     figures = json.loads((tmp_path / "experiments" / "ssl_cifar10ranForget" / "run.json").read_text())["figures"]
     assert 0 <= figures["test_accuracy"] <= 1
     assert len(np.load("experiments/ssl_cifar10ranForget/ssl_loss.npy")) == 300

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch.nn.functional as F
 
 from tests.benchmarks.measuring import run_script
 from tests.tiny import load_script
@@ -28,7 +27,7 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import prepare
 from utils.separations import SEPARATIONS
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import optimisation_of
+from utils.training.optimisation import optimisation_of, schedule_of
 
 WAYS = {
     "forget": ["--forget"],
@@ -47,16 +46,12 @@ def cross_entropy(flags: list[str], true_labels: bool) -> float:
         data = replace(data, labels=data.clean_labels)
     shape = {"width": args.width, "dropout": args.dropout}
     network = new_network(args.network, data.num_classes, compute, **shape, seed=args.seed, counter=1)
-    learner = Learner(network, data, compute, optimisation_of(args), stream=1)
     jitter = args.colour_jitter if data.images.coloured else 0.0
-
-    def loss_of(ids):
-        with compute.autocast():
-            logits = network(data.images.augmented_batch(ids, jitter))
-        return F.cross_entropy(logits, data.device_labels[ids])
-
+    optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
+    optimisation = replace(optimisation, mixup=0.0, ema=0.0, balance=0.0)  # plain
+    learner = Learner(network, data, compute, optimisation, stream=1)
     while learner.progress.epoch < args.epoch:
-        learner.train_epoch(loss_of)
+        learner.train_epoch(learner.cross_entropy)
         learner.progress.next_epoch()
     return learner.test_accuracy()
 
@@ -76,7 +71,9 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
         record = run_script("ssl.py", training + named, args.root, f"ssl_{way.replace(' ', '_')}_{seed}")
         found = record["figures"]
         rows[f"ssl.py, {way}"] = found["test_accuracy"]
-        clean = f"clean set {found['clean_set_size']}, purity {found['clean_set_purity']:.4f}"
+        clean = f"estimated noise {found['noise_ratio_estimated']:.4f}"
+        if "clean_set_size" in found:  # with --targets split
+            clean = f"clean set {found['clean_set_size']}, purity {found['clean_set_purity']:.4f}"
         test = f"test {found['test_accuracy']:.4f}, best epoch {found['test_accuracy_best']:.4f}"
         print(f"seed {seed}: ssl.py {way}: {clean}; {test} ({seconds_of(record):.0f} s)", flush=True)
     return rows

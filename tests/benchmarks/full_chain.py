@@ -84,7 +84,7 @@ def projected(script: str, args: argparse.Namespace, rates: Rates) -> dict[str, 
         return {f"{args.epoch_1st} epochs": args.epoch_1st * one}
     if script == "relabel.py":
         return {f"{args.epoch_1st} epochs": args.epoch_1st * epoch(rates, cnn13)}
-    runs = 2 if args.double_run else 1
+    runs = args.runs or (2 if args.double_run else 1)
     return {f"{runs} runs of {args.epoch} epochs": runs * args.epoch * epoch(rates, cnn13)}
 
 

@@ -20,11 +20,11 @@ from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages
 from utils.data.noisy_data import NoisyData
-from utils.methods.pseudo_labelling import mixup
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.training.learner import Learner, Progress
 from utils.training.losses import joint_loss
+from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation, Schedule
 from utils.training.passes import infer
 from utils.training.soft_labels import SoftLabels
@@ -65,11 +65,9 @@ class Ours:
         self.soft_labels.commit()
 
     def mixed_loss_of(self, ids):
-        mixed, partner, lam = mixup(self.images.augmented_batch(ids, JITTER))
-        with self.learner.compute.autocast():
-            logits = self.learner.network(mixed)
-        targets = lam * self.soft_labels[ids] + (1 - lam) * self.soft_labels[ids[partner]]
-        return joint_loss(logits, targets, 0.8, 0.4)
+        images = self.images.augmented_batch(ids, colour_jitter=JITTER)
+        images, targets = mixup(images, self.soft_labels[ids], alpha=1.0)
+        return joint_loss(self.learner.logits(images), targets, 0.8, 0.4)
 
 
 class Plain:

@@ -95,7 +95,7 @@ def learn_posterior(
     losses: ScoreTracks,
     experiment: Experiment,
 ) -> np.ndarray:
-    """A fresh network on the posterior that the warm-up of `before` epochs suggests; the posterior (N, C) at its end."""
+    """A fresh network on the posterior that the warm-up of `before` epochs suggests; the one (N, C) it ends with."""
     data = learner.data
     of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")["evidence"]
     evidence.load_state_dict(of_warm_up)

@@ -34,7 +34,11 @@ COMMANDS = (
 
 def arguments(name, *flags):
     """The resolved flags of a script."""
-    return resolve(load_script(name).parser().parse_args([str(flag) for flag in flags]))
+    script = load_script(name)
+    args = script.parser().parse_args([str(flag) for flag in flags])
+    if name == "relabel.py":
+        script.resolve_way(args)
+    return resolve(args)
 
 
 def typed(capsys, name, *flags):
@@ -73,7 +77,8 @@ def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch
     for flag in ("first_stage_noise_ratio", "second_stage_noise_ratio"):
         if flag in entries:
             assert f"(default: {resolved[flag]})" in entries[flag]
-    assert f"(default: {resolved['schedule']}; steps with --M)" in entries["schedule"]
+    if name != "relabel.py":  # there it depends on the way
+        assert f"(default: {resolved['schedule']}; steps with --M)" in entries["schedule"]
     assert f"(with --schedule steps: {arguments(name, '--schedule', 'steps').M})" in entries["M"]
     assert "for digits 0.25" in entries["width"] and resolved["width"] == 0.25
     assert "default: 1," in entries["width"] and arguments(name, "--first_stage_data_name", "cifar10").width == 1
@@ -150,16 +155,30 @@ def test_milestones_mean_the_schedule_of_steps_and_cosine_has_none():
     ):
         args = arguments("parallel.py", *flags)
         assert (args.schedule, args.M) == (schedule, milestones)
-    assert (arguments("relabel.py").schedule, arguments("relabel.py").M) == ("steps", [35])
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_what_keeps_a_network_from_memorising_is_off_for_relabelling_alone(name):
+def test_networks_are_kept_from_memorising_by_default(name):
     args = arguments(name)
-    resists = name != "relabel.py"  # its own predictions do that
-    assert (args.mixup, args.ema, args.augment) == (1.0 if resists else 0, 0.99 if resists else 0, "standard")
-    assert vars(args).get("balance") == (0.8 if resists else None)
+    assert (args.mixup, args.ema, args.augment, args.balance) == (1.0, 0.99, "standard", 0.8)
     assert (args.choose, args.plant, args.wd) == ("proxy", 0.03, 5e-4)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--relabel_by", "prediction"], ["--lr_2nd", 0.1], ["--ce_loss_inWarmup"], ["--reg_term1", 0.8]]
+)
+def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
+    args = arguments("relabel.py", *flags)
+    assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("prediction", 40, 20, "steps")
+    assert (args.M, args.mixup, args.ema) == ([35], 0, 0)
+    assert (args.lr_2nd, args.reg_term1, args.reg_term2) == (0.1, 0.8, 0.4)
+
+
+def test_relabelling_by_the_posterior_has_defaults_of_its_own():
+    args = arguments("relabel.py")
+    assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("posterior", 120, 60, "cosine")
+    assert (args.M, args.reg_term2, args.lr_2nd, args.reg_term1) == ([], 0, None, None)
+    assert arguments("relabel.py", "--epoch_1st", 11).warmup_e == 5
 
 
 def test_the_choice_of_data_reads_the_flags_of_its_stage():
@@ -222,7 +241,7 @@ WRONG_IN_ONE = {
         "main.py", ["--second_stage_noise_type", "none", "--second_stage_noise_ration", "0.1"], "no effect"
     ),
     "memorised beyond all": ("main.py", ["--memorise_until", "1.1"], "1.1 is outside"),
-    "balance of relabelling": ("relabel.py", ["--balance", "1"], "--balance"),
+    "weight of the other way": ("relabel.py", ["--relabel_by", "posterior", "--reg_term1", "1"], "nothing with"),
     "no freezing to end": ("main.py", ["--unfreeze_secondStage", "3"], "nothing without --freeze_earlySecondStage"),
     "no freezing to count": ("main.py", ["--freeze_epochWise"], "does nothing without --freeze_earlySecondStage"),
     "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),

@@ -1,4 +1,4 @@
-"""Batches on the device: crop, flip, colour, normalisation."""
+"""Batches on the device: crop, flip, cut-out, turns, colour, normalisation."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 
 from utils.compute import Compute
-from utils.data.device_images import DeviceImages, channel_statistics, random_colour, random_crop, resize
+from utils.data.device_images import (
+    DeviceImages,
+    channel_statistics,
+    cut_out,
+    random_affine,
+    random_colour,
+    random_crop,
+    reflected,
+    resize,
+)
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
 
@@ -25,30 +34,36 @@ def to_pixels(batch, images):
     return (255 * pixels).round().permute(0, 3, 1, 2).numpy().astype(np.uint8)
 
 
-def shifted(image, padding, down, right):
-    """(3, H, W) padded with black and cut out again at (down, right), both in 0..2·padding."""
+def shifted(image, padding, down, right, mode="constant"):
+    """(3, H, W) padded, with black unless `mode` says else, and cut out again at (down, right), in 0..2·padding."""
     height, width = image.shape[1:]
-    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
+    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)), mode)
     return padded[:, down : down + height, right : right + width]
 
 
 # Crop and flip.
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
 @pytest.mark.parametrize(("height", "width", "padding"), [(16, 16, 2), (5, 9, 1)])
-def test_crops_are_padded_shifts_and_every_shift_comes(height, width, padding):
+def test_crops_are_padded_shifts_and_every_shift_comes(height, width, padding, mode):
     images = random_images(samples=3, height=height, width=width)
     ids = torch.arange(3).repeat(200)  # 600 draws from 25 shifts: one stays out with probability 25·(24/25)^600 < 1e-9
     torch.manual_seed(0)
-    crops = random_crop(torch.from_numpy(images).permute(0, 2, 3, 1), ids, padding).permute(0, 3, 1, 2).numpy()
+    pixels = torch.from_numpy(images).permute(0, 2, 3, 1)
+    crops = random_crop(pixels, ids, padding, reflect=mode == "reflect").permute(0, 3, 1, 2).numpy()
     sides = range(2 * padding + 1)
     candidates = {
-        shifted(image, padding, down, right).tobytes(): (i, down, right)
+        shifted(image, padding, down, right, mode).tobytes(): (i, down, right)
         for i, image in enumerate(images) for down in sides for right in sides
     }  # fmt: skip
     found = [candidates[crop.tobytes()] for crop in crops]
     assert [i for i, *_ in found] == ids.tolist()
     assert {(down, right) for _, down, right in found} == {(down, right) for down in sides for right in sides}
+
+
+def test_positions_beyond_the_border_are_folded_back():
+    assert reflected(torch.arange(-3, 7), 4).tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize(("side", "padding"), [(32, 4), (64, 8), (16, 2)])
@@ -84,6 +99,104 @@ def test_images_under_16_pixels_are_not_cropped(height, width):
     images = device_images(random_images(height=height, width=width))
     ids = torch.arange(12)
     assert torch.equal(images.augmented_batch(ids), images.batch(ids))
+
+
+# Levels of augmentation.
+
+
+def ones(samples=1000, height=32, width=32):
+    return torch.ones(samples, 3, height, width)
+
+
+def holes(images):
+    """(rows, columns) of each image's hole, checked to be one rectangle in all channels; images (B, 3, H, W) of 1."""
+    hole = (images == 0).numpy()
+    assert set(images.unique().tolist()) == {0.0, 1.0} and (hole == hole[:, :1]).all()
+    rows, columns = hole[:, 0].any(2), hole[:, 0].any(1)  # (B, H) and (B, W)
+    np.testing.assert_array_equal(hole[:, 0], rows[:, :, None] & columns[:, None, :])
+    for within in (rows, columns):  # from no hole to hole at most once
+        assert (np.diff(np.pad(within, ((0, 0), (1, 1))).astype(int), axis=1) == 1).sum(1).max() == 1
+    return rows, columns
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(32, 32, 12), (16, 16, 6), (32, 64, 12)])
+def test_a_hole_is_a_square_of_three_eighths_of_the_side_that_may_hang_over_the_border(height, width, side):
+    torch.manual_seed(0)
+    rows, columns = holes(cut_out(ones(height=height, width=width)))
+    for within in (rows, columns):
+        sizes = within.sum(1)  # a centre on the border leaves half of it
+        assert (sizes.min(), sizes.max()) == (side // 2, side)
+        assert within.any(0).all()  # every row and column is cut at some time
+    assert np.median(rows.sum(1)) == side
+
+
+def test_every_image_has_a_hole_of_its_own_and_the_rest_stays():
+    images = 1 + torch.rand(50, 3, 16, 16)
+    before = images.clone()
+    torch.manual_seed(0)
+    cut = cut_out(images)
+    assert torch.equal(images, before) and torch.equal(cut[cut != 0], images[cut != 0])
+    assert len({hole.numpy().tobytes() for hole in cut == 0}) > 40
+
+
+@pytest.mark.parametrize(
+    ("draws", "x", "y"),
+    [
+        ([0.5, 0.5, 0.5, 0.5], [1, 0], [0, 1]),
+        ([1.0, 0.5, 0.5, 0.5], [np.cos(0.13), -np.sin(0.13)], [np.sin(0.13), np.cos(0.13)]),
+        ([0.5, 0.0, 0.5, 0.5], [1, -0.13], [0, 1]),
+        ([0.5, 0.5, 1.0, 0.5], [1.1, 0], [0, 1]),
+        ([0.5, 0.5, 0.5, 0.0], [1, 0], [0, 0.9]),
+    ],
+    ids=["as it is", "turned", "sheared", "narrowed", "heightened"],
+)
+def test_images_are_turned_sheared_and_scaled(monkeypatch, draws, x, y):
+    at = (torch.arange(16) - 7.5) / 8  # pixel centres; 0 is the middle of the image
+    images = torch.stack([at.expand(16, 16), at[:, None].expand(16, 16), torch.ones(16, 16)])[None]
+    monkeypatch.setattr(torch, "rand", lambda *shape, device: torch.tensor(draws)[:, None])
+    made = random_affine(images)[0, :, 3:-3, 3:-3]  # what came from beyond the border is another matter
+    inner = images[0, :, 3:-3, 3:-3]
+    for found, (a, b) in zip(made, (x, y, [0, 0]), strict=True):
+        torch.testing.assert_close(found, a * inner[0] + b * inner[1] + (a == b == 0), atol=1e-5, rtol=0)
+
+
+def test_every_image_is_turned_in_its_own_way_and_a_plain_one_stays_plain():
+    torch.manual_seed(0)
+    made = random_affine(torch.arange(64.0).reshape(1, 1, 8, 8).expand(20, 3, 8, 8))
+    assert len({image.numpy().tobytes() for image in made}) == 20
+    torch.testing.assert_close(random_affine(3 * torch.ones(20, 3, 8, 8)), 3 * torch.ones(20, 3, 8, 8))
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_without_augmentation_nothing_changes_and_nothing_is_drawn(side):
+    images = device_images(random_images(height=side, width=side), mirrored=True)
+    ids, state = torch.arange(12), torch.get_rng_state()
+    assert torch.equal(images.augmented_batch(ids, "none", 0.4), images.batch(ids))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_strongly_augmented_images_are_reflected_shifts_with_a_hole(mirrored):
+    original = random_images(samples=1)
+    images = device_images(original, mirrored=mirrored)
+    torch.manual_seed(0)
+    batch = images.augmented_batch(torch.zeros(60, dtype=torch.long), "strong")
+    pixels, hole = to_pixels(batch, images), (batch == 0).all(1, keepdim=True).numpy()
+    assert hole.sum((1, 2, 3)).min() > 0 and hole.sum((1, 2, 3)).max() == 36
+    shifts = [shifted(original[0], 2, d, r, "reflect") for d in range(5) for r in range(5)]
+    crops = np.array(shifts + [shift[..., ::-1] for shift in shifts])
+    fits = ((pixels[:, None] == crops) | hole[:, None]).all((2, 3, 4))  # (60 images, 25 shifts and 25 mirrored ones)
+    assert fits.any(1).all()
+    assert fits[:, :25].any() and fits[:, 25:].any() == mirrored
+
+
+def test_tiny_images_are_turned_a_little_and_not_cut():
+    images = device_images(np.full((12, 3, 8, 8), 9, dtype=np.uint8), statistics=(torch.zeros(3), torch.ones(3)))
+    ids = torch.arange(12)
+    torch.testing.assert_close(images.augmented_batch(ids, "strong"), images.batch(ids))  # plain ones stay
+    images = device_images(random_images(height=8, width=8))
+    torch.manual_seed(0)
+    assert not torch.allclose(images.augmented_batch(ids, "strong"), images.batch(ids), atol=0.1)
 
 
 # Evaluation batches and normalisation.
@@ -185,11 +298,14 @@ def test_brightness_of_a_plain_grey_image_spans_the_strength():
     np.testing.assert_allclose([factors.min(), factors.mean(), factors.max()], [0.6, 1.0, 1.4], atol=0.03)
 
 
-def test_colour_jitter_acts_in_training_batches():
+@pytest.mark.parametrize("augment", ["standard", "strong"])
+def test_colour_jitter_acts_in_training_batches(augment):
     images = device_images(random_images(height=8, width=8))
     ids = torch.arange(12)
     torch.manual_seed(0)
-    assert not torch.allclose(images.augmented_batch(ids, colour_jitter=0.4), images.batch(ids), atol=0.1)
+    plain = images.augmented_batch(ids, augment)
+    torch.manual_seed(0)
+    assert not torch.allclose(images.augmented_batch(ids, augment, 0.4), plain, atol=0.1)
 
 
 def test_grey_sets_are_told_from_coloured_ones():

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from utils.errors import Stopped, UserError
+from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import KEYS, Record, finished_records, read_finished
 from utils.experiments.track_file import TrackFile
+from utils.training.learner import Progress
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = {"lr": 0.1, "M": [40, 80], "subset": None}
@@ -753,3 +754,69 @@ def test_an_experiment_on_other_data_than_it_is_to_be_compared_with_never_begins
             unlike.open("main.py", "forget", SETTINGS):  # fmt: skip
         unlike.begin({"images": "xyz"})
     assert names(tmp_path / "unlike") == {".lock"}
+
+
+# A network that diverges.
+
+
+def diverging(root, epoch, *, name="first", total=4, spoilt=-1):
+    """A phase whose network diverges in an epoch, counted from 0, once its parts have been spoilt."""
+    counter, progress = Counter(), Progress()
+    with opened(root) as experiment:
+        track = experiment.new_track(f"{name}_track", total, SAMPLES)
+        with experiment.phase(name, {"counter": counter, "progress": progress}) as phase:
+            with phase.until_divergence():
+                for k in phase.epochs(total, progress):
+                    counter.count = spoilt
+                    if k == epoch:
+                        progress.step = 7
+                        raise Diverged(f"the loss is nan at epoch {k + 1}, step 8", "lower the learning rate")
+                    counter.count = k + 1
+                    track.append(np.full(SAMPLES, k))
+                    phase.add_epoch(epoch=k + 1, train_loss=1.0)
+            experiment.close_track(f"{name}_track")
+    return experiment, counter, progress
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_whose_network_diverges_goes_on_with_the_epoch_before(tmp_path, epoch):
+    experiment, counter, progress = diverging(tmp_path, epoch)
+    assert (counter.count, progress.epoch, progress.step) == (epoch, epoch, 0)
+    assert experiment.done("first") and [row["epoch"] for row in experiment.history.rows] == list(range(1, epoch + 1))
+    np.testing.assert_array_equal(load_array(experiment.path / "first_track.npy")[:, 0], range(epoch))
+    log = (experiment.path / "log.txt").read_text()
+    assert f"first: the loss is nan at epoch {epoch + 1}, step 8: going on with" in log
+
+
+def test_a_network_that_diverges_in_its_first_epoch_ends_the_run(tmp_path):
+    with pytest.raises(Diverged, match="^the loss is nan at epoch 1, step 8 — lower the learning rate$"):
+        diverging(tmp_path, 0)
+
+
+def test_without_divergence_nothing_goes_back(tmp_path):
+    experiment, counter, progress = diverging(tmp_path, None)
+    assert counter.count == progress.epoch == len(experiment.history.rows) == 4
+
+
+def test_other_errors_pass_through(tmp_path):
+    with opened(tmp_path) as experiment, experiment.phase("first", {"counter": Counter()}) as phase:
+        phase.checkpoint()
+        with pytest.raises(ZeroDivisionError), phase.until_divergence():
+            raise ZeroDivisionError
+
+
+def test_a_run_that_was_stopped_diverges_alike(tmp_path):
+    with opened(tmp_path) as experiment:
+        track, progress, counter = experiment.new_track("first_track", 4, SAMPLES), Progress(), Counter()
+        with (
+            contextlib.suppress(ZeroDivisionError),
+            experiment.phase("first", {"counter": counter, "progress": progress}) as phase,
+        ):
+            for k in phase.epochs(4, progress):
+                if k == 2:
+                    raise ZeroDivisionError
+                counter.count = k + 1
+                track.append(np.full(SAMPLES, k))
+                phase.add_epoch(epoch=k + 1, train_loss=1.0)
+    experiment, counter, progress = diverging(tmp_path, 2)
+    assert (counter.count, progress.epoch, len(experiment.history.rows)) == (2, 2, 2)

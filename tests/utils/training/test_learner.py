@@ -6,22 +6,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import models
-from utils.compute import Compute
+from utils.compute import Compute, seed_torch
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages
-from utils.data.noisy_data import NoisyData
-from utils.errors import UserError
+from utils.data.noisy_data import NoisyData, Planted
+from utils.errors import Diverged
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.training.learner import Learner, Progress, new_network
+from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation, Schedule
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
 SAMPLES, STEPS, EPOCH = 24, 6, 4  # batches of four; epochs are counted from 0
-OPTIMISATION = Optimisation(Schedule(0.1, [5]), batch_size=4, momentum=0.9, weight_decay=1e-4, seed=1)
+SCHEDULE = Schedule(0.1, milestones=[5])
+OPTIMISATION = Optimisation(SCHEDULE, batch_size=4, momentum=0.9, weight_decay=1e-4, seed=1)
+RESISTING = replace(OPTIMISATION, mixup=1.0, ema=0.9, augment="strong", balance=0.8)
 
 
 def noisy_data():
@@ -41,14 +45,14 @@ def noisy_data():
     )
 
 
-def linear_learner(stream=2, zero=False, **options):
+def linear_learner(stream=2, zero=False, optimisation=OPTIMISATION, **options):
     """In its fifth epoch."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
     if zero:  # undecided about every image, so that each loss is log 2 and the prediction the first class
         for parameter in network.parameters():
             nn.init.zeros_(parameter)
-    learner = Learner(network, noisy_data(), CPU, OPTIMISATION, stream, **options)
+    learner = Learner(network, noisy_data(), CPU, optimisation, stream, **options)
     learner.progress.epoch = EPOCH
     return learner
 
@@ -76,11 +80,12 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("steps", range(1, STEPS + 1))
-def test_an_interrupted_epoch_ends_with_the_same_bits(steps):
-    undisturbed = linear_learner()
+@pytest.mark.parametrize("optimisation", [OPTIMISATION, RESISTING], ids=["plain", "resisting"])
+def test_an_interrupted_epoch_ends_with_the_same_bits(steps, optimisation):
+    undisturbed = linear_learner(optimisation=optimisation)
     expected = undisturbed.train_epoch(undisturbed.cross_entropy)
 
-    stopped = linear_learner()
+    stopped = linear_learner(optimisation=optimisation)
 
     def stop():
         if stopped.progress.step == steps:
@@ -88,13 +93,33 @@ def test_an_interrupted_epoch_ends_with_the_same_bits(steps):
 
     with pytest.raises(Interrupted):
         stopped.train_epoch(stopped.cross_entropy, after_step=stop)
-    resumed = linear_learner()
+    resumed = linear_learner(optimisation=optimisation)
     for name, part in resumed.parts().items():
         part.load_state_dict(state(stopped)[name])
     torch.manual_seed(99)  # whatever another process has drawn
     assert resumed.train_epoch(resumed.cross_entropy) == expected
     assert_same_weights(undisturbed, resumed)
+    for pair in zip(undisturbed.judge.parameters(), resumed.judge.parameters(), strict=True):
+        assert torch.equal(*pair)
     assert resumed.progress.step == STEPS and resumed.progress.epoch == EPOCH
+
+
+def test_a_learner_resumed_between_two_epochs_ends_with_the_same_bits():
+    def train(learner):
+        loss = learner.train_epoch(learner.cross_entropy)
+        learner.progress.next_epoch()
+        return loss
+
+    whole, first, second = (linear_learner(optimisation=RESISTING) for _ in range(3))
+    train(first)
+    for name, part in second.parts().items():
+        part.load_state_dict(state(first)[name])
+    torch.manual_seed(99)
+    train(whole)
+    assert train(second) == train(whole)
+    assert_same_weights(whole, second)
+    for pair in zip(whole.average.state_dict().values(), second.average.state_dict().values(), strict=True):
+        assert torch.equal(*pair)
 
 
 def test_steps_epochs_and_streams_draw_differently():
@@ -154,7 +179,7 @@ def test_after_step_ends_the_epoch_by_returning_true():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_not_finite_names_epoch_and_step(value):
     learner = linear_learner()
-    with pytest.raises(UserError, match=rf"^the loss is {value} at epoch 5, step 3 — "):
+    with pytest.raises(Diverged, match=rf"^the loss is {value} at epoch 5, step 3 — "):
         learner.train_epoch(given(learner, [1.0, 1.0, value, 1.0, value, 1.0]))
 
 
@@ -206,8 +231,66 @@ def test_the_parts_of_several_learners_have_names_of_their_own():
     assert not learner.parts("_a").keys() & learner.parts(1).keys()
 
 
+def test_an_averaged_network_is_a_part_too():
+    learner = linear_learner(optimisation=RESISTING)
+    assert learner.parts("_a").keys() == {"model_a", "optimizer_a", "progress_a", "average_a"}
+    assert learner.parts("_a")["average_a"] is learner.average
+
+
 def test_where_it_is_in_words():
     assert linear_learner(name="run 2").where == "run 2, epoch 5" and linear_learner().where == "epoch 5"
+
+
+# Averaged weights.
+
+
+def test_without_averaging_the_network_judges_itself():
+    learner = linear_learner()
+    assert learner.average is None and learner.judge is learner.network
+
+
+def test_the_average_by_hand():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 2.0)
+    learner = Learner(network, noisy_data(), CPU, Optimisation(Schedule(0.5), 8, 0.0, 0.0, seed=1, ema=0.9), 1)
+    weights, averages = [], []
+
+    def after_step():
+        weights.append(network.weight.item())
+        averages.append(learner.judge.weight.item())
+
+    learner.train_epoch(lambda ids: network.weight.sum(), after_step=after_step)
+    assert weights == pytest.approx([1.5, 1.0, 0.5])
+    # It begins with the first weights that were learnt.
+    assert averages == pytest.approx([1.5, 0.9 * 1.5 + 0.1 * 1.0, 0.9 * 1.45 + 0.1 * 0.5])
+
+
+def test_buffers_are_averaged_too():
+    network = nn.Linear(1, 1, bias=False)
+    network.register_buffer("seen", torch.zeros(1))
+    learner = Learner(network, noisy_data(), CPU, replace(OPTIMISATION, batch_size=12, ema=0.9), 1)
+
+    def loss_of(ids):
+        network.seen += 1
+        return network.weight.sum()
+
+    learner.train_epoch(loss_of)
+    assert learner.judge.seen.item() == pytest.approx(0.9 * 1 + 0.1 * 2)
+
+
+def test_the_averaged_network_is_scored_and_tested_and_the_other_one_learns():
+    learner = linear_learner(optimisation=replace(OPTIMISATION, ema=0.9))
+    for parameter in learner.judge.parameters():
+        nn.init.zeros_(parameter)
+    labels = learner.data.device_labels
+    now = learner.score(Tracker(labels, 2, LOSS_ALONE))
+    np.testing.assert_allclose(now.loss(labels), np.full(SAMPLES, np.log(2)), rtol=1e-6)
+    assert learner.test_accuracy() == pytest.approx(4 / 6)
+    assert not any(parameter.grad is not None for parameter in learner.judge.parameters())
+    loss = learner.cross_entropy(learner.data.ids)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in learner.network.parameters())
+    assert not any(parameter.grad is not None for parameter in learner.judge.parameters())
 
 
 # Batches, logits and losses.
@@ -239,11 +322,71 @@ def test_the_plain_loss_is_against_the_observed_labels():
     assert learner.cross_entropy(ids).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_plain_loss_is_against_planted_errors_where_there_are_any():
+    learner = linear_learner(zero=True)
+    learner.network[1].bias.data[0] = np.log(3)  # predictions (3/4, 1/4)
+    labels = learner.data.device_labels.clone()
+    labels[2] = 1
+    learner.data = replace(learner.data, planted=Planted(np.array([2]), labels))
+    expected = -(np.log(3 / 4) + 2 * np.log(1 / 4)) / 3
+    assert learner.cross_entropy(torch.tensor([0, 1, 2])).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_balance_adds_the_prior_term():
+    learner = linear_learner(zero=True, optimisation=replace(OPTIMISATION, balance=0.8))
+    learner.network[1].bias.data[0] = np.log(3)  # predictions (3/4, 1/4)
+    learner.data = replace(learner.data, labels=np.arange(SAMPLES) % 4 // 3)  # a quarter is of the second class
+    plain = -np.log(3 / 4)
+    prior = -(3 * np.log(3 / 4) + np.log(1 / 4)) / 4
+    assert learner.cross_entropy(torch.tensor([0, 1, 2])).item() == pytest.approx(plain + 0.8 * prior, rel=1e-6)
+
+
+def test_balance_0_leaves_the_plain_cross_entropy():
+    learner = linear_learner()
+    ids = torch.arange(4)
+    seed_torch(1, "step", 5)
+    loss = learner.cross_entropy(ids)
+    seed_torch(1, "step", 5)
+    expected = F.cross_entropy(learner.network(learner.augmented(ids)), learner.data.device_labels[ids])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_logits_and_targets_are_of_the_mixed_images():
+    learner = linear_learner(optimisation=RESISTING)
+    ids, targets = torch.arange(6), torch.eye(2)[torch.arange(6) % 2]
+    torch.manual_seed(5)
+    logits, mixed_targets = learner.mixed(ids, targets)
+    torch.manual_seed(5)
+    images, expected = mixup(learner.augmented(ids), targets, 1.0)
+    assert torch.equal(logits, learner.network(images)) and torch.equal(mixed_targets, expected)
+    assert not torch.equal(mixed_targets, targets)
+
+
+def test_nothing_is_mixed_unless_asked_for():
+    learner = linear_learner(optimisation=replace(OPTIMISATION, augment="none"))
+    ids, targets = torch.arange(6), torch.rand(6, 2)
+    logits, same = learner.mixed(ids, targets)
+    assert same is targets and torch.equal(logits, learner.network(learner.data.images.batch(ids)))
+
+
+def test_training_images_are_augmented_as_asked():
+    def images(**changes):
+        learner = linear_learner(optimisation=replace(OPTIMISATION, **changes))
+        torch.manual_seed(5)
+        return learner.augmented(learner.data.ids)
+
+    plain = linear_learner().data.images.batch(slice(None))
+    assert torch.equal(images(augment="none"), plain)
+    made = [plain, images(), images(augment="strong"), images(colour_jitter=0.4)]
+    assert len({batch.contiguous().numpy().tobytes() for batch in made}) == 4
+
+
 def test_options_go_to_the_network():
     network = new_network(models.PREACT_RESNET18, 2, CPU, width=0.05, seed=1)
     network.add_second_head(7)
     learner = Learner(network, noisy_data(), CPU, OPTIMISATION, 1)
-    assert learner.logits(torch.arange(4)).shape == (4, 2) and learner.logits(torch.arange(4), head=2).shape == (4, 7)
+    images = learner.augmented(torch.arange(4))
+    assert learner.logits(images).shape == (4, 2) and learner.logits(images, head=2).shape == (4, 7)
 
 
 # Passes.
@@ -251,19 +394,20 @@ def test_options_go_to_the_network():
 
 def test_all_samples_or_some_are_scored_by_this_network_or_another():
     learner, zero = linear_learner(), linear_learner(zero=True)
-    whole = zero.score(Tracker(zero.data.device_labels, 2, LOSS_ALONE))
-    np.testing.assert_allclose(whole.loss, np.full(SAMPLES, np.log(2)), rtol=1e-6)
+    labels = zero.data.device_labels
+    whole = zero.score(Tracker(labels, 2, LOSS_ALONE))
+    np.testing.assert_allclose(whole.loss(labels), np.full(SAMPLES, np.log(2)), rtol=1e-6)
     assert whole.accuracy == 0.5
     ids = torch.tensor([0, 2, 5])  # classes 0, 0, 1
-    some = learner.score(Tracker(learner.data.device_labels[ids], 2, LOSS_ALONE), ids, zero.network)
-    np.testing.assert_allclose(some.loss, np.full(3, np.log(2)), rtol=1e-6)
+    some = learner.score(Tracker(labels[ids], 2, LOSS_ALONE), ids, zero.network)
+    np.testing.assert_allclose(some.loss(labels[ids]), np.full(3, np.log(2)), rtol=1e-6)
     assert some.accuracy == pytest.approx(2 / 3)
 
 
 def test_a_learner_that_diverged_says_where():
     learner = linear_learner(name="model 1")
     nn.init.constant_(learner.network[1].bias, float("inf"))
-    with pytest.raises(UserError, match="no longer finite at model 1, epoch 5 — lower the learning rate"):
+    with pytest.raises(Diverged, match="no longer finite at model 1, epoch 5 — lower the learning rate"):
         learner.score(Tracker(learner.data.device_labels, 2, LOSS_ALONE))
 
 
