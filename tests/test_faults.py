@@ -107,16 +107,7 @@ def test_killed_while_a_checkpoint_is_written(root, undisturbed, script):
     assert differences(script, root) == []
 
 
-@pytest.mark.parametrize(
-    "script, name",
-    [
-        ("main.py", "stage1.pt"),
-        pytest.param(
-            *("relabel.py", "warm_up.pt"),
-            marks=pytest.mark.xfail(strict=True, reason="the warm-up counts as done before its file is written"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("script, name", [("main.py", "stage1.pt"), ("relabel.py", "warm_up.pt")])
 def test_killed_between_two_phases(root, undisturbed, script, name):
     undisturbed(script)
     killed(script, root, 1, name)
@@ -187,10 +178,7 @@ def test_damaged_score_file(root, undisturbed, name):
 @pytest.mark.parametrize(
     "name, line",
     [
-        pytest.param(
-            *("relabel_score", "holds no relabel_score.npy"),
-            marks=pytest.mark.xfail(strict=True, reason="another score takes its place and nothing says so"),
-        ),
+        ("relabel_score", "holds no relabel_score.npy"),
         ("relabel_posterior", "comes without predictions"),
         ("relabel_probs", "comes without predictions"),
     ],

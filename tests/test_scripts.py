@@ -405,7 +405,8 @@ def test_planted_samples_are_scored_by_their_own_label(run, tmp_path, script, pr
     score = load(tmp_path / "e", f"{prefix}_prediction")
     # The score is taken in float32 too, so that at most the last digit differs.
     np.testing.assert_allclose(score, -np.log(probs[np.arange(len(labels)), labels]), atol=1e-5)
-    assert (np.abs(score[ids] + np.log(probs[ids, trained[ids]])) > 1e-3).mean() > 0.9
+    assert (probs[ids, trained[ids]] == 0).all()  # what the network was taught of them is taken out
+    np.testing.assert_array_equal(load(tmp_path / "e", "planted_ids"), ids)
     with (tmp_path / "e" / "suspects.csv").open() as handle:
         rows = {int(row["sample_id"]): row["label"] for row in csv.DictReader(handle)}
     assert [rows[i] for i in load(tmp_path / "e", "sample_ids")] == [data.class_names[label] for label in labels]
@@ -420,16 +421,21 @@ def test_the_networks_learn_the_planted_errors(run, tmp_path, script):
     assert not np.array_equal(*probs)
 
 
-@pytest.mark.parametrize("flags", [["--choose", "last"], ["--plant", "0"]], ids=["last", "nothing planted"])
 @pytest.mark.parametrize(
-    "script, newest",
-    [("main.py", "forget_ce"), ("parallel.py", "parallel_prediction"), ("relabel.py", "relabel_prediction")],
-)
-def test_without_a_criterion_the_newest_default_is_taken(run, tmp_path, script, newest, flags):
+    "flags, script, newest",
+    [
+        (["--choose", "last"], "main.py", "forget_ce"),
+        (["--plant", "0"], "main.py", "stage1_prediction"),  # nothing speaks for what stage 2 adds
+        *(([*flags], f"{key}.py", f"{key}_prediction") for key in ("parallel", "relabel")
+          for flags in (["--choose", "last"], ["--plant", "0"])),
+    ],
+)  # fmt: skip
+def test_without_a_criterion_the_newest_default_is_taken(run, tmp_path, flags, script, newest):
     run(script, *TINY_ARGS[script], *flags, "--experiment_name", "e")
     np.testing.assert_array_equal(load(tmp_path / "e", SCORE_FILES[script][0]), load(tmp_path / "e", newest))
     assert record(tmp_path / "e")["figures"]["score"] == newest
     assert not [column for column in history(tmp_path / "e")[0] if column.startswith("planted_auc")]
+    assert (tmp_path / "e" / "planted_ids.npy").exists() == ("--plant" not in flags)
 
 
 @pytest.mark.parametrize("script", ["parallel.py", "relabel.py"])
@@ -485,10 +491,9 @@ DIVERGING = ["--M", "2", "--gamma_scheduler", "1e30"]  # after two epochs (of a 
 LATE = [  # script, flags, whole epochs
     ("main.py", ["--epoch_1st", "4"], 2),
     ("parallel.py", ["--epoch_1st", "4"], 2),
-    ("relabel.py", ["--epoch_1st", "4", "--warmup_e", "1"], 3),
     ("relabel.py", ["--epoch_1st", "4", "--warmup_e", "1", "--relabel_by", "prediction"], 2),
 ]
-LATE_IDS = ["main.py", "parallel.py", "posterior", "prediction"]
+LATE_IDS = ["main.py", "parallel.py", "prediction"]
 
 
 @pytest.mark.parametrize("script, flags, whole", LATE, ids=LATE_IDS)
@@ -502,8 +507,7 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     assert len([row for row in history(tmp_path / "e") if row.get("stage") != "2"]) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="go_back takes the checkpoint of a stop within an epoch for one between epochs")
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [2, 3])
 def test_a_training_that_was_stopped_within_the_epoch_that_diverges_ends_the_same(run, tmp_path, monkeypatch, epoch):
     asked = []
 
@@ -517,13 +521,9 @@ def test_a_training_that_was_stopped_within_the_epoch_that_diverges_ends_the_sam
     flags = [*TINY_ARGS["main.py"], "--epoch_1st", "4", "--M", epoch - 1, "--gamma_scheduler", "1e30"]
     with pytest.raises(Stopped):
         run("main.py", *flags, "--experiment_name", "e")
-    if epoch == 1:  # nothing to go back to
-        with pytest.raises(UserError, match="finite|loss is"):
-            run("main.py", *flags, "--experiment_name", "e")
-    else:
-        run("main.py", *flags, "--experiment_name", "e")
-        run("main.py", *flags, "--experiment_name", "whole")
-        assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
+    run("main.py", *flags, "--experiment_name", "e")
+    run("main.py", *flags, "--experiment_name", "whole")
+    assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
 
 
 # Memorising.
@@ -532,10 +532,9 @@ def test_a_training_that_was_stopped_within_the_epoch_that_diverges_ends_the_sam
 def test_stage_1_ends_once_the_labels_are_fitted(run, tmp_path):
     memorising = ["--augment", "none", "--mixup", "0", "--ema", "0", "--balance", "0", "--schedule", "constant"]
     flags = [*TINY_ARGS["main.py"], *memorising, "--epoch_1st", "30"]
-    printed = run("main.py", *flags, "--memorise_until", "0.62", "--experiment_name", "e")
+    run("main.py", *flags, "--memorise_until", "0.62", "--experiment_name", "e")
     fitted = [float(row["train_accuracy"]) for row in history(tmp_path / "e") if row["stage"] == "1"]
     assert max(fitted[:-1]) < 0.62 <= fitted[-1] and 1 < len(fitted) < 30
-    assert f"of the labels are fitted after epoch {len(fitted)}" in printed
     track = load(tmp_path / "e", "stage1_loss_track")
     assert len(track) == len(fitted)
     np.testing.assert_array_equal(track[-1], load(tmp_path / "e", "stage1_loss"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,12 @@ class Checkpoints:
         if damaged:
             raise damaged[0]
         return None, None
+
+    def whole(self) -> Iterator[dict[str, Any]]:
+        """The states that can be read, the newest first."""
+        for file in self._present():
+            with contextlib.suppress(UserError):
+                yield load_torch(file, KEYS, "")
 
     def remove(self) -> None:
         for file in (*self._present(), self._unfinished):

@@ -218,13 +218,14 @@ class Experiment:
             self.log(f"{damaged}; going back to the checkpoint before it")
 
     def go_back(self, phase: str, parts: dict[str, Any]) -> bool:
-        """Put `parts` where the newest checkpoint of `phase` left them; False where there is none."""
-        state, _ = self._checkpoints.load()
-        if state is None or state["phase"] != phase:
-            return False
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
-        return True
+        """Put `parts` where the last whole epoch of `phase` left them; False where no checkpoint tells."""
+        for state in self._checkpoints.whole():
+            within = any(part.get("step") for name, part in state["parts"].items() if name.startswith("progress"))
+            if state["phase"] == phase and not within:  # within an epoch the weights may be broken already
+                for name, part in parts.items():
+                    part.load_state_dict(state["parts"][name])
+                return True
+        return False
 
     def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
         """Load the checkpoint of `phase` into `parts` and tracks; the seconds spent, or None where there is none."""

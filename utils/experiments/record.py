@@ -120,10 +120,15 @@ class Record:
         self.entries.setdefault("digests", {})[name] = digest(array)
         save_array(path, array)
 
+    def wrote(self, name: str) -> bool:
+        """Whether the run wrote `name`.npy."""
+        if "digests" in self.entries:
+            return name in self["digests"]
+        return (self.path / f"{name}.npy").exists()  # an early record
+
     def holds(self, name: str) -> bool:
         """Whether the run wrote `name`.npy and it is still there."""
-        recorded = name in self["digests"] if "digests" in self.entries else True  # early records have none
-        return recorded and (self.path / f"{name}.npy").exists()
+        return self.wrote(name) and (self.path / f"{name}.npy").exists()
 
     def read_array(self, name: str) -> np.ndarray:
         """`name`.npy. Raises UserError where it is missing or not what the run wrote."""

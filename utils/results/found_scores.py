@@ -48,7 +48,9 @@ def read_scores(
         raise UserError(what, f"use an experiment without --choose oracle: python3 {separation.script}")
     names = names or separation.scores
     for name in names:
-        if record.holds(name):
+        if record.wrote(name):  # where it was deleted since, no other takes its place
+            if not record.holds(name):
+                break
             file = record.path / f"{name}.npy"
             scores = validate_scores(record.read_array(name), fingerprint["samples"], file)
             posterior, probs = (

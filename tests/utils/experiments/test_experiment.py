@@ -820,3 +820,9 @@ def test_a_run_that_was_stopped_diverges_alike(tmp_path):
                 phase.add_epoch(epoch=k + 1, train_loss=1.0)
     experiment, counter, progress = diverging(tmp_path, 2)
     assert (counter.count, progress.epoch, len(experiment.history.rows)) == (2, 2, 2)
+
+
+def test_a_phase_never_goes_back_to_another_one(tmp_path):
+    diverging(tmp_path, None, name="run1")
+    with pytest.raises(Diverged):
+        diverging(tmp_path, 0, name="run2")

@@ -261,8 +261,9 @@ def test_the_average_by_hand():
 
     learner.train_epoch(lambda ids: network.weight.sum(), after_step=after_step)
     assert weights == pytest.approx([1.5, 1.0, 0.5])
-    # It begins with the first weights that were learnt.
-    assert averages == pytest.approx([1.5, 0.9 * 1.5 + 0.1 * 1.0, 0.9 * 1.45 + 0.1 * 0.5])
+    # It begins with the first weights that were learnt; after n steps the decay is (1 + n) / (10 + n), at most 0.9.
+    second = 2 / 11 * 1.5 + 9 / 11 * 1.0
+    assert averages == pytest.approx([1.5, second, 3 / 12 * second + 9 / 12 * 0.5])
 
 
 def test_buffers_are_averaged_too():
@@ -275,7 +276,7 @@ def test_buffers_are_averaged_too():
         return network.weight.sum()
 
     learner.train_epoch(loss_of)
-    assert learner.judge.seen.item() == pytest.approx(0.9 * 1 + 0.1 * 2)
+    assert learner.judge.seen.item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 2)
 
 
 def test_the_averaged_network_is_scored_and_tested_and_the_other_one_learns():

@@ -1,0 +1,166 @@
+"""What one training says about every label: candidates by both kinds of labels, columns, files, a state."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from utils.data.noisy_data import Planted
+from utils.errors import UserError
+from utils.results.evidence import Evidence
+from utils.scoring.accumulated import Accumulated
+from utils.scoring.choosing import Candidate
+from utils.scoring.metrics import auc
+
+N, C = 60, 3
+CLEAN = np.arange(N) % C
+OBSERVED = CLEAN.copy()
+OBSERVED[:12] = (CLEAN[:12] + 1) % C  # a fifth is wrong
+PLANTED = np.arange(20, 40)
+TRAINED = OBSERVED.copy()
+TRAINED[PLANTED] = (OBSERVED[PLANTED] + 1) % C
+NAMES = ("x_prediction", "x_mean_loss", "x_aum")
+
+
+def data(planted=True, clean=CLEAN):
+    observed = torch.from_numpy(OBSERVED)
+    trained = torch.from_numpy(TRAINED) if planted else observed
+    return SimpleNamespace(
+        device_labels=observed,
+        training_labels=trained,
+        num_classes=C,
+        planted=Planted(PLANTED, trained) if planted else None,
+        is_noisy=None if clean is None else clean != OBSERVED,
+        noise_ratio=None if clean is None else float(np.mean(clean != OBSERVED)),
+    )
+
+
+def by_observed_labels(accumulated):
+    """The scores of the observed labels; planted samples as if their planted class did not exist."""
+    scores, probs = accumulated.scores(torch.from_numpy(OBSERVED)), accumulated.predictions()[PLANTED]
+    own, planted = (probs[np.arange(len(PLANTED)), labels[PLANTED]] for labels in (OBSERVED, TRAINED))
+    scores["prediction"][PLANTED] = -np.log(own / (1 - planted))
+    return scores
+
+
+def logits(sure, labels=CLEAN, seed=0):
+    """A network that knows the labels as surely as `sure` nats, among noise of one nat."""
+    noise = torch.from_numpy(np.random.default_rng(seed).normal(size=(N, C))).float()
+    return noise + sure * torch.nn.functional.one_hot(torch.from_numpy(labels), C)
+
+
+def test_a_pass_is_scored_by_the_observed_labels_and_chosen_by_those_of_the_training():
+    evidence = Evidence("x", data(), "proxy")
+    columns = evidence.add(logits(3), "epoch 1")
+    alone = Accumulated(torch.from_numpy(TRAINED), C)
+    alone.add(logits(3))
+    observed = by_observed_labels(alone)
+    best = evidence.choice.best
+    name = evidence.choice.name.removeprefix("x_")
+    np.testing.assert_allclose(best.observed, observed[name], atol=1e-5)
+    np.testing.assert_array_equal(best.trained, alone.scores(torch.from_numpy(TRAINED))[name])
+    differing = np.flatnonzero(best.observed != best.trained)
+    assert set(differing) <= set(PLANTED) and len(differing) > 10
+    assert columns.keys() == {f"auc_{n}" for n in NAMES} | {f"planted_auc_{n}" for n in NAMES}
+    for n in NAMES:
+        assert columns[f"auc_{n}"] == pytest.approx(auc(observed[n.removeprefix("x_")], OBSERVED != CLEAN))
+        assert columns[f"planted_auc_{n}"] > 0.8  # three nats among one: planted errors stand out
+
+
+def test_without_the_truth_there_are_no_aucs_and_the_same_choice():
+    known, unknown = (Evidence("x", data(clean=clean), "proxy") for clean in (CLEAN, None))
+    columns = unknown.add(logits(3), "epoch 1")
+    known.add(logits(3), "epoch 1")
+    assert [columns[f"auc_{name}"] for name in NAMES] == [None] * 3
+    np.testing.assert_array_equal(known.choice.best.observed, unknown.choice.best.observed)
+
+
+def test_more_candidates_are_considered_after_the_accumulated_ones():
+    evidence = Evidence("x", data(), "proxy")
+    perfect = np.isin(np.arange(N), PLANTED).astype(np.float32)
+    columns = evidence.add(logits(0), "epoch 1", {"mine": Candidate(-perfect, perfect)})
+    assert (evidence.choice.name, columns["planted_auc_mine"]) == ("mine", 1.0)
+    np.testing.assert_array_equal(evidence.choice.best.observed, -perfect)
+    last = Evidence("x", data(), "last")
+    last.add(logits(0), "epoch 1", {"mine": Candidate(-perfect, perfect)})
+    assert last.choice.name == "x_prediction"
+
+
+def test_predictions_are_of_the_moment_at_which_they_told_planted_errors_best():
+    evidence = Evidence("x", data(), "proxy")
+    evidence.add(logits(4), "epoch 1")
+    first = evidence.predictions.copy()
+    is_planted = torch.from_numpy(np.isin(np.arange(N), PLANTED))[:, None]
+    for epoch in range(2, 10):  # it memorises the planted errors, and nothing else
+        evidence.add(logits(9, TRAINED, seed=epoch) * is_planted, f"epoch {epoch}")
+    np.testing.assert_array_equal(evidence.predictions, first)
+    np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
+    newest = Evidence("x", data(), "last")
+    for epoch, labels in enumerate((CLEAN, TRAINED)):
+        newest.add(logits(4, labels), f"epoch {epoch}")
+    np.testing.assert_array_equal(newest.predictions, newest.accumulated.predictions())
+
+
+def test_predictions_are_given_out_without_what_was_planted():
+    evidence = Evidence("x", data(), "proxy")
+    evidence.add(logits(3, TRAINED), "epoch 1")
+    probs, kept = evidence.observed_predictions(), np.setdiff1d(np.arange(N), PLANTED)
+    np.testing.assert_array_equal(probs[PLANTED, TRAINED[PLANTED]], 0)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(probs[kept], evidence.predictions[kept], atol=1e-6)
+    assert (evidence.predictions[PLANTED, TRAINED[PLANTED]] > 0).all()  # of the training, as it was
+    whole = Evidence("x", data(planted=False), "proxy")
+    whole.add(logits(3), "epoch 1")
+    np.testing.assert_array_equal(whole.observed_predictions(), whole.predictions)
+
+
+@pytest.mark.parametrize("clean", [None, OBSERVED], ids=["unknown truth", "no wrong label"])
+def test_an_oracle_needs_a_truth_that_tells_labels_apart(clean):
+    with pytest.raises(UserError, match="--choose oracle needs true labels"):
+        Evidence("x", data(clean=clean), "oracle")
+
+
+def test_another_training_counts_its_passes_anew_against_what_was_chosen():
+    evidence = Evidence("x", data(), "proxy")
+    evidence.add(logits(6), "epoch 1")
+    before = evidence.choice.best
+    evidence.go_on()
+    assert evidence.accumulated.passes == 0 and evidence.choice.best is before
+    evidence.add(logits(0, seed=1), "epoch 2")  # which knows nothing
+    assert evidence.choice.moment == "epoch 1" and evidence.accumulated.passes == 1
+
+
+def test_a_candidate_is_a_score_of_both_kinds_of_labels():
+    candidate = Evidence("x", data(), "proxy").candidate(lambda labels: labels.numpy() * 2.0)
+    np.testing.assert_array_equal(candidate.observed, 2.0 * OBSERVED)
+    np.testing.assert_array_equal(candidate.trained, 2.0 * TRAINED)
+
+
+def test_the_accumulated_scores_of_the_last_pass_are_written():
+    saved = {}
+    evidence = Evidence("x", data(), "proxy")
+    for epoch in (1, 2):
+        columns = evidence.add(logits(2, seed=epoch), f"epoch {epoch}")
+    found = evidence.save(SimpleNamespace(save_array=saved.__setitem__))
+    assert saved.keys() == set(NAMES) and found == {f"auc_{n}": columns[f"auc_{n}"] for n in NAMES}
+    for name, values in saved.items():
+        expected = by_observed_labels(evidence.accumulated)[name.removeprefix("x_")]
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("passes", [0, 2])
+@pytest.mark.parametrize("planted", [True, False])
+def test_a_saved_state_goes_on_where_it_was(passes, planted):
+    file = io.BytesIO()
+    evidence, again = (Evidence("x", data(planted), "proxy") for _ in range(2))
+    for epoch in range(passes):
+        evidence.add(logits(3, seed=epoch), f"epoch {epoch}")
+    torch.save(evidence.state_dict(), file)
+    file.seek(0)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    columns = [one.add(logits(1, seed=9), "last") for one in (evidence, again)]
+    assert columns[0] == columns[1] and str(evidence.choice) == str(again.choice)
+    np.testing.assert_array_equal(evidence.choice.best.observed, again.choice.best.observed)
+    np.testing.assert_array_equal(evidence.predictions, again.predictions)
