@@ -2,8 +2,8 @@
 
     python3 parallel.py                                 on scikit-learn's digits, offline
 
-Writes parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely mislabelled, and cross_probs.npy,
-float32 (N, C), out-of-sample class probabilities.
+Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely
+mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample class probabilities.
 """
 
 from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve

@@ -1,9 +1,9 @@
-"""Soft relabelling: the network's own predictions replace the labels; the loss against the original ones is the score.
+"""Soft relabelling: what a network has learnt replaces the labels, and a score says how little it thinks of the old ones.
 
     python3 relabel.py                                  on scikit-learn's digits, offline
 
-Writes relabel_loss.npy, float32 (N,), higher = more likely mislabelled, and soft_labels.npy, float32 (N, C): the
-labels that the network would put instead, with its confidence.
+Writes relabel_score.npy (the default) and relabel_loss.npy, float32 (N,), higher = more likely mislabelled, p_noisy.npy,
+and soft_labels.npy, float32 (N, C): the labels that it would put instead, with their probabilities.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""From scores to a robust classifier: a clean set from the separations' scores, pseudo-labels for the rest.
+"""From a separation to a robust classifier: every label counts as far as it can be trusted, predictions for the rest.
 
-    python3 main.py && python3 ssl.py --forget          the whole chain on scikit-learn's digits, offline
+    python3 relabel.py && python3 ssl.py --relabel      the whole chain on scikit-learn's digits, offline
 
-Writes model.pt, p_noisy.npy (N,), pseudo_labels.npy (N, C) and ssl_loss.npy (N,), higher = more likely mislabelled.
+Writes model.pt, p_noisy.npy (N,), pseudo_labels.npy (N, C) and ssl_score.npy (N,), higher = more likely mislabelled.
 """
 
 if __name__ == "ssl":  # imported in place of the standard library's module, whose name this file has: hand that over

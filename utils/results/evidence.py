@@ -39,7 +39,7 @@ class Evidence:
         self.accumulated.add(logits)
         trained = self.accumulated.scores(self.data.training_labels)
         observed = trained if self.data.planted is None else self.accumulated.scores(self.data.device_labels)
-        if self.data.planted is not None:
+        if self._hides_planted:
             observed["prediction"] = self._without_planted(observed["prediction"])
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
@@ -49,6 +49,11 @@ class Evidence:
             self.predictions = self.accumulated.predictions()
         aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
         return aucs | criteria
+
+    @property
+    def _hides_planted(self) -> bool:
+        """Whether planted classes are taken out of predictions; of two classes that would leave no choice."""
+        return self.data.planted is not None and self.data.num_classes > 2
 
     def _without_planted(self, scores: np.ndarray) -> np.ndarray:
         """Of planted samples the loss of their own label once the planted class is taken out of the prediction.
@@ -62,7 +67,7 @@ class Evidence:
 
     def observed_predictions(self) -> np.ndarray:
         """`predictions` without what was planted, float32 (N, C), rows sum to 1."""
-        if self.data.planted is None:
+        if not self._hides_planted:
             return self.predictions
         ids, planted = self.data.planted.ids, self.data.training_labels.cpu().numpy()
         probs = np.maximum(self.predictions, 1e-8)
@@ -81,7 +86,7 @@ class Evidence:
         """The accumulated scores of the last pass as files; their AUCs."""
         found = {}
         scores = self.accumulated.scores(self.data.device_labels)
-        if self.data.planted is not None:
+        if self._hides_planted:
             scores["prediction"] = self._without_planted(scores["prediction"])
         for name, values in scores.items():
             experiment.save_array(f"{self.prefix}_{name}", values)

@@ -11,6 +11,8 @@ import numpy as np
 from utils.errors import UserError
 from utils.scoring.mixture import BetaMixture
 
+MIN_CLEAN = 0.1  # share of the samples that a mixture's clean set keeps at least
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -35,6 +37,8 @@ def select_clean(
 ) -> Selected:
     """Clean set of finite scores (N,): `use_bmm` takes p_noisy < `bmm_th`, otherwise the `threshold` share lowest.
 
+    A mixture's set that is smaller than a tenth of the samples becomes the tenth with the lowest scores.
+
     `balanced` counts by the observed labels (N,). The threshold rule then takes the same count from every class (see
     `lowest`); the mixture's set is trimmed, keeping the lowest scores, to the size of the smallest class that has any
     clean sample. Scores that no mixture fits fall back to the threshold rule, and `note` says why.
@@ -47,9 +51,12 @@ def select_clean(
             p_noisy = mixture.p_noisy(scores).astype(np.float32)
             clean = p_noisy < bmm_th
             rule = f"beta mixture, p_noisy < {bmm_th:g}"
+            if clean.sum() < MIN_CLEAN * len(scores):
+                note = f"that would be {clean.sum()} samples, too few to train on: the lowest {MIN_CLEAN:.0%} instead"
+                clean = lowest(scores, MIN_CLEAN)
             if balanced:
                 clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to equal classes"
-            return Selected(clean, p_noisy, rule, mixture=mixture)
+            return Selected(clean, p_noisy, rule, note, mixture)
         note = f"{mixture.reason_}, so the threshold rule takes the place of the beta mixture"
     rule = f"lowest {100 * threshold:g}% of the scores"
     if balanced:

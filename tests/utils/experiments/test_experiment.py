@@ -826,3 +826,19 @@ def test_a_phase_never_goes_back_to_another_one(tmp_path):
     diverging(tmp_path, None, name="run1")
     with pytest.raises(Diverged):
         diverging(tmp_path, 0, name="run2")
+
+
+def test_a_run_that_was_stopped_in_the_epoch_that_diverges_goes_back_to_its_beginning(tmp_path):
+    with contextlib.suppress(Stopped), opened(tmp_path) as experiment:
+        track, progress, counter = experiment.new_track("first_track", 4, SAMPLES), Progress(), Counter()
+        with experiment.phase("first", {"counter": counter, "progress": progress}) as phase:
+            for k in phase.epochs(4, progress):
+                if k == 2:
+                    counter.count, progress.step = 99, 3
+                    signal.raise_signal(signal.SIGTERM)
+                    phase.stop_if_asked()
+                counter.count = k + 1
+                track.append(np.full(SAMPLES, k))
+                phase.add_epoch(epoch=k + 1, train_loss=1.0)
+    experiment, counter, progress = diverging(tmp_path, 2)
+    assert (counter.count, progress.epoch, progress.step, len(experiment.history.rows)) == (2, 2, 0, 2)

@@ -73,8 +73,8 @@ def test_the_mixture_reports_the_posterior_that_decided():
     np.testing.assert_array_equal(selected.clean, selected.p_noisy < 0.5)
     np.testing.assert_array_equal(selected.p_noisy, BetaMixture().fit(BIMODAL).p_noisy(BIMODAL).astype(np.float32))
     assert selected.mixture.usable_
-    at_the_threshold = float(selected.p_noisy[0])
-    assert not select(BIMODAL, bmm_th=at_the_threshold).clean[0]  # strictly below
+    highest = float(selected.p_noisy[selected.clean].max())
+    assert not select(BIMODAL, bmm_th=highest).clean[selected.p_noisy == highest].any()  # strictly below
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,11 @@ def test_a_class_without_clean_samples_does_not_empty_a_balanced_set():
     assert np.bincount(labels[selected.clean], minlength=3).tolist() == [30, 30, 0]
 
 
-def test_a_balanced_mixture_may_be_empty():
-    assert not select(BIMODAL, bmm_th=0.0, balanced=True).clean.any()
+def test_a_mixture_that_trusts_hardly_any_keeps_a_tenth_and_says_so():
+    selected = select(BIMODAL, bmm_th=0.0)
+    assert selected.clean.sum() == round(0.1 * len(BIMODAL))
+    assert BIMODAL[selected.clean].max() <= BIMODAL[~selected.clean].min()
+    assert selected.note == "that would be 0 samples, too few to train on: the lowest 10% instead"
 
 
 # Several scores.

@@ -266,6 +266,17 @@ def test_the_average_by_hand():
     assert averages == pytest.approx([1.5, second, 3 / 12 * second + 9 / 12 * 0.5])
 
 
+@pytest.mark.parametrize(("epoch", "decay"), [(0, 2 / 11), (5, 17 / 26), (100, 0.9)])
+def test_the_decay_grows_to_what_was_asked_for(epoch, decay):
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 1.0)
+    learner = Learner(network, noisy_data(), CPU, Optimisation(Schedule(0.5), 8, 0.0, 0.0, seed=1, ema=0.9), 1)
+    learner.progress.epoch, learner.progress.step = epoch, 1  # the second of three steps
+    learner.average.n_averaged += 1  # the first took place
+    learner.train_epoch(lambda ids: network.weight.sum(), after_step=lambda: True)
+    assert learner.judge.weight.item() == pytest.approx(decay * 1.0 + (1 - decay) * 0.5)
+
+
 def test_buffers_are_averaged_too():
     network = nn.Linear(1, 1, bias=False)
     network.register_buffer("seen", torch.zeros(1))
