@@ -4,8 +4,8 @@
     python3 main.py --first_stage_data_name folder --train_root my_images --first_stage_noise_type none
                                                         which labels of my_images/train/CLASS/* are wrong?
 
-Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely mislabelled,
-and p_noisy.npy, the probability that a label is wrong.
+Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely
+mislabelled, and p_noisy.npy, the probability that a label is wrong.
 """
 
 from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve

@@ -400,7 +400,7 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
         rows1,
         "epoch",
         "epoch",
-        "Stage 1: memorising the noisy labels",
+        "Stage 1: fitting the noisy labels",
     )
     write_accuracy_figure(experiment, rows1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
     oracle = second_stage.oracle
