@@ -82,7 +82,8 @@ class DeviceImages:
         images = self._normalise(pixels)
         if not strong:
             return images
-        return cut_out(images) if self.padding else random_affine(images)
+        images = cut_out(images) if self.padding else random_affine(images)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         return ((pixels.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2)

@@ -64,7 +64,7 @@ class NoisyData:
 
     @property
     def training_labels(self) -> Tensor:
-        """int64 (N,), on the device: the observed labels, but for errors planted among them (see `plant`)."""
+        """int64 (N,), on the device: the observed labels, but for errors planted among them (`prepare(plant=)`)."""
         return self.device_labels if self.planted is None else self.planted.labels
 
     @cached_property

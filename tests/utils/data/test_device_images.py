@@ -218,8 +218,10 @@ def test_evaluation_batches_are_normalised_images_and_nothing_else():
 def test_batches_are_channels_last():
     images = device_images(random_images(), mirrored=True)
     ids = torch.arange(5)
-    for batch in (images.batch(ids), images.augmented_batch(ids), images.augmented_batch(ids, colour_jitter=0.4)):
-        assert batch.shape == (5, 3, 16, 16)
+    augmented = [images.augmented_batch(ids, *how) for how in ((), ("standard", 0.4), ("strong",))]
+    tiny = device_images(random_images(height=8, width=8)).augmented_batch(ids, "strong")
+    for batch in (images.batch(ids), *augmented, tiny):
+        assert batch.shape[:2] == (5, 3)
         assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
