@@ -16,7 +16,7 @@ from utils.data.choice import add_data
 from utils.errors import UserError
 from utils.scoring.tracking import add_choosing
 from utils.separations import RELABEL
-from utils.training.optimisation import add_optimisation
+from utils.training.optimisation import BALANCE, add_optimisation
 
 BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
 
@@ -66,6 +66,8 @@ def resolve_way(args: argparse.Namespace) -> None:
         args.relabel_by = "prediction" if belonging else "posterior"
     if args.relabel_by == "posterior" and belonging:
         raise UserError(f"--{belonging[0]} does nothing with --relabel_by posterior", "leave one of them out")
+    if args.relabel_by == "prediction" and args.balance != BALANCE:
+        raise UserError("--balance does nothing by prediction, whose weight of L_p is --reg_term1", "leave it out")
     defaults = {"epoch_1st": 120, "default_schedule": "cosine", "mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
     if args.relabel_by == "prediction":
         defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from utils.command_line.parser import COUNT, RATE, RATIO, SEED, WEIGHT, Parser, number
 from utils.errors import UserError
 
+BALANCE = 0.8  # weight of L_p, the paper's
 SCHEDULES = ("cosine", "steps", "constant")
 AUGMENT = ("none", "standard", "strong")  # what each does: utils/data/device_images.py
 
@@ -81,7 +82,7 @@ def add_optimisation(
     mixup: float | None = 1.0,
     ema: float | None = 0.99,
     augment: str | None = "standard",
-    balance: float | None = 0.8,
+    balance: float | None = BALANCE,
 ) -> argparse._ArgumentGroup:
     """The flags of SGD and of what keeps a network from memorising, with a script's defaults."""
     group = parser.add_argument_group("optimisation (SGD)")
@@ -97,7 +98,8 @@ def add_optimisation(
     group.add_argument(
         "--schedule",
         choices=SCHEDULES,
-        help=f"cosine: the rate falls to 0 over all epochs; steps: at each --M (default: {schedule}; steps with --M)",
+        help=f"cosine: the rate falls to 0 over all epochs; steps: at each --M "
+        f"(default: {schedule or 'cosine; by prediction steps'}; steps with --M)",
     )
     group.add_argument("--gamma_scheduler", type=RATE, default=0.1, metavar="GAMMA", help="factor at each --M")
     group.add_argument(
@@ -109,6 +111,13 @@ def add_optimisation(
         "--seed", type=SEED, default=1, help="seed of label noise, initialisation, order and augmentation"
     )
     group.set_defaults(default_milestones=milestones, default_schedule=schedule)
+    _add_resisting(parser, mixup, ema, augment, balance)
+    return group
+
+
+def _add_resisting(
+    parser: Parser, mixup: float | None, ema: float | None, augment: str | None, balance: float | None
+) -> None:
     resisting = parser.add_argument_group("what keeps the network from memorising")
     resisting.add_argument(
         "--mixup",
@@ -138,7 +147,6 @@ def add_optimisation(
             metavar="WEIGHT",
             help="weight of L_p, which keeps the predictions of a batch from favouring some classes; 0 = off",
         )
-    return group
 
 
 def resolve_optimisation(args: argparse.Namespace) -> None:
