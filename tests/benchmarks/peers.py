@@ -13,7 +13,7 @@ folds   cleanlab's self-confidence and normalised margin, 1 - quality each, on o
         on the other folds each. Needs pip install cleanlab
 true    with --ceiling: the plain training on the true labels
 
-PreAct-ResNet-18, a crop and flips where allowed, SGD with momentum 0.9. Compute is images through the network in
+A crop and flips where allowed, no dropout, SGD with momentum 0.9. Compute is images through the network in
 training; those of evaluations are told apart. Results are kept under --root, one file for each of these and each seed,
 and are used again where every setting and the data are the same: a run that was cut off goes on when repeated.
 """
@@ -65,6 +65,7 @@ class Settings:
     lr: float
     wd: float
     batch_size: int
+    network: str
     width: float
     folds: int
     device: str
@@ -98,7 +99,7 @@ def train(
 ) -> torch.nn.Module:
     """A fresh network after `epochs` of cross-entropy on the samples `ids` (None = all); `number` sets its draws."""
     network = new_network(
-        models.PREACT_RESNET18, data.num_classes, compute, width=settings.width, seed=seed, counter=number
+        settings.network, data.num_classes, compute, width=settings.width, seed=seed, counter=number
     )
     learner = Learner(network, data, compute, settings.optimisation(epochs, seed), stream=1 + number)
 
@@ -308,6 +309,7 @@ def make_parser() -> Parser:
     group.add_argument("--lr", type=RATE, default=0.1, help="learning rate at the start")
     group.add_argument("--wd", type=WEIGHT, default=5e-4, metavar="DECAY", help="weight decay")
     group.add_argument("--batch_size", type=number(int, 2), default=100, metavar="B", help="of the training")
+    group.add_argument("--network", choices=list(models.MODELS), default=models.PREACT_RESNET18, help="of every peer")
     add_network_width(group)
     group.add_argument("--root", type=Path, default=Path("experiments/peers"), help="where results are kept")
     group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
@@ -328,6 +330,7 @@ def main(argv: list[str] | None = None) -> None:
         lr=args.lr,
         wd=args.wd,
         batch_size=args.batch_size,
+        network=args.network,
         width=width,
         folds=args.folds,
         device=compute.device.type,

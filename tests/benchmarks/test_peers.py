@@ -13,6 +13,7 @@ TINY = ["--first_stage_subset", "0", "1", "2", "--width", "0.1", "--epochs", "2"
 
 def settings(**changes) -> peers.Settings:
     usual = {"epochs": 60, "schedule": "steps", "lr": 0.1, "wd": 5e-4, "batch_size": 100, "width": 0.25, "folds": 4}
+    usual["network"] = "preactResNet18"
     return peers.Settings(**usual | {"device": "cpu", "precision": "fp32", "compiled": False} | changes)
 
 
