@@ -218,10 +218,10 @@ def kept(peer: str, data: NoisyData, compute: Compute, settings: Settings, seed:
 class PeersReport(Report):
     """With a head that speaks of no plain loop."""
 
-    def __init__(self, compute: Compute) -> None:
+    def __init__(self, compute: Compute, title: str = "Peers of the separations at equal compute") -> None:
         self.lines = []
-        self("Peers of the separations at equal compute")
-        self(f"command: {shlex.join(['python3', '-m', 'tests.benchmarks.peers', *sys.argv[1:]])}")
+        self(title)
+        self(f"command: {shlex.join(['python3', '-m', sys.modules['__main__'].__spec__.name, *sys.argv[1:]])}")
         self(f"machine: {machine()}; {compute}")
         self(", ".join(f"{name} {version}" for name, version in versions("cleanlab").items()) + "\n")
 
@@ -235,7 +235,14 @@ def one_seed(
         report(data.describe() + "\n")
     if args.ceiling and data.clean_labels is None:
         raise UserError("--ceiling needs the true labels, and noise type none knows none", "leave it out")
-    make = partial(kept, data=data, compute=compute, settings=settings, seed=seed, root=args.root)
+    return rows_of(data, compute, settings, seed, args.root, args.ceiling, report)
+
+
+def rows_of(
+    data: NoisyData, compute: Compute, settings: Settings, seed: int, root: Path, ceiling: bool, report: Report
+) -> dict[str, float]:
+    """The same of data that are ready; `ceiling`: also by the true labels."""
+    make = partial(kept, data=data, compute=compute, settings=settings, seed=seed, root=root)
 
     result = make("plain")
     aucs = {
@@ -259,7 +266,7 @@ def one_seed(
         right = result["out-of-sample accuracy"]
         report(f"    training images against plain {against:+.1%}; out-of-sample accuracy {right:.4f} (true labels)")
 
-    if args.ceiling:
+    if ceiling:
         result = make("true")
         test = {
             "true labels, last epoch": result["test"][-1],

@@ -1,0 +1,121 @@
+"""One row of the results table: a separation, its peers at equal compute, and the classifier that is trained after it.
+
+    python3 -m tests.benchmarks.rows --seeds 11 12 13
+    python3 -m tests.benchmarks.rows --first_stage_data_name folder --train_root ROOT --seeds 11 12 13 --save photos_0.4
+
+Ours is what a user types, `relabel.py` and `ssl.py --relabel`, with default flags but for the width. The peers
+(tests/benchmarks/peers.py) are plain cross-entropy, with the same network and as many images in training as relabel.py,
+and the ceiling is the same on the true labels. gap closed = (ours − cross-entropy) / (ceiling − cross-entropy), last
+epochs; ORACLE is chosen with the truth. Finished parts under --root are used again, and one that was cut off goes on:
+repeat the command.
+"""
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import models
+from tests.benchmarks import peers
+from tests.benchmarks.measuring import run_script
+from utils.command_line import running
+from utils.command_line.flags import add_device
+from utils.command_line.parser import COUNT, SEED, Parser
+from utils.compute import Compute, choose, keep_freed_memory
+from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.data.noisy_data import prepare
+
+WIDTH = 0.25
+FOLDS = 4
+OURS = "test: ssl.py, last epoch"
+CROSS_ENTROPY, BEST = "test: cross-entropy, last epoch", "test: cross-entropy, best epoch, ORACLE"
+CEILING = "test: true labels, last epoch"
+
+
+def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, report: peers.PeersReport) -> dict:
+    """{row: AUC, test accuracy or share} for one seed; rows without a value are left out."""
+    seed, name = choice.seed, f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
+    usual = ["--width", str(WIDTH), "--seed", str(seed), "--cuda_dev", str(args.cuda_dev)]
+    usual += [] if choice.root is None else ["--train_root", str(choice.root)]
+    noise = {"noise_type": choice.noise_type}
+    if choice.noise_type != "none":
+        noise["noise_ratio"] = f"{choice.noise_ratio:g}"
+    separation = ["--first_stage_data_name", choice.name, *flags(noise, "first_stage_"), *usual]
+    relabel = run_script("relabel.py", separation + shlex.split(args.separation), args.root, f"relabel_{name}")
+    training = ["--dataset", choice.name, *flags(noise), *usual, *shlex.split(args.training)]
+    ssl = run_script("ssl.py", [*training, "--relabel", f"relabel_{name}"], args.root, f"ssl_{name}")
+    rows = {
+        "AUC: relabel.py, default score": relabel["figures"]["auc_relabel_score"],
+        "AUC: ssl.py, its score": ssl["figures"]["auc_ssl_score"],
+        OURS: ssl["figures"]["test_accuracy"],
+        "share wrong: estimated by relabel.py": relabel["figures"]["noise_ratio_estimated"],
+        "share wrong: truth": relabel["figures"]["noise_ratio_realised"],
+    }
+    rows = {row: value for row, value in rows.items() if value is not None}
+    took = ", ".join(f"{s} {sum(r['seconds'].values()):.0f} s" for s, r in (("relabel.py", relabel), ("ssl.py", ssl)))
+    report(f"seed {seed}: " + "; ".join(f"{row} {value:.4f}" for row, value in rows.items()) + f" ({took})")
+
+    settings = peers.Settings(
+        epochs=args.epochs or relabel["settings"]["epoch_1st"], schedule="cosine", lr=0.1, wd=5e-4, batch_size=100,
+        network=models.CNN13, width=WIDTH, folds=FOLDS, device=compute.device.type, precision=compute.precision,
+        compiled=compute.compile,
+    )  # fmt: skip
+    data = prepare(choice, compute)
+    ceiling = data.clean_labels is not None
+    rows |= peers.rows_of(data, compute, settings, seed, args.root / "peers", ceiling, report)
+    if ceiling:
+        rows["gap closed by ssl.py"] = (rows[OURS] - rows[CROSS_ENTROPY]) / (rows[CEILING] - rows[CROSS_ENTROPY])
+    return rows
+
+
+def flags(values: dict[str, str], prefix: str = "") -> list[str]:
+    return [word for name, value in values.items() for word in (f"--{prefix}{name}", value)]
+
+
+def compare(seeds: list[dict[str, float]], report: peers.PeersReport) -> None:
+    """Seed by seed: how far above the best peer the ranking is, and the classifier above cross-entropy's best epoch."""
+    ours = ("AUC: relabel.py, default score", "AUC: ssl.py, its score")
+    margins = []
+    for seed in seeds:
+        others = [value for row, value in seed.items() if row.startswith("AUC") and row not in ours]
+        if others:
+            margins.append(seed[ours[0]] - max(others))
+    if margins:
+        report(f"relabel.py's AUC above the best peer's: {np.mean(margins):+.4f}, worst seed {min(margins):+.4f}")
+    margins = [seed[OURS] - seed[BEST] for seed in seeds]
+    report(f"ssl.py's test above cross-entropy's best epoch: {np.mean(margins):+.4f}, worst seed {min(margins):+.4f}")
+
+
+def make_parser() -> Parser:
+    parser = Parser("-m tests.benchmarks.rows", __doc__, epilog=None)
+    add_data(parser)
+    group = parser.add_argument_group("row")
+    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
+    group.add_argument("--separation", default="", metavar="FLAGS", help="more flags of relabel.py, for a search")
+    group.add_argument("--training", default="", metavar="FLAGS", help="more flags of ssl.py, for a search")
+    group.add_argument("--epochs", type=COUNT, help="of the peers (default: as many as relabel.py's)")
+    group.add_argument("--root", type=Path, default=Path("experiments/rows"), help="where results are kept")
+    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
+    add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    args.seed = args.seeds[0]
+    resolve_data(args)
+    keep_freed_memory()  # as every script does
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    report = peers.PeersReport(compute, "A row of the results table: relabel.py, ssl.py after it, and their peers")
+    choice = data_choice(args)
+    seeds = [one_seed(args, replace(choice, seed=seed), compute, report) for seed in args.seeds]
+    peers.table(seeds, report)
+    compare(seeds, report)
+    if args.save:
+        report.save(args.save, args)
+
+
+if __name__ == "__main__":
+    running.run_script(main)
