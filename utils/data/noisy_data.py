@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ from utils.errors import UserError
 
 @dataclass
 class Planted:
-    """Errors planted among the labels on purpose (utils/scoring/choosing.py says what for)."""
+    """Errors planted among the labels on purpose (utils/scoring/planted.py says what for)."""
 
     ids: np.ndarray  # int64 (P,), ascending
     labels: Tensor  # int64 (N,), on the device: the observed labels with the planted ones in place
@@ -66,6 +66,14 @@ class NoisyData:
     def training_labels(self) -> Tensor:
         """int64 (N,), on the device: the observed labels, but for errors planted among them (`prepare(plant=)`)."""
         return self.device_labels if self.planted is None else self.planted.labels
+
+    def with_planted(self, share: float, *counters: int) -> NoisyData:
+        """The same data with errors planted among that share of the labels; other `counters`, other errors."""
+        generator = stream_generator(self.choice.seed, "planted", *counters)
+        trained = add_label_noise(self.labels, "random_in_noise", share, generator, num_classes=self.num_classes)
+        ids = np.flatnonzero(trained != self.labels)
+        planted = Planted(ids, torch.from_numpy(trained).to(self.images.pixels.device)) if len(ids) else None
+        return replace(self, planted=planted)
 
     @cached_property
     def prior(self) -> Tensor:
@@ -157,13 +165,7 @@ def prepare(
     test_images = None
     if test is not None:
         test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
-    planted = None
-    if round(plant * len(labels)):
-        generator = stream_generator(choice.seed, "planted")
-        trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
-        ids = np.flatnonzero(trained != labels)
-        planted = Planted(ids, torch.from_numpy(trained).to(compute.device))
-    return NoisyData(
+    data = NoisyData(
         choice=choice,
         images=images,
         labels=labels,
@@ -174,8 +176,8 @@ def prepare(
         test_images=test_images,
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
-        planted=planted,
     )
+    return data.with_planted(plant)
 
 
 def confusion_in_words(name: str, class_names: tuple[str, ...]) -> str:

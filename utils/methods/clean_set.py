@@ -49,9 +49,9 @@ def find_scores(
 def read_copies(key: str, experiment: Experiment) -> Found:
     """What an earlier process of this run found."""
     record = experiment.record
-    names = (f"input_{key}_posterior", f"input_{key}_probs")
-    posterior, probs = (record.read_array(name) if record.holds(name) else None for name in names)
-    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), posterior, probs)
+    names = (f"input_{key}_posterior", f"input_{key}_transition")
+    posterior, transition = (record.read_array(name) if record.holds(name) else None for name in names)
+    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), posterior, transition)
 
 
 def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
@@ -59,25 +59,17 @@ def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
     for key, of in found.items():
         if not experiment.record.holds(f"input_{key}"):
             experiment.log(f"{key} scores: {of.source}")
-            for name, values in ((f"_{n}", getattr(of, n)) for n in ("posterior", "probs")):
+            for name, values in ((f"_{n}", getattr(of, n)) for n in ("posterior", "transition")):
                 if values is not None:
                     experiment.save_array(f"input_{key}{name}", values)
             experiment.save_array(f"input_{key}", of.scores)  # last: it says that the copies are whole
 
 
-def together(found: dict[str, Found], agree: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(posterior, probs), each float32 (N, C), of all separations: their means.
-
-    `agree`: the geometric mean of the posteriors: a doubt weighs more than trust.
-    Raises UserError where one of them comes without.
-    """
-    for of in found.values():
-        if of.posterior is None or of.probs is None:
-            raise UserError(f"{of.source} comes without predictions", "add --targets split")
-    posteriors = np.stack([of.posterior for of in found.values()])
-    posterior = np.exp(np.log(np.maximum(posteriors, 1e-8)).mean(0)) if agree else posteriors.mean(0)
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    return posterior, np.mean([of.probs for of in found.values()], axis=0)
+def together(posteriors: list[np.ndarray], agree: bool) -> np.ndarray:
+    """The mean of posteriors (N, C), float32; `agree`: the geometric mean, in which a doubt weighs more than trust."""
+    stack = np.stack(posteriors)
+    mean = np.exp(np.log(np.maximum(stack, 1e-8)).mean(0)) if agree else stack.mean(0)
+    return (mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 # -- 2. the clean set ------------------------------------------------------------------------------------------------

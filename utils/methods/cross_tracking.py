@@ -121,6 +121,7 @@ def train_and_track(
                     **tracks.aucs(),
                     **evidence.add(cross.logits, f"epoch {epoch + 1}", candidates),
                 )
+        evidence.conclude()
         probs = [first.probabilities(second.network), second.probabilities(first.network)]
         experiment.save_array("cross_probs", in_order(halves, probs))
 

@@ -123,6 +123,7 @@ def memorise(
                 )
         experiment.save_array("stage1_loss", losses.last()[STAGE1_LOSS.name])
         losses.close()
+        evidence.conclude()
         state = {"settings": settings, "weights": learner.judge.state_dict(), "evidence": evidence.state_dict()}
         experiment.save_torch("stage1.pt", state)
 

@@ -20,14 +20,17 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from utils.compute import Compute, seed_torch
 from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
+from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
 from utils.methods.targets import PosteriorTargets, SplitTargets
+from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
-from utils.scoring.accumulated import Accumulated
-from utils.scoring.label_posterior import align
+from utils.results.separation_results import posterior_in_words
+from utils.scoring.label_posterior import align, relabelled, wrong
 from utils.scoring.metrics import auc
+from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
@@ -47,20 +50,21 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     announce(experiment, data, compute)
     keep_scores(found, experiment)
-    make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
+    make = Posterior(args, found) if args.targets == "posterior" else Split(args, found, data)
     settings = RunSettings.from_flags(args)
     jitter = args.colour_jitter if data.images.coloured else 0.0
     optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
 
     for number in range(1, args.runs + 1):
-        targets = make.targets(number, experiment)
+        planted = data.with_planted(args.plant, number)
+        targets = make.targets(number, planted, experiment)
         if experiment.done(f"run{number}") and number < args.runs:
             continue
         network = new_network(
             args.network, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
             counter=number,
         )  # fmt: skip
-        learner = Learner(network, data, compute, optimisation, number, name=f"run{number}")
+        learner = Learner(network, planted, compute, optimisation, number, name=f"run{number}")
         network = train_run(learner, settings, targets, experiment)
     save_model(network, args.network, args.width, data, experiment)
     figures = write_results(args.runs, data, experiment)
@@ -72,28 +76,33 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
 
 
 class Posterior:
-    """Targets of each run by the separations' probabilities, then by those of the run before."""
+    """Targets of each run by the separations' posteriors, then by that of the run before."""
 
-    def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
-        self.data, self.renew_from = data, args.epoch // 2
-        self.given = together(found, args.agree_on_clean)
+    def __init__(self, args: argparse.Namespace, found: dict[str, Found]) -> None:
+        self.agree = args.agree_on_clean
+        for of in found.values():
+            if of.posterior is None or of.transition is None:
+                raise UserError(f"{of.source} comes without a posterior", "add --targets split")
+        self.found = [(of.posterior, of.transition) for of in found.values()]
 
-    def targets(self, number: int, experiment: Experiment) -> PosteriorTargets:
-        posterior, probs = self.given
+    def targets(self, number: int, data: NoisyData, experiment: Experiment) -> PosteriorTargets:
+        """`data`: with the errors planted that the run learns from."""
+        given, run = self.found, f"run{number}"
         if number > 1:
-            before = f"run{number - 1}"
-            posterior, probs = (experiment.record.read_array(f"{name}_{before}") for name in ("pseudo_labels", "probs"))
-        labels, classes = self.data.device_labels, self.data.num_classes
-        targets = PosteriorTargets(labels, classes, posterior, probs, self.renew_from)
-        experiment.log(f"run{number}: posterior targets; estimated share of wrong labels {targets.rate:.3f}")
-        return targets
+            names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
+            given = [tuple(experiment.record.read_array(name) for name in names)]
+        wrong_labels = wrong(together([posterior for posterior, _ in given], self.agree), data.labels)
+        experiment.log(f"{run}: posterior targets; estimated share of wrong labels {wrong_labels.mean():.3f}")
+        trained = data.training_labels.cpu().numpy()
+        targets = [relabelled(posterior, transition, data.labels, trained) for posterior, transition in given]
+        return PosteriorTargets(together(targets, self.agree), data)
 
 
 class Split:
     """Targets of each run by a clean set, chosen from the separations' scores, then from the loss of the run before."""
 
     def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
-        self.data, self.begin, self.agree = data, args.epoch_begin, args.agree_on_clean
+        self.begin, self.agree = args.epoch_begin, args.agree_on_clean
         self.veto_threshold = args.fn_th if args.f_FND else None
         self.scores = {key: of.scores for key, of in found.items()}
         selector = partial(
@@ -106,15 +115,16 @@ class Split:
         self.first: Selector = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
         self.later: Selector = partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd)
 
-    def targets(self, number: int, experiment: Experiment) -> SplitTargets:
+    def targets(self, number: int, data: NoisyData, experiment: Experiment) -> SplitTargets:
+        """`data`: as it came, since nothing is planted."""
         run = f"run{number}"
         if number == 1:
-            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, self.data, experiment)
+            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, data, experiment)
         else:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
-            clean, p_noisy = select_again(run, self.later, loss, self.data, experiment)
+            clean, p_noisy = select_again(run, self.later, loss, data, experiment)
         experiment.save_array(f"p_noisy_{run}", p_noisy)
-        return SplitTargets(self.data, clean, self.begin)
+        return SplitTargets(data, clean, self.begin)
 
 
 # -- 2. training -------------------------------------------------------------------------------------------------------
@@ -144,9 +154,9 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
     data, run = learner.data, learner.name
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
-    accumulated = Accumulated(data.device_labels, data.num_classes)
+    evidence = Evidence("ssl", data, "last")
     average = None if settings.swa_start is None else AveragedModel(learner.network)
-    parts = learner.parts() | {"targets": targets, "accumulated": accumulated}
+    parts = learner.parts() | {"targets": targets, "evidence": evidence}
     if average is not None:
         parts["swa"] = average
 
@@ -160,7 +170,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                 batches = batches_of_epoch(learner, targets, settings.labeled_batch_size)
                 train_loss = learner.train_epoch(loss_of, batches, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
-                accumulated.add(now.logits)
+                found = evidence.add(now.logits, f"epoch {epoch + 1}")
                 targets.update(now.logits, epoch)
                 if average is not None and settings.averages(epoch):
                     average.update_parameters(learner.network)
@@ -173,12 +183,13 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                     test_accuracy=learner.test_accuracy(),
                     pseudo_label_accuracy=target_accuracy(targets, data),
                     auc_ssl_loss=auc(now.loss(data.device_labels), data.is_noisy),
+                    **found,
                 )
         network = learner.judge
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
         align_classes(network, learner, targets)
-        save_run(network, learner, targets, accumulated, experiment)
+        save_run(network, learner, targets, evidence, experiment)
     return network
 
 
@@ -229,19 +240,28 @@ def target_accuracy(targets: Targets, data: NoisyData) -> float | None:
 
 
 def save_run(
-    network: nn.Module, learner: Learner, targets: Targets, accumulated: Accumulated, experiment: Experiment
+    network: nn.Module, learner: Learner, targets: Targets, evidence: Evidence, experiment: Experiment
 ) -> None:
     """The scores of a run, and what the next one begins with."""
     data, run = learner.data, learner.name
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
     last = score_samples(network, data.images, tracker, learner.compute, where=f"the end of {run}")
     experiment.save_array(f"ssl_loss_{run}", last.loss(data.device_labels))
-    for name, values in accumulated.scores(data.device_labels).items():
+    for name, values in evidence.scores().items():
         experiment.save_array(f"ssl_{name}_{run}", values)
-    experiment.save_array(f"pseudo_labels_{run}", targets.current)
-    if isinstance(targets, PosteriorTargets):
-        experiment.save_array(f"p_noisy_{run}", targets.p_noisy)
-        experiment.save_array(f"probs_{run}", targets.renewed_probs())
+    if isinstance(targets, SplitTargets):
+        experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
+        experiment.save_array(f"pseudo_labels_{run}", targets.current)
+        return
+    evidence.conclude()
+    posterior = evidence.posterior()
+    if data.planted is not None:
+        experiment.save_array(f"planted_ids_{run}", data.planted.ids)
+    experiment.log(f"{run}: {posterior_in_words(posterior, data)}")
+    experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
+    experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))
+    experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)
+    experiment.save_array(f"transition_{run}", posterior.transition_)
 
 
 def save_model(network: nn.Module, name: str, width: float, data: NoisyData, experiment: Experiment) -> None:
@@ -264,9 +284,9 @@ def save_model(network: nn.Module, name: str, width: float, data: NoisyData, exp
 def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[str, float | None]:
     """The final per-sample files, a figure of each run, and the numbers of all runs."""
     record, last = experiment.record, f"run{runs}"
-    for name in ("ssl_prediction", "ssl_mean_loss", "ssl_aum", "ssl_loss", "pseudo_labels", "p_noisy"):
+    scores = [f"ssl_{name}" for name in ("score", "prediction", "mean_loss", "aum", "loss")]
+    for name in (*scores, "pseudo_labels", "p_noisy"):
         experiment.save_array(name, record.read_array(f"{name}_{last}"))
-    experiment.save_array("ssl_score", record.read_array(f"ssl_prediction_{last}"))
     figures = {}
     for number in range(1, runs + 1):
         run = f"run{number}"
@@ -281,9 +301,8 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]
-        for name in ("ssl_prediction", "ssl_mean_loss", "ssl_aum", "ssl_loss"):
+        for name in scores:
             numbers[f"auc_{name}"] = auc(record.read_array(f"{name}_{run}"), data.is_noisy)
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
-    figures["auc_ssl_score"] = figures["auc_ssl_prediction"]
     figures["noise_ratio_estimated"] = float(record.read_array("p_noisy").mean())
     return figures

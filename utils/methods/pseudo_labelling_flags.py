@@ -6,6 +6,7 @@ import argparse
 
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, Parser, default_with, refuse
 from utils.errors import UserError
+from utils.scoring.tracking import PLANT
 from utils.separations import SEPARATIONS
 
 TARGETS = ("posterior", "split")
@@ -55,6 +56,13 @@ def add_targets(parser: Parser) -> None:
         help="train so often, each time from what the last run found (default: 2; split: 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
+    group.add_argument(
+        "--plant",
+        type=RATIO,
+        metavar="SHARE",
+        help="share of the labels changed on purpose before each run, to calibrate what it finds; 0 = none "
+        f"(default: {PLANT}; split: 0)",
+    )
 
 
 def add_clean_set(parser: Parser) -> None:
@@ -106,6 +114,10 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     args.runs = args.runs or (2 if args.double_run or args.targets == "posterior" else 1)
+    if args.targets == "split" and args.plant:
+        raise UserError("--plant does nothing with --targets split", "leave one of them out")
+    if args.plant is None:
+        args.plant = PLANT if args.targets == "posterior" else 0.0
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)

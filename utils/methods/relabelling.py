@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,11 +22,10 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import Diverged
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
-from utils.methods.targets import PosteriorTargets
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
-from utils.results.separation_results import Doubts, save_scores
+from utils.results.separation_results import posterior_in_words, save_scores
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import RELABEL
@@ -99,30 +99,24 @@ def learn_posterior(
     data = learner.data
     of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")["evidence"]
     evidence.load_state_dict(of_warm_up)
-    doubts = Doubts.from_evidence(evidence, trained=True)
-    experiment.log(f"after {before} epochs: labels wrong {doubts.words}")
-    renew_from = max(1, epochs // 2)
-    labels, classes = data.training_labels, data.num_classes
-    targets = PosteriorTargets(labels, classes, doubts.posterior, evidence.predictions, renew_from)
+    posterior = evidence.posterior()
+    experiment.log(f"after {before} epochs: {posterior_in_words(posterior, data)}")
+    targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
     evidence.go_on()
 
     def loss_of(ids: Tensor) -> Tensor:
         logits, mixed_targets = learner.mixed(ids, targets[ids])
         return joint_loss(logits, mixed_targets, *weights)
 
-    def learn_from(logits: Tensor, epoch: int) -> np.ndarray:
-        targets.update(logits, epoch)
-        return targets.current
-
-    parts = {"targets": targets}
     try:
         train_and_track(
-            learner, RELABELLING, before, epochs, loss_of, learn_from, parts, evidence, losses, experiment
+            learner, RELABELLING, before, epochs, loss_of, lambda logits, epoch: posterior.trained_, {}, evidence,
+            losses, experiment,
         )  # fmt: skip
     except Diverged as error:  # in its first epoch: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
         evidence.load_state_dict(of_warm_up)
-    return Doubts.from_evidence(evidence).posterior
+    return evidence.posterior().posterior_
 
 
 # -- by predictions ----------------------------------------------------------------------------------------------------
@@ -204,6 +198,7 @@ def train_and_track(
                         now.logits, f"epoch {before + epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}
                     ),
                 )
+        evidence.conclude()
         at_end()
 
 

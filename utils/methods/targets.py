@@ -1,4 +1,4 @@
-"""What a network learns from in ssl.py and relabel.py: a clean set's labels and its own predictions, or a posterior.
+"""What a network learns from in ssl.py: a clean set's labels and its own predictions, or a posterior.
 
 Both give soft targets (B, C) for sample ids and take in a pass of the network after every epoch.
 """
@@ -10,11 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.data.noisy_data import NoisyData
-from utils.scoring.accumulated import Accumulated
-from utils.scoring.label_posterior import posterior_at_rate
 from utils.training.soft_labels import SoftLabels
-
-RENEWED_EVERY = 5  # epochs
 
 
 class SplitTargets:
@@ -54,53 +50,24 @@ class SplitTargets:
 
 
 class PosteriorTargets:
-    """The posterior of each sample's true class, given its label and what networks predict.
+    """The posterior (N, C) of each sample's true class, given its label and what networks predict: it stays."""
 
-    `posterior` and `probs` (N, C) are those of a separation, or of the run before; `labels` int64 (N,) on the device.
-    From the epoch `renew_from` (from 0) on they are the mean of the given posterior and of that which the network's own
-    accumulated predictions suggest. The estimated share of wrong labels stays.
-    """
-
-    def __init__(
-        self, labels: Tensor, num_classes: int, posterior: np.ndarray, probs: np.ndarray, renew_from: int
-    ) -> None:
-        self.labels, self.probs, self.renew_from = labels.cpu().numpy(), probs, renew_from
-        self.ids_of_all = torch.arange(len(labels), device=labels.device)
-        self.accumulated = Accumulated(labels, num_classes)
-        self.rate = float(1 - posterior[np.arange(len(labels)), self.labels].mean())
-        self._given = self._targets = torch.from_numpy(np.float32(posterior)).to(labels.device)
+    def __init__(self, posterior: np.ndarray, data: NoisyData) -> None:
+        self.data, self.current = data, posterior
+        self._targets = torch.from_numpy(posterior).to(data.device_labels.device)
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         return self._targets[ids]
 
     def ids(self, epoch: int) -> Tensor:
         """As in SplitTargets: all of them."""
-        return self.ids_of_all
+        return self.data.ids
 
     def update(self, logits: Tensor, epoch: int) -> None:
         """As in SplitTargets."""
-        self.accumulated.add(logits)
-        if epoch + 1 >= self.renew_from and (epoch + 1 - self.renew_from) % RENEWED_EVERY == 0:
-            renewed = posterior_at_rate(self.renewed_probs(), self.labels, self.rate)
-            self._targets = (self._given + torch.from_numpy(renewed.posterior_).to(self._given.device)) / 2
-
-    def renewed_probs(self) -> np.ndarray:
-        """float32 (N, C): the mean of the given and of the network's own predictions."""
-        return (self.probs + self.accumulated.predictions()) / 2
-
-    @property
-    def current(self) -> np.ndarray:
-        """float32 (N, C), rows sum to 1."""
-        return self._targets.cpu().numpy()
-
-    @property
-    def p_noisy(self) -> np.ndarray:
-        """float32 (N,): how probably each label is wrong."""
-        return 1 - self.current[np.arange(len(self.labels)), self.labels]
 
     def state_dict(self) -> dict:
-        return {"accumulated": self.accumulated.state_dict(), "targets": self._targets}
+        return {}
 
     def load_state_dict(self, state: dict) -> None:
-        self.accumulated.load_state_dict(state["accumulated"])
-        self._targets = state["targets"].to(self._targets.device)
+        pass

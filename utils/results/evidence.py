@@ -14,7 +14,9 @@ from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.scoring.accumulated import Accumulated
 from utils.scoring.choosing import Candidate, ScoreChoice
+from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
+from utils.scoring.planted import CalibratedPosterior
 
 
 class Evidence:
@@ -50,6 +52,20 @@ class Evidence:
         aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
         return aucs | criteria
 
+    def posterior(self) -> CalibratedPosterior:
+        """Of the kept predictions."""
+        planted = None if self.data.planted is None else self.data.planted.ids
+        trained = self.data.training_labels.cpu().numpy()
+        return CalibratedPosterior().fit(self.predictions, trained, self.data.labels, planted)
+
+    def conclude(self) -> None:
+        """A training is over: where its prediction was chosen, p_noisy, which knows other things, votes beside it."""
+        if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
+            posterior, trained = self.posterior(), self.data.training_labels.cpu().numpy()
+            p_noisy = Candidate(posterior.p_noisy_, wrong(posterior.trained_, trained))
+            both = self.choice.best.with_rank_of(p_noisy)
+            self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
+
     @property
     def _hides_planted(self) -> bool:
         """Whether planted classes are taken out of predictions; of two classes that would leave no choice."""
@@ -82,13 +98,17 @@ class Evidence:
         """A score, which gives (N,) for labels (N,), of the observed labels and of those that training is given."""
         return Candidate(score(self.data.device_labels), score(self.data.training_labels))
 
-    def save(self, experiment: Experiment) -> dict[str, float | None]:
-        """The accumulated scores of the last pass as files; their AUCs."""
-        found = {}
+    def scores(self) -> dict[str, np.ndarray]:
+        """{name: (N,)}: the accumulated scores of the observed labels."""
         scores = self.accumulated.scores(self.data.device_labels)
         if self._hides_planted:
             scores["prediction"] = self._without_planted(scores["prediction"])
-        for name, values in scores.items():
+        return scores
+
+    def save(self, experiment: Experiment) -> dict[str, float | None]:
+        """The accumulated scores as files; their AUCs."""
+        found = {}
+        for name, values in self.scores().items():
             experiment.save_array(f"{self.prefix}_{name}", values)
             found[f"auc_{self.prefix}_{name}"] = auc(values, self.data.is_noisy)
         return found

@@ -23,7 +23,7 @@ class Found:
     scores: np.ndarray  # float32 (N,), higher = more likely mislabelled
     source: str  # where it came from
     posterior: np.ndarray | None = None  # float32 (N, C), of the true class given predictions and label
-    probs: np.ndarray | None = None  # float32 (N, C), predictions
+    transition: np.ndarray | None = None  # float64 (C, C), of labels (columns) given true classes (rows)
 
 
 def read_scores(
@@ -34,7 +34,7 @@ def read_scores(
     fingerprint: dict,
     names: tuple[str, ...] | None = None,
 ) -> Found:
-    """The first of the scores `names` (None = the separation's) that there is, with posterior and predictions.
+    """The first of the scores `names` (None = the separation's) that there is, with the posterior.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
     type, ratio and seed. Raises UserError where there is none, or where its scores belong to other images or labels.
@@ -53,11 +53,11 @@ def read_scores(
                 break
             file = record.path / f"{name}.npy"
             scores = validate_scores(record.read_array(name), fingerprint["samples"], file)
-            posterior, probs = (
+            posterior, transition = (
                 record.read_array(more) if record.holds(more) else None
-                for more in (f"{separation.key}_posterior", f"{separation.key}_probs")
+                for more in (f"{separation.key}_posterior", f"{separation.key}_transition")
             )
-            return Found(scores, str(file), posterior, probs)
+            return Found(scores, str(file), posterior, transition)
     raise UserError(f"{record.path} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
 
 

@@ -65,8 +65,12 @@ class ScoreChoice:
         criteria = {name: self._criterion(candidate) for name, candidate in candidates.items()}
         for place, (name, candidate) in enumerate(candidates.items()):
             if self._replaces(candidate, criteria[name], first=place == 0, default=default):
-                self.name, self.moment, self.criterion, self.best = name, moment, criteria[name], candidate
+                self.take(name, moment, candidate)
         return {f"planted_auc_{name}": value for name, value in criteria.items()} if self.how == "proxy" else {}
+
+    def take(self, name: str, moment: str, candidate: Candidate) -> None:
+        """This one, whatever was best."""
+        self.name, self.moment, self.criterion, self.best = name, moment, self._criterion(candidate), candidate
 
     def _replaces(self, candidate: Candidate, criterion: float, first: bool, default: bool) -> bool:
         if self.how in ("last", "default"):

@@ -32,17 +32,12 @@ def align(probs: np.ndarray, prior: np.ndarray, rounds: int = 10) -> tuple[np.nd
     return aligned.astype(np.float32), factors
 
 
-COLDEST = 0.05  # temperature to which predictions are sharpened at most
-BISECTIONS = 7  # of the temperature's logarithm: within 2 %
-
-
 class LabelPosterior:
     """Posterior of the true class c of sample x with label y: p(c | x, y) ~ s_c(x) M[c, y], in scikit-learn's shape.
 
     s are the mean predicted probabilities, aligned to the prior of the observed labels, sharpened (s^(1/temperature))
     and aligned again: averages over epochs, and networks trained with mixup, are less sure than they are right. The
-    temperature decides how many labels are called wrong, and the likelihood of the labels does not find it; whoever
-    needs calibrated probabilities should plant errors (planted.py).
+    temperature decides how many labels are called wrong; held-out labels find it (planted.py).
 
     Each iteration first takes the symmetric matrix of the current noise rate, then the counts of (true class, label)
     under the posterior, to which the symmetric one adds `shrink` of an average class: a matrix of C² numbers alone
@@ -53,13 +48,14 @@ class LabelPosterior:
 
     Learnt by `fit`:
       posterior_    float32 (N, C), rows sum to 1
+      likely_       float64 (N, C), s
       noise_rate_   mean probability that the observed label is wrong, in [0, 1]
       transition_   float64 (C, C), M: rows = true class, columns = observed label, rows sum to 1
       factors_      float64 (C,), of `align` before the sharpening; their log is what a classifier's logits lack
       suggested_    int64 (N,), the most probable class
     """
 
-    def __init__(self, temperature: float = 0.5, shrink: float = 0.3, iterations: int = 50, rounds: int = 10) -> None:
+    def __init__(self, temperature: float = 0.5, shrink: float = 1.0, iterations: int = 50, rounds: int = 10) -> None:
         self.temperature = temperature
         self.shrink = shrink
         self.iterations = iterations
@@ -73,11 +69,11 @@ class LabelPosterior:
             raise ValueError(f"labels must be {n} classes below {c}")
         prior = np.bincount(labels, minlength=c) / n
         aligned, self.factors_ = _align(probs, prior, self.rounds)
-        likely, _ = _align(_sharpen(aligned, self.temperature), prior, self.rounds)
+        self.likely_, _ = _align(_sharpen(aligned, self.temperature), prior, self.rounds)
 
         carriers = csr_array((np.ones(n), (labels, np.arange(n))), shape=(c, n))  # samples by their label
         matrix = _symmetric(FIRST_RATE, c)
-        posterior = _posterior(likely, matrix, labels)
+        posterior = _posterior(self.likely_, matrix, labels)
         for _ in range(self.iterations):
             counts = (carriers @ posterior).T  # (true class, label)
             matrix = _symmetric(1 - np.trace(counts) / n, c)
@@ -87,7 +83,7 @@ class LabelPosterior:
                 empty = matrix.sum(axis=1) == 0
                 matrix[empty] = _symmetric(FIRST_RATE, c)[empty]
                 matrix /= matrix.sum(axis=1, keepdims=True)
-            posterior = _posterior(likely, matrix, labels)
+            posterior = _posterior(self.likely_, matrix, labels)
         self.transition_ = matrix
         self.posterior_ = posterior.astype(np.float32)
         self.suggested_ = self.posterior_.argmax(axis=1)
@@ -95,44 +91,37 @@ class LabelPosterior:
         return self
 
     def p_noisy(self, labels: np.ndarray) -> np.ndarray:
-        """Probability that each of `labels` (N,) is wrong, 1 - posterior_[i, labels_i], float32 (N,) in [0, 1].
+        """Probability that each of the fitted `labels` (N,) is wrong, float32 (N,) in [0, 1]."""
+        self._require_fit()
+        return wrong(self.posterior_, labels)
 
-        Normally the labels of `fit`. Others are judged by a posterior that has seen those.
-        """
+    def of(self, labels: np.ndarray) -> np.ndarray:
+        """The posterior of samples that carry other `labels` (N,), float32 (N, C)."""
+        self._require_fit()
+        return _posterior(self.likely_, self.transition_, labels).astype(np.float32)
+
+    def label_probs(self) -> np.ndarray:
+        """How probably each sample is given each label, float64 (N, C)."""
+        self._require_fit()
+        return self.likely_ @ self.transition_
+
+    def _require_fit(self) -> None:
         if not hasattr(self, "posterior_"):
             raise RuntimeError("this LabelPosterior is not fitted; call fit first")
-        # As the sum of the others: 1 - p would put the surest labels, of which there are many, into one tie at 0.
-        others = self.posterior_.copy()
-        others[np.arange(len(others)), labels] = 0
-        return np.minimum(others.sum(axis=1), np.float32(1))
 
 
-def posterior_at_rate(probs: np.ndarray, labels: np.ndarray, rate: float) -> LabelPosterior:
-    """The posterior whose estimated share of wrong labels is `rate`, or that of the default temperature if higher.
-
-    The predictions of a network that has fitted some wrong labels are too sure of them, so that the posterior finds too
-    few; how far they have to be sharpened to make up for it, they do not say. A rate from elsewhere does (planted
-    errors): the lower the temperature, the more labels are doubted.
-    """
-    best = LabelPosterior().fit(probs, labels)
-    low, high = COLDEST, best.temperature
-    if best.noise_rate_ >= rate:
-        return best
-    for _ in range(BISECTIONS):
-        middle = (low * high) ** 0.5
-        best = LabelPosterior(temperature=middle).fit(probs, labels)
-        low, high = (low, middle) if best.noise_rate_ < rate else (middle, high)
-    return best
+def wrong(posterior: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probability that each of `labels` (N,) is wrong under a posterior (N, C), float32 (N,) in [0, 1]."""
+    # As the sum of the others: 1 - p would put the surest labels, of which there are many, into one tie at 0.
+    others = posterior.copy()
+    others[np.arange(len(others)), labels] = 0
+    return np.minimum(others.sum(axis=1), np.float32(1))
 
 
-def posterior_of(labels: np.ndarray, p_noisy: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """float32 (N, C): 1 − p_noisy (N,) for the label, p_noisy for the other classes in proportion to probs (N, C)."""
-    rows = np.arange(len(labels))
-    others = np.maximum(probs.astype(np.float64), 1e-8)
-    others[rows, labels] = 0
-    posterior = p_noisy[:, None] * others / others.sum(axis=1, keepdims=True)
-    posterior[rows, labels] = 1 - p_noisy
-    return posterior.astype(np.float32)
+def relabelled(posterior: np.ndarray, transition: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The posterior float32 (N, C) of samples with `labels` (N,), had they been given the labels `others` (N,)."""
+    changed = posterior * np.divide(transition.T[others], np.maximum(transition.T[labels], 1e-12))
+    return (changed / changed.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _checked(probs: np.ndarray) -> np.ndarray:

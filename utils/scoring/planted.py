@@ -1,40 +1,34 @@
-"""Planted errors: a few labels are made wrong on purpose, and their scores show what wrong labels score.
+"""Planted errors: a few labels are made wrong on purpose, and tell what training on a label does to its prediction.
 
-A planted error is drawn like a symmetric wrong label (any sample, any other class), the network is trained on it like
-on any other label, and its score is taken in the same way. So the scores of planted errors are a sample of what wrong
-labels score, and no truth is touched. With f1 their density, f that of all other samples and r the share of wrong
-labels among those: f = r f1 + (1 - r) f0, where only f0, that of the right labels, is unknown. It follows that
-  - a score which ranks planted errors above the rest ranks wrong labels above right ones: P(planted > rest) is
-    r / 2 + (1 - r) AUC, the same increasing function of the true AUC for every score (`planted_auc`);
-  - r f1 <= f everywhere, so that every tail of f bounds r from above (Elkan and Noto 2008, "Learning Classifiers from
-    Only Positive and Unlabeled Data", https://doi.org/10.1145/1401890.1401920; Blanchard et al. 2010,
-    "Semi-Supervised Novelty Detection", https://jmlr.org/papers/v11/blanchard10a.html: the bound is met where a tail
-    holds no right labels);
-  - P(wrong | score) = r f1 / f.
-
-Where it fails: wrong labels that look right. Class-dependent ones score lower than uniformly planted ones, so they
-are missed: on digits under `real_in_noise` a rate of 0.19 was estimated as 0.00. Of errors planted among C classes with
-a share r already wrong r / (C - 1) become right by accident, which makes the estimated rate too high by about that part
-of itself. And P planted errors leave the rate a relative standard error near 1 / sqrt(P), 0.12 for 72.
+A planted error is drawn like a symmetric wrong label (any sample, any other class), and the network is trained on it
+like on any other label. That shows three things which nobody knows of the labels as they came:
+  - a score which ranks planted errors above the rest ranks wrong labels above right ones (`planted_auc`);
+  - how much more probable the network calls a class because it was given as the label. The planted class has no other
+    reason to be predicted than the classes beside it (`memorisation`);
+  - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood finds the
+    temperature of the predictions, which the likelihood of trained labels does not.
+So the posterior of the true class can be calibrated without the truth (`CalibratedPosterior`). What is measured depends
+on the network and its training more than on which labels are wrong: class-dependent noise, whose errors look more like
+right labels than planted ones do, is left to the posterior's matrix.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 from scipy.stats import rankdata
 
-MIN_PLANTED = 10  # below it the quantiles of the planted scores mean nothing; 100 and more are wanted
-QUANTILES = (0.4, 0.5, 0.6, 0.7)  # of the planted: lower ones let right labels in, higher ones leave few to count
-MAX_RATE = 0.9
-RIDGE = 1e-6  # on the weights of the logistic curve
-STANDARD_ERRORS = 2.0  # by which the planted errors must rank above the rest
+from utils.scoring.label_posterior import LabelPosterior, wrong
+
+MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
+TEMPERATURES = np.geomspace(0.1, 0.8, 13)
+SMALLEST = 1e-12  # probability
 
 
 def planted_auc(rest: np.ndarray, planted: np.ndarray) -> float:
     """P(score of a planted error > score of another sample), ties half, in [0, 1]; 0.5 = chance, higher is better.
 
-    `rest` (M,) and `planted` (P,) are scores; nan where either is empty. It ranks scores; it is not the true AUC, from
-    which wrong labels among the rest pull it towards 0.5.
+    `rest` (M,) and `planted` (P,) are scores; nan where either is empty. It ranks scores; it is not the true AUC: with
+    a share r of the rest wrong it is r / 2 + (1 - r) AUC.
     """
     if len(rest) == 0 or len(planted) == 0:
         return float("nan")
@@ -42,113 +36,103 @@ def planted_auc(rest: np.ndarray, planted: np.ndarray) -> float:
     return float((ranks.mean() - (len(planted) + 1) / 2) / len(rest))
 
 
-class PlantedCalibration:
-    """How probable a wrong label is at a score, from the scores of planted errors; in scikit-learn's shape.
+@dataclass(frozen=True)
+class Memorisation:
+    """What training on a label adds to the probability with which the network calls it, on average."""
 
-    The rate is the lowest bound that the tails above `QUANTILES` of the planted scores give. p_noisy is the mean of two
-    estimates of rate * f1 / f that err in different ways: isotonic regression of "is planted" on the score (any
-    monotone shape, but in steps), and a logistic curve of the logit of the rank and its square (smooth, but of one
-    shape). The curve is that of P(wrong), not of P(planted): the latter has a ceiling, where all are wrong, that no
-    parabola of log-odds follows, and a fit of it left the best-separated scores too unsure.
+    factor: float  # times as probable, from 1 (nothing) up
+    gain: float  # more probable, of what there is left to gain, in [0, 1)
+
+    def without(self, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Predictions (N, C) as if they owed nothing to the labels (N,), float64 (N, C), rows sum to 1.
+
+        A label of small probability owes all but one in `factor` to having been trained on; one that the image
+        explains, being right or near it, has no more than about twice the average gain.
+        """
+        rows, probs = np.arange(len(probs)), probs.astype(np.float64)
+        called = probs[rows, labels]
+        probs[rows, labels] = np.maximum(called - 2 * self.gain, called / self.factor)
+        return probs / probs.sum(axis=1, keepdims=True)
+
+
+def memorisation(probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> Memorisation:
+    """From mean predictions (N, C), not augmented, of a network that was trained on the labels `trained` (N,).
+
+    `own` (N,): the labels before errors were planted at the sample ids `planted` (P,). The planted class is compared
+    with the classes beside it, those which are neither planted nor the sample's own. Of two classes there is none: then
+    own labels that were trained on are compared with those that were not.
+    """
+    rows, many = np.arange(len(planted)), probs.shape[1] - 2
+    if many:
+        beside = probs[planted].astype(np.float64)
+        called = beside[rows, trained[planted]].mean()
+        beside[rows, trained[planted]] = 0
+        beside[rows, own[planted]] = 0
+        base = max(beside.sum() / (len(planted) * many), SMALLEST)
+        return Memorisation(max(called / base, 1.0), max((called - base) / (1 - base), 0.0))
+    called = np.clip(probs[np.arange(len(probs)), own].astype(np.float64), SMALLEST, 1 - SMALLEST)
+    odds, held_out = np.log(called) - np.log1p(-called), np.isin(np.arange(len(probs)), planted)
+    factor = np.exp((np.median(odds[~held_out]) - np.median(odds[held_out])) / 2)
+    return Memorisation(max(float(factor), 1.0), max(called[~held_out].mean() - called[held_out].mean(), 0.0))
+
+
+class CalibratedPosterior:
+    """Posterior of the true class given label and predictions, calibrated by planted errors; in scikit-learn's shape.
+
+    The predictions of a network that was trained on the labels owe something to them. That is taken out; then
+    `LabelPosterior` is fitted at the temperature that makes the planted samples' own labels, which were never trained
+    on, most likely. (Of two classes the planted one gives the own one away; then the likelihood of the trained labels
+    decides.) Without planted errors nothing is taken out, at the default temperature.
 
     Learnt by `fit`:
-      usable_      whether it may be used; if not, nothing but `reason_` is certain to be there
-      reason_      None, or why it may not be used
-      noise_rate_  share of wrong labels among the rest, in [0, MAX_RATE]
-      auc_         `planted_auc`
+      calibrated_     whether enough errors were planted
+      memorisation_   what was taken out of the predictions
+      temperature_    of the predictions
+      posterior_      float32 (N, C): of the samples with their own labels, rows sum to 1
+      trained_        float32 (N, C): of the samples with the labels that the network was trained on
+      p_noisy_        float32 (N,): how probably each own label is wrong
+      transition_     float64 (C, C): rows = true class, columns = label, rows sum to 1
+      noise_rate_     mean of p_noisy_
     """
 
-    def fit(self, rest: np.ndarray, planted: np.ndarray) -> "PlantedCalibration":
-        """Fit to scores, higher = more likely mislabelled, of the planted errors (P,) and of all others (M,).
-
-        Where they do not support a calibration `usable_` is False and `reason_` says why.
-        """
-        rest, planted = np.asarray(rest, dtype=np.float64), np.asarray(planted, dtype=np.float64)
-        if rest.ndim != 1 or planted.ndim != 1:
-            raise ValueError(f"scores must be vectors, not arrays of shapes {rest.shape} and {planted.shape}")
-        self.usable_, self.reason_ = False, None
-        if min(len(rest), len(planted)) < MIN_PLANTED:
-            return self._give_up(f"{len(planted)} planted errors beside {len(rest)} samples are too few")
-        scores = np.concatenate([rest, planted])
-        if not np.isfinite(scores).all():
-            return self._give_up(f"{np.count_nonzero(~np.isfinite(scores))} of {scores.size} scores are not finite")
-        # Below float32's own rounding a spread means nothing.
-        if scores.max() - scores.min() <= 1e-6 * np.abs(scores).max():
-            return self._give_up("all scores are the same")
-        self.auc_ = planted_auc(rest, planted)
-        # Otherwise every tail allows a rate of 1, and everything would be called wrong.
-        chance = np.sqrt((len(scores) + 1) / (12 * len(rest) * len(planted)))  # standard error of Mann-Whitney's U
-        if self.auc_ < 0.5 + STANDARD_ERRORS * chance:
-            return self._give_up("the planted errors do not score higher than the rest")
-        self.noise_rate_ = _rate(rest, planted)
-        self._learn(scores, np.arange(len(scores)) >= len(rest))
-        self.usable_ = True
-        return self
-
-    def p_noisy(self, scores: np.ndarray) -> np.ndarray:
-        """Probability of a wrong label, float64 (N,) in [0, 1], that never falls as the score rises.
-
-        For samples that are not planted; linear between the scores of the fit, and constant beyond them.
-        """
-        if not hasattr(self, "usable_"):
-            raise RuntimeError("this PlantedCalibration is not fitted; call fit first")
-        if not self.usable_:
-            raise RuntimeError(f"this PlantedCalibration is not usable: {self.reason_}")
-        return np.interp(np.asarray(scores, dtype=np.float64), self._scores, self._p_noisy)
-
-    def _learn(self, scores: np.ndarray, is_planted: np.ndarray) -> None:
-        """p_noisy at every distinct score."""
-        from sklearn.isotonic import IsotonicRegression  # here, because scikit-learn takes a second to import
-
-        self._scores, first = np.unique(scores, return_index=True)
-        if self.noise_rate_ == 0:
-            self._p_noisy = np.zeros(len(self._scores))
-            return
-        # Ranks, so that no monotone change of the score changes a probability.
-        rank = (rankdata(scores) - 0.5) / len(scores)
-        isotonic = IsotonicRegression(out_of_bounds="clip").fit(rank, is_planted).predict(rank[first])
-        # The share turns P(planted | score) into f1 over the density of all, the planted included. Over that of the
-        # rest alone p would be higher, most of all where it is high: more samples called wrong, fewer of them rightly.
-        steps = np.clip(self.noise_rate_ * isotonic / is_planted.mean(), 0, 1)
-        smooth = _logistic(np.log(rank) - np.log1p(-rank), is_planted, self.noise_rate_)[first]
-        self._p_noisy = np.maximum.accumulate((steps + smooth) / 2)  # the last digit may still fall
-
-    def _give_up(self, reason: str) -> "PlantedCalibration":
-        self.reason_ = reason
+    def fit(
+        self, probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
+    ) -> "CalibratedPosterior":
+        """Fit to mean predictions (N, C), the labels trained on, the own ones int (N,), and the planted ids (P,)."""
+        self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
+        self.memorisation_, fitted = Memorisation(1.0, 0.0), LabelPosterior()
+        if not self.calibrated_:
+            fitted.fit(probs, trained)
+        else:
+            self.memorisation_ = memorisation(probs, trained, own, planted)
+            probs = self.memorisation_.without(probs, trained)
+            fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
+            fitted = max(fits, key=lambda fit: held_out_likelihood(fit.label_probs(), trained, own, planted))
+        self.temperature_ = float(fitted.temperature)
+        self.trained_ = fitted.posterior_
+        self.posterior_ = fitted.of(own)
+        self.transition_ = fitted.transition_
+        self.p_noisy_ = wrong(self.posterior_, own)
+        self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
 
 
-def _rate(rest: np.ndarray, planted: np.ndarray) -> float:
-    """Lowest, over the quantiles, of the share of the rest that scores as high over that of the planted errors."""
-    cuts = np.quantile(planted, QUANTILES)
-    # The planted share is counted rather than taken as 1 - q, because scores may tie at the quantile.
-    bounds = [np.mean(rest >= cut) / np.mean(planted >= cut) for cut in cuts]
-    return float(min(*bounds, MAX_RATE))
+def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> float:
+    """Mean log likelihood of the planted samples' own labels, which differ from the planted ones, under (N, C).
 
-
-def _logistic(x: np.ndarray, is_planted: np.ndarray, rate: float) -> np.ndarray:
-    """P(wrong | x) = 1 / (1 + exp(-(a + b x + c x²))) of most likely flags, (n,), that never falls as x rises.
-
-    A sample is planted with odds k P(wrong | x), k = planted / (rate * rest): the density ratio times their numbers.
+    Of two classes, where that says nothing: of the labels of all others.
     """
-    scale = np.abs(x).max()
-    features = np.stack([np.ones_like(x), x / scale, (x / scale) ** 2], axis=1)
-    odds = is_planted.sum() / (rate * np.count_nonzero(~is_planted))
+    rows = np.arange(len(label_probs))
+    if label_probs.shape[1] > 2:
+        p_own, p_planted = (label_probs[planted, labels[planted]] for labels in (own, trained))
+        return float(np.mean(np.log(np.maximum(p_own, SMALLEST)) - np.log(np.maximum(1 - p_planted, SMALLEST))))
+    rest = np.ones(len(label_probs), dtype=bool)
+    rest[planted] = False
+    return float(np.mean(np.log(np.maximum(label_probs[rows, own][rest], SMALLEST))))
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        z = features @ weights
-        p = expit(z)
-        value = np.logaddexp(0, -z[is_planted]).sum() + np.log1p(odds * p).sum()
-        slope = (odds * p / (1 + odds * p) - is_planted) * (1 - p)
-        # The ridge bounds the weights where no right label scores as high as a wrong one.
-        return value + RIDGE / 2 * weights @ weights, features.T @ slope + RIDGE * weights
 
-    start = np.array([np.log(rate / (1 - rate)), 1.0, 0.0])
-    options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-6}
-    weights = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
-    # Held at its peak, or before its valley, as in BetaMixture: a parabola has one of them.
-    _, rise, bend = weights / [1, scale, scale**2]
-    if bend:
-        turn = -rise / (2 * bend)
-        x = np.minimum(x, turn) if bend < 0 else np.maximum(x, turn)
-    return expit(weights[0] + rise * x + bend * x * x)
+def in_the_order_of(score: np.ndarray, p_noisy: np.ndarray) -> np.ndarray:
+    """The same probabilities (N,), given out in the order of another score (N,): the highest to the highest."""
+    ordered = np.empty_like(p_noisy)
+    ordered[np.argsort(score, kind="stable")] = np.sort(p_noisy)
+    return ordered
