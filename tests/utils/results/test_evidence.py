@@ -11,7 +11,8 @@ from utils.data.noisy_data import Planted
 from utils.errors import UserError
 from utils.results.evidence import Evidence
 from utils.scoring.accumulated import Accumulated
-from utils.scoring.choosing import Candidate
+from utils.scoring.choosing import Candidate, mean_rank
+from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
 
 N, C = 60, 3
@@ -32,6 +33,7 @@ def data(planted=True, clean=CLEAN):
         training_labels=trained,
         num_classes=C,
         planted=Planted(PLANTED, trained) if planted else None,
+        labels=OBSERVED,
         is_noisy=None if clean is None else clean != OBSERVED,
         noise_ratio=None if clean is None else float(np.mean(clean != OBSERVED)),
     )
@@ -164,3 +166,27 @@ def test_a_saved_state_goes_on_where_it_was(passes, planted):
     assert columns[0] == columns[1] and str(evidence.choice) == str(again.choice)
     np.testing.assert_array_equal(evidence.choice.best.observed, again.choice.best.observed)
     np.testing.assert_array_equal(evidence.predictions, again.predictions)
+
+
+def test_at_the_end_p_noisy_votes_beside_the_prediction():
+    evidence = Evidence("x", data(), "proxy")
+    for epoch in range(3):
+        evidence.add(logits(3, TRAINED, seed=epoch), f"epoch {epoch}")
+    if evidence.choice.name != "x_prediction":  # another score was clearly better: leave it
+        evidence.choice.take("x_prediction", "epoch 2", evidence.choice.best)
+    before, posterior = evidence.choice.best, evidence.posterior()
+    evidence.conclude()
+    assert evidence.choice.name == "x_prediction_and_p_noisy"
+    np.testing.assert_array_equal(evidence.choice.best.observed, mean_rank(before.observed, posterior.p_noisy_))
+    trained = wrong(posterior.trained_, TRAINED)
+    np.testing.assert_array_equal(evidence.choice.best.trained, mean_rank(before.trained, trained))
+
+
+def test_what_was_chosen_otherwise_is_left_alone_at_the_end():
+    perfect = np.isin(np.arange(N), PLANTED).astype(np.float32)
+    for how, more in (("proxy", {"mine": Candidate(-perfect, perfect)}), ("oracle", {})):
+        evidence = Evidence("x", data(), how)
+        evidence.add(logits(0), "epoch 1", more)
+        name, best = evidence.choice.name, evidence.choice.best
+        evidence.conclude()
+        assert evidence.choice.name == name and evidence.choice.best is best

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from utils.scoring.label_posterior import LabelPosterior, align
+from utils.scoring.label_posterior import LabelPosterior, align, relabelled, wrong
 
 
 def draw(rate, size=20_000, num_classes=5, seed=0, transition=None):
@@ -349,3 +349,17 @@ def test_what_is_no_prior_is_an_error(prior):
 def test_asking_before_a_fit_is_an_error():
     with pytest.raises(RuntimeError, match="call fit first"):
         LabelPosterior().p_noisy(LABELS)
+
+
+def test_other_labels_have_another_posterior():
+    probs, _, labels = draw(0.4, size=300)
+    found = fit(probs, labels, iterations=3)
+    np.testing.assert_allclose(found.of(labels), found.posterior_, atol=1e-6)
+    others = (labels + 1) % 5
+    moved = found.of(others)
+    np.testing.assert_allclose(moved.sum(1), 1, atol=1e-5)
+    assert (moved[np.arange(300), others] > found.posterior_[np.arange(300), others]).mean() > 0.99
+    # The same from the posterior and the matrix alone, as ssl.py has them.
+    np.testing.assert_allclose(relabelled(found.posterior_, found.transition_, labels, others), moved, atol=1e-4)
+    np.testing.assert_allclose(found.label_probs(), found.likely_ @ found.transition_)
+    np.testing.assert_allclose(wrong(moved, others), 1 - moved[np.arange(300), others], atol=1e-5)
