@@ -13,7 +13,7 @@ from utils.experiments.experiment import Experiment
 from utils.methods.pseudo_labelling_flags import SCORES_OF
 from utils.results.figures import histogram_figure
 from utils.results.found_scores import Found, read_score_file, read_scores
-from utils.scoring.selection import Selected, combine, require_usable, summary, veto
+from utils.scoring.selection import Selected, agreed, combine, require_usable, summary, veto
 from utils.separations import SEPARATIONS
 
 Selector = Callable[[np.ndarray], Selected]  # from scores (N,)
@@ -89,10 +89,14 @@ def select(
     """
     voting = {key: values for key, values in scores.items() if veto_share is None or key != "forget"}
     selected = {key: selector(values) for key, values in voting.items()}
-    clean = combine([s.clean for s in selected.values()], agree)
-    smallest = min(int(s.clean.sum()) for s in selected.values())
-    if clean.sum() < smallest / 2:
-        experiment.log(f"sets of {smallest} samples or more agree on {clean.sum()}: a higher threshold keeps more")
+    sets = [s.clean for s in selected.values()]
+    clean = combine(sets, agree)
+    if agree:
+        agree_on = int(clean.sum())
+        clean, enlarged = agreed(sets, list(voting.values()))
+        if enlarged:
+            smallest = min(int(s.sum()) for s in sets)
+            experiment.log(f"sets of {smallest} samples or more agree on {agree_on}: with the next best {clean.sum()}")
     # In the union the most confident score speaks for a sample, in the intersection the least confident one.
     together = np.max if agree else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)

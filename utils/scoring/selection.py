@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
 from utils.errors import UserError
 from utils.scoring.mixture import BetaMixture
 
 MIN_CLEAN = 0.1  # share of the samples that a mixture's clean set keeps at least
+MIN_AGREED = 0.5  # of the smallest of several clean sets, what their intersection keeps at least
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,22 @@ def lowest(
 def combine(selections: Sequence[np.ndarray], agree: bool) -> np.ndarray:
     """Union of one or more clean sets, each bool (N,); with `agree` their intersection."""
     return np.logical_and.reduce(selections) if agree else np.logical_or.reduce(selections)
+
+
+def agreed(selections: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> tuple[np.ndarray, bool]:
+    """(Intersection of clean sets (N,), each with its scores (N,); whether it had to be enlarged).
+
+    It keeps `MIN_AGREED` of the smallest of them at least: short of that, samples join whose worst rank among the
+    scores is lowest, which is what higher thresholds would have let in.
+    """
+    clean = combine(selections, agree=True)
+    missing = round(MIN_AGREED * min(int(one.sum()) for one in selections)) - int(clean.sum())
+    if missing <= 0:
+        return clean, False
+    worst = np.max([rankdata(values) for values in scores], axis=0)
+    worst[clean] = np.inf
+    clean[np.argsort(worst, kind="stable")[:missing]] = True
+    return clean, True
 
 
 def veto(clean: np.ndarray, forget_scores: np.ndarray, share: float) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.scoring.mixture import BetaMixture
-from utils.scoring.selection import combine, lowest, require_usable, select_clean, summary, validate_scores, veto
+from utils.scoring.selection import agreed, combine, lowest, require_usable, select_clean, summary, validate_scores, veto
 
 BIMODAL = np.float32([0.0, 0.1, 0.2, 0.3, 0.1, 0.2, 8.0, 8.1, 7.9, 8.2] * 10)  # 60 low, 40 high
 NO_CLASSES = np.zeros(100, dtype=np.int64)
@@ -127,6 +127,19 @@ def test_union_and_intersection():
     assert positions(combine([a, b, c], agree=False)) == [0, 1, 2]
     assert positions(combine([a], agree=True)) == positions(combine([a], agree=False)) == [0, 1]
     assert combine([a, b], agree=True).dtype == bool
+
+
+def test_an_intersection_keeps_half_of_the_smallest_set():
+    first, second = np.arange(10.0), np.array([9.0, 8, 7, 0, 1, 2, 3, 4, 5, 6])
+    sets = [np.arange(10) < 3, np.isin(np.arange(10), [3, 4, 5, 6])]  # 3 and 4 samples, none in common
+    # Ranks from 1: 1-10, and 10 9 8 1 2 3 4 5 6 7. The worst of both is lowest at 3 (4) and 4 (5): half of 3 is 2.
+    clean, enlarged = agreed(sets, [first, second])
+    assert positions(clean) == [3, 4] and enlarged
+    sets[1] = np.isin(np.arange(10), [1, 2, 6])
+    clean, enlarged = agreed(sets, [first, second])
+    assert positions(clean) == [1, 2] and not enlarged
+    sets[1] = np.isin(np.arange(10), [2, 6, 7, 8])  # one in common: it stays, the best other joins
+    assert positions(agreed(sets, [first, second])[0]) == [2, 3]
 
 
 def test_forgetting_scores_only_veto():
