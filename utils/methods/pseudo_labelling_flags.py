@@ -150,6 +150,8 @@ def _check_scores(args: argparse.Namespace) -> None:
 
 
 def _check_training(args: argparse.Namespace) -> None:
+    if args.colour_jitter and args.augment == "none":
+        raise UserError("--colour_jitter does nothing with --augment none", "leave one of them out")
     if args.swa and args.swa_start >= args.epoch:
         raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
     if args.epoch_begin is not None and args.epoch_begin >= args.epoch:
