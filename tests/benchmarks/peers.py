@@ -191,15 +191,18 @@ def has_cleanlab() -> bool:
 
 
 PEERS = {"plain": plain, "folds": folds, "true": true}
+OF_NOISE = ("noise_type", "noise_ratio", "labels")  # entries of a fingerprint
 UNUSED = {"plain": ("folds",), "true": ("folds",), "folds": ()}  # settings that do not change a peer
 
 
 def kept(peer: str, data: NoisyData, compute: Compute, settings: Settings, seed: int, root: Path) -> dict:
     """The result of a peer, from its file where there is one made alike; else made now and written."""
     relevant = {name: value for name, value in vars(settings).items() if name not in UNUSED[peer]}
-    key = {"peer": peer, "seed": seed, **relevant, "data": data.fingerprint(), "mirror": data.choice.mirror}
+    fingerprint, noise = data.fingerprint(), f"{data.choice.noise_type}_{data.choice.noise_ratio:g}"
+    if peer == "true":  # whatever the noise
+        fingerprint, noise = {k: v for k, v in fingerprint.items() if k not in OF_NOISE}, "no_noise"
+    key = {"peer": peer, "seed": seed, **relevant, "data": fingerprint, "mirror": data.choice.mirror}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    noise = f"{data.choice.noise_type}_{data.choice.noise_ratio:g}"
     file = root / f"{peer}_{data.choice.name}_{noise}_seed{seed}_{digest}.json"
     if file.exists():
         return json.loads(file.read_text())["result"]
