@@ -5,7 +5,16 @@ import pytest
 
 from utils.errors import UserError
 from utils.scoring.mixture import BetaMixture
-from utils.scoring.selection import agreed, combine, lowest, require_usable, select_clean, summary, validate_scores, veto
+from utils.scoring.selection import (
+    agreed,
+    combine,
+    lowest,
+    require_usable,
+    select_clean,
+    summary,
+    validate_scores,
+    veto,
+)
 
 BIMODAL = np.float32([0.0, 0.1, 0.2, 0.3, 0.1, 0.2, 8.0, 8.1, 7.9, 8.2] * 10)  # 60 low, 40 high
 NO_CLASSES = np.zeros(100, dtype=np.int64)
