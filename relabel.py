@@ -25,7 +25,11 @@ def parser() -> Parser:
     parser = Parser(RELABEL.script, __doc__)
     add_data(parser)
     network = parser.add_argument_group("network")
-    network.add_argument("--model_type", choices=list(models.MODELS), default=models.CNN13, help="network")
+    network.add_argument(
+        "--model_type",
+        choices=list(models.MODELS),
+        help=f"network (default: {models.PREACT_RESNET18}; by prediction {models.CNN13})",
+    )
     add_dropout(network)
     add_network_width(network)
     add_optimisation(
@@ -68,10 +72,11 @@ def resolve_way(args: argparse.Namespace) -> None:
         raise UserError(f"--{belonging[0]} does nothing with --relabel_by posterior", "leave one of them out")
     if args.relabel_by == "prediction" and args.balance != BALANCE:
         raise UserError("--balance does nothing by prediction, whose weight of L_p is --reg_term1", "leave it out")
-    defaults = {"epoch_1st": 120, "default_schedule": "cosine", "mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
+    defaults = {"model_type": models.PREACT_RESNET18, "epoch_1st": 120, "default_schedule": "cosine"}
+    defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
     if args.relabel_by == "prediction":
         defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
-        defaults |= {"lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
+        defaults |= {"model_type": models.CNN13, "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
     for name, value in defaults.items():
         if vars(args)[name] is None:
             setattr(args, name, value)

@@ -42,10 +42,9 @@ def parser() -> "Parser":
     network.add_argument(
         "--network",
         choices=list(models.ALIASES),
-        default="MT_Net",
-        help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18",
+        help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18 (default: PR18; with --targets split MT_Net)",
     )
-    add_dropout(network)
+    add_dropout(network, None, " (default: 0; with --targets split 0.1)")
     add_network_width(network)
     group = add_optimisation(
         parser,

@@ -16,8 +16,10 @@ from utils.training.optimisation import resolve_optimisation
 DIGITS_WIDTH = 0.25
 
 
-def add_dropout(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--dropout", type=RATIO, default=0.1, metavar="P", help="dropout probability; 0 switches it off")
+def add_dropout(group: argparse._ArgumentGroup, default: float | None = 0.0, words: str = "") -> None:
+    """`words`: the default in words, where it depends on other flags."""
+    help = "dropout probability; 0 switches it off" + words
+    group.add_argument("--dropout", type=RATIO, default=default, metavar="P", help=help)
 
 
 def add_network_width(group: argparse._ArgumentGroup) -> None:

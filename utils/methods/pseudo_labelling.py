@@ -56,7 +56,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
 
     for number in range(1, args.runs + 1):
-        planted = data.with_planted(args.plant, number)
+        planted = data.with_planted(args.plant, 0, number)  # others than the separation's
         targets = make.targets(number, planted, experiment)
         if experiment.done(f"run{number}") and number < args.runs:
             continue

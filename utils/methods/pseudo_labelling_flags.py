@@ -113,11 +113,10 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         args.targets = "split" if given else "posterior"
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
-    args.runs = args.runs or (2 if args.double_run or args.targets == "posterior" else 1)
-    if args.targets == "split" and args.plant:
+    split = args.targets == "split"
+    args.runs = args.runs or (2 if args.double_run or not split else 1)
+    if split and args.plant:
         raise UserError("--plant does nothing with --targets split", "leave one of them out")
-    if args.plant is None:
-        args.plant = PLANT if args.targets == "posterior" else 0.0
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
@@ -126,10 +125,11 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
     if args.runs == 1:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
-    if args.targets == "split":
-        begin = max(1, args.epoch * 3 // 8)
-        defaults = {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5, "epoch_begin": begin}
-        vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
+    defaults = {"network": "PR18", "dropout": 0.0, "plant": PLANT}
+    if split:
+        defaults = {"network": "MT_Net", "dropout": 0.1, "plant": 0.0, "epoch_begin": max(1, args.epoch * 3 // 8)}
+        defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
+    vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)
 
 

@@ -26,6 +26,8 @@ from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words, save_scores
+from utils.scoring.label_posterior import relabelled
+from utils.scoring.planted import CalibratedPosterior
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import RELABEL
@@ -46,7 +48,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
 
-    def learner(number: int, optimisation: Optimisation) -> Learner:
+    def learner(number: int, data: NoisyData, optimisation: Optimisation) -> Learner:
         network = new_network(
             args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
             counter=number - 1,
@@ -55,15 +57,17 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
 
     if args.relabel_by == "posterior":
         optimisation = replace(optimisation_of(args, schedule_of(args, warm_up)), augment=args.augment or "standard")
-        learn_labels(learner(1, optimisation), warm_up, evidence, losses, experiment)
+        posterior = learn_labels(learner(1, data, optimisation), warm_up, evidence, losses, experiment)
         optimisation = replace(optimisation, schedule=schedule_of(args, later), augment=args.augment or "strong")
+        second = learner(2, data.with_planted(args.plant, 2), optimisation)
         weights = args.balance, args.reg_term2
-        soft_labels = learn_posterior(learner(2, optimisation), warm_up, later, weights, evidence, losses, experiment)
+        evidence = learn_posterior(second, posterior, warm_up, later, weights, evidence, losses, experiment)
+        soft_labels = evidence.posterior().posterior_
     else:
         schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=warm_up)
         plain_until = warm_up if args.ce_loss_inWarmup else 0
         weights = args.reg_term1, args.reg_term2
-        only = learner(1, optimisation_of(args, schedule))
+        only = learner(1, data, optimisation_of(args, schedule))
         soft_labels = replace_by_predictions(
             only, args.epoch_1st, warm_up, plain_until, weights, evidence, losses, experiment
         )  # fmt: skip
@@ -76,33 +80,42 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
 
 def learn_labels(
     learner: Learner, epochs: int, evidence: Evidence, losses: ScoreTracks, experiment: Experiment
-) -> None:
-    """The plain loss on the labels as they are, by a network that is kept from memorising them."""
-    soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
+) -> CalibratedPosterior:
+    """The plain loss on the labels, by a network that is kept from memorising them; what it says of them."""
     if not experiment.done(WARM_UP):
+        soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
         train_and_track(
             learner, WARM_UP, 0, epochs, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
             experiment, at_end=lambda: experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()}),
         )  # fmt: skip
+    of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")
+    evidence.load_state_dict(of_warm_up["evidence"])
+    posterior = evidence.posterior()
+    experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, learner.data)}")
+    return posterior
 
 
 def learn_posterior(
     learner: Learner,
+    posterior: CalibratedPosterior,
     before: int,
     epochs: int,
     weights: tuple[float, float],
-    evidence: Evidence,
+    of_warm_up: Evidence,
     losses: ScoreTracks,
     experiment: Experiment,
-) -> np.ndarray:
-    """A fresh network on the posterior that the warm-up of `before` epochs suggests; the one (N, C) it ends with."""
+) -> Evidence:
+    """A fresh network on the posterior that the warm-up of `before` epochs found; what it says of the labels.
+
+    Other errors are planted for it, which the warm-up has not seen, and the warm-up's are right again.
+    """
     data = learner.data
-    of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")["evidence"]
-    evidence.load_state_dict(of_warm_up)
-    posterior = evidence.posterior()
-    experiment.log(f"after {before} epochs: {posterior_in_words(posterior, data)}")
-    targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
-    evidence.go_on()
+    evidence = Evidence(of_warm_up.prefix, data, of_warm_up.choice.how)
+    trained = data.training_labels.cpu().numpy()
+    if data.planted is not None:
+        experiment.save_array("planted_ids_2nd", data.planted.ids)
+    soft_labels = relabelled(posterior.posterior_, posterior.transition_, data.labels, trained)
+    targets = torch.from_numpy(soft_labels).to(learner.compute.device)
 
     def loss_of(ids: Tensor) -> Tensor:
         logits, mixed_targets = learner.mixed(ids, targets[ids])
@@ -110,13 +123,13 @@ def learn_posterior(
 
     try:
         train_and_track(
-            learner, RELABELLING, before, epochs, loss_of, lambda logits, epoch: posterior.trained_, {}, evidence,
-            losses, experiment,
+            learner, RELABELLING, before, epochs, loss_of, lambda logits, epoch: soft_labels, {}, evidence, losses,
+            experiment,
         )  # fmt: skip
     except Diverged as error:  # in its first epoch: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
-        evidence.load_state_dict(of_warm_up)
-    return evidence.posterior().posterior_
+        return of_warm_up
+    return evidence
 
 
 # -- by predictions ----------------------------------------------------------------------------------------------------

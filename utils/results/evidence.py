@@ -90,10 +90,6 @@ class Evidence:
         probs[ids, planted[ids]] = 0
         return probs / probs.sum(axis=1, keepdims=True)
 
-    def go_on(self) -> None:
-        """Another training begins: its passes are counted anew, against what was chosen so far."""
-        self.accumulated = Accumulated(self.data.training_labels, self.data.num_classes)
-
     def candidate(self, score: Callable[[Tensor], np.ndarray]) -> Candidate:
         """A score, which gives (N,) for labels (N,), of the observed labels and of those that training is given."""
         return Candidate(score(self.data.device_labels), score(self.data.training_labels))

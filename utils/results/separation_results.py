@@ -32,7 +32,7 @@ def save_scores(
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
     aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | evidence.save(experiment)
-    experiment.log(f"p_noisy: {posterior_in_words(posterior, data)}")
+    experiment.log(f"p_noisy: {posterior_in_words(posterior, evidence.data)}")
     experiment.save_array("p_noisy", p_noisy)
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)

@@ -124,16 +124,6 @@ def test_an_oracle_needs_a_truth_that_tells_labels_apart(clean):
         Evidence("x", data(clean=clean), "oracle")
 
 
-def test_another_training_counts_its_passes_anew_against_what_was_chosen():
-    evidence = Evidence("x", data(), "proxy")
-    evidence.add(logits(6), "epoch 1")
-    before = evidence.choice.best
-    evidence.go_on()
-    assert evidence.accumulated.passes == 0 and evidence.choice.best is before
-    evidence.add(logits(0, seed=1), "epoch 2")  # which knows nothing
-    assert evidence.choice.moment == "epoch 1" and evidence.accumulated.passes == 1
-
-
 def test_a_candidate_is_a_score_of_both_kinds_of_labels():
     candidate = Evidence("x", data(), "proxy").candidate(lambda labels: labels.numpy() * 2.0)
     np.testing.assert_array_equal(candidate.observed, 2.0 * OBSERVED)
