@@ -25,6 +25,7 @@ from utils.methods.clean_set import Selector, find_scores, keep_scores, select, 
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.suspect_files import write_suspects
 from utils.scoring.accumulated import Accumulated
 from utils.scoring.label_posterior import align
 from utils.scoring.metrics import auc
@@ -266,7 +267,9 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
     record, last = experiment.record, f"run{runs}"
     for name in ("ssl_prediction", "ssl_mean_loss", "ssl_aum", "ssl_loss", "pseudo_labels", "p_noisy"):
         experiment.save_array(name, record.read_array(f"{name}_{last}"))
-    experiment.save_array("ssl_score", record.read_array(f"ssl_prediction_{last}"))
+    score, p_noisy, posterior = (record.read_array(name) for name in ("ssl_prediction", "p_noisy", "pseudo_labels"))
+    experiment.save_array("ssl_score", score)
+    write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior)
     figures = {}
     for number in range(1, runs + 1):
         run = f"run{number}"
@@ -285,5 +288,5 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
             numbers[f"auc_{name}"] = auc(record.read_array(f"{name}_{run}"), data.is_noisy)
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
     figures["auc_ssl_score"] = figures["auc_ssl_prediction"]
-    figures["noise_ratio_estimated"] = float(record.read_array("p_noisy").mean())
+    figures["noise_ratio_estimated"] = float(p_noisy.mean())
     return figures
