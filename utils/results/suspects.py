@@ -5,6 +5,7 @@ One table, on plain arrays, from which both suspects.csv and suspects.html are w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,3 +118,8 @@ def suggest(labels: np.ndarray, p_noisy: np.ndarray, posterior: np.ndarray) -> t
     others[rows, labels] = -1  # below every probability
     suggested = np.where(p_noisy >= SUSPECT_FROM, others.argmax(axis=1), posterior.argmax(axis=1))
     return suggested, posterior[rows, suggested].astype(np.float32)
+
+
+def printable(name: str) -> str:
+    """A file name as a page can hold it: bytes that are no UTF-8 become U+FFFD, one each."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", name)

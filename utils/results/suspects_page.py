@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from utils.results.suspects import Suspects
+from utils.results.suspects import Suspects, printable
 from utils.results.thumbnails import URI_PREFIX
 
 FOLDER = Path(__file__).with_name("page")
@@ -67,11 +66,6 @@ def page_data(suspects: Suspects, shown: np.ndarray, experiment: str, fingerprin
         "p_noisy": _rounded(suspects.p_noisy[shown]),
         "true_label": None if truth is None else truth[shown].tolist(),
     }
-
-
-def printable(name: str) -> str:
-    """A file name as a page can hold it: bytes that are no UTF-8 become U+FFFD, one each."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", name)
 
 
 def _rounded(values: np.ndarray) -> list[float]:

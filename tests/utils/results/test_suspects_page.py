@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from utils.results.suspects import Suspects
-from utils.results.suspects_page import page, printable
+from utils.results.suspects import Suspects, printable
+from utils.results.suspects_page import page
 
 HOSTILE = ("</script><script>alert(1)</script>", "<!--", "{{ 7 * 7 }} & \"'")
 
