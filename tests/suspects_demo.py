@@ -23,7 +23,7 @@ def made_up(files: list[Path], class_names: list[str], root: Path) -> Suspects:
     n, c = len(files), len(class_names)
     truth = np.array([class_names.index(file.parent.name) for file in files])
     labels = np.where(generator.random(n) < WRONG, generator.integers(0, c, n), truth)
-    p_noisy = np.where(labels != truth, generator.beta(6, 1, n), generator.beta(1, 9, n)).astype(np.float32)
+    p_noisy = np.where(labels != truth, generator.beta(4, 1.5, n), generator.beta(1, 9, n)).astype(np.float32)
     posterior = generator.dirichlet(np.full(c, 0.3), n).astype(np.float32)
     posterior += 4 * np.eye(c, dtype=np.float32)[truth] * generator.random((n, 1), dtype=np.float32)
     posterior[np.arange(n), labels] = 0

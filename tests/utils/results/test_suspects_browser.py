@@ -277,6 +277,11 @@ def test_at_phone_width_nothing_is_cut_off(opened, size):
     assert browser.find_element("css selector", ".card img").size["width"] >= 96
     browser.find_element("id", "keep").click()
     assert text(browser, "progress") == "1 of 30 judged"
+    browser.find_element("css selector", "summary").click()
+    assert (
+        browser.find_element("id", "threshold").is_displayed()
+        and browser.find_element("id", "grid").size["height"] > 90
+    )
 
 
 def test_images_without_files(opened, tmp_path):
