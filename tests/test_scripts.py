@@ -27,6 +27,11 @@ def load(folder, name):
     return np.load(folder / f"{name}.npy", allow_pickle=False)
 
 
+def read_suspects(folder):
+    with (folder / "suspects.csv").open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
 def history(folder):
     return list(csv.DictReader((folder / "history.csv").open()))
 
@@ -353,9 +358,14 @@ def test_a_slip_in_compare_shows_before_the_training(run, tmp_path):
 
 
 def same_bytes(one, other, *except_for):
-    """Whether two experiments hold the same arrays, weights and suspects; the names that do not agree."""
-    names = {file.name for pattern in ("*.npy", "*.pt", "suspects.csv") for file in one.glob(pattern)}
-    return [n for n in sorted(names - set(except_for)) if (one / n).read_bytes() != (other / n).read_bytes()]
+    """Whether two experiments hold the same arrays, weights and suspects; the names that do not agree.
+
+    The true labels beside the suspects are there to be looked at, like clean_labels.npy.
+    """
+    names = {file.name for pattern in ("*.npy", "*.pt") for file in one.glob(pattern)}
+    differing = [n for n in sorted(names - set(except_for)) if (one / n).read_bytes() != (other / n).read_bytes()]
+    suspects = [[row | {"true_label": ""} for row in read_suspects(folder)] for folder in (one, other)]
+    return differing + ["suspects.csv"] * (suspects[0] != suspects[1])
 
 
 METHODS = {"main.py": "forgetting", "parallel.py": "cross_tracking", "relabel.py": "relabelling"}

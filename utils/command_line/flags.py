@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.command_line.parser import COUNT, RATIO, Parser, number
+from utils.command_line.parser import COUNT, RATIO, WHOLE, Parser, number
 from utils.data.choice import first_choice, resolve_data
 from utils.scoring.tracking import tracking_of
 from utils.separations import SEPARATIONS
@@ -41,6 +41,13 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--experiments_root", default="experiments", metavar="FOLDER", help="where experiments are kept")
     group.add_argument(
         "--overwrite", action="store_true", help="start anew in a used folder; what a run left there is removed"
+    )
+    group.add_argument(
+        "--report",
+        type=WHOLE,
+        metavar="N",
+        help="how many samples suspects.html shows, the most likely mislabelled first; 0 = no page (default: for "
+        "'folder' every suspect, at least 200 and at most 20000; no page for other sets)",
     )
     return group
 

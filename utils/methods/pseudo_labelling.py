@@ -28,6 +28,7 @@ from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.separation_results import posterior_in_words
+from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
 from utils.scoring.metrics import auc
 from utils.scoring.planted import in_the_order_of
@@ -287,6 +288,8 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
     scores = [f"ssl_{name}" for name in ("score", "prediction", "mean_loss", "aum", "loss")]
     for name in (*scores, "pseudo_labels", "p_noisy"):
         experiment.save_array(name, record.read_array(f"{name}_{last}"))
+    score, p_noisy, posterior = (record.read_array(name) for name in ("ssl_score", "p_noisy", "pseudo_labels"))
+    write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior)
     figures = {}
     for number in range(1, runs + 1):
         run = f"run{number}"
@@ -304,5 +307,5 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         for name in scores:
             numbers[f"auc_{name}"] = auc(record.read_array(f"{name}_{run}"), data.is_noisy)
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
-    figures["noise_ratio_estimated"] = float(record.read_array("p_noisy").mean())
+    figures["noise_ratio_estimated"] = float(p_noisy.mean())
     return figures

@@ -24,6 +24,12 @@ def classify_command(model: Path) -> str:
     return _command("-m", {}, "utils.classifier", str(model), "FOLDER_OF_IMAGES")
 
 
+def export_command(experiment: Path, with_folder: bool) -> str:
+    """The command that takes a review away; `with_folder`: as a folder, since the images are files."""
+    flags = {"--review": "review.csv"} | ({"--to": "FOLDER"} if with_folder else {"--labels_csv": "labels.csv"})
+    return _command("-m", flags | _root_flag(experiment.parent), "utils.export", experiment.name)
+
+
 def _root_flag(root: str | Path) -> dict[str, object]:
     return {} if Path(root) == Path("experiments") else {"--experiments_root": root}
 

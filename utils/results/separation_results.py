@@ -10,6 +10,7 @@ from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
 from utils.results.figures import histogram_figure, roc_figure
+from utils.results.suspect_files import write_suspects
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.planted import CalibratedPosterior, in_the_order_of
@@ -20,7 +21,7 @@ def save_scores(
     experiment: Experiment, data: NoisyData, separation: Separation, evidence: Evidence, scores: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """Write the chosen score, the others that the separation promises (N,) as far as they are there, the accumulated
-    ones, p_noisy, predictions, suspects.csv, ROC and histograms; the figures auc_<score>, noise_ratio_realised and
+    ones, p_noisy, predictions, suspects, ROC and histograms; the figures auc_<score>, noise_ratio_realised and
     noise_ratio_estimated."""
     choice, posterior = evidence.choice, evidence.posterior()
     score = choice.best.observed
@@ -37,7 +38,7 @@ def save_scores(
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)
     experiment.save_array(f"{separation.key}_transition", posterior.transition_)
-    save_suspects(experiment, data, scores, p_noisy)
+    write_suspects(experiment, data, scores, p_noisy, posterior.posterior_)
     histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
     roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy)
     estimated = {"score": choice.name, "score_moment": choice.moment, "noise_ratio_estimated": posterior.noise_rate_}
@@ -54,18 +55,3 @@ def posterior_in_words(posterior: CalibratedPosterior, data: NoisyData) -> str:
         f"{said} (by {len(data.planted.ids)} planted errors a class is {factor:.2f} times as probable for being the "
         f"label, and held-out labels are likeliest at temperature {temperature:.2f})"
     )
-
-
-def save_suspects(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], p_noisy: np.ndarray) -> None:
-    """suspects.csv: every sample, the most likely mislabelled first by the first score."""
-    first = next(iter(scores))
-    rows = []
-    for i in np.argsort(-scores[first], kind="stable"):
-        row: dict[str, Any] = {"sample_id": data.sample_ids[i]}
-        if data.file_names is not None:
-            row["file"] = data.file_names[i]
-        row["label"] = data.class_names[data.labels[i]]
-        row |= {name: f"{values[i]:.6g}" for name, values in scores.items()}
-        row["p_noisy"] = f"{p_noisy[i]:.4f}"
-        rows.append(row)
-    experiment.write_csv("suspects.csv", rows)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import load_script
+from utils import export
 from utils.command_line.flags import resolve
 from utils.data.choice import SSL, DataChoice, data_choice
-from utils.results.commands import classify_command, separation_command, ssl_command
+from utils.results.commands import classify_command, export_command, separation_command, ssl_command
 from utils.separations import FORGET, RELABEL, SEPARATIONS
 
 CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5, mirror=False)
@@ -41,3 +42,12 @@ def test_every_command_parses_back_to_the_same_data(separation, choice):
 def test_a_model_is_used_by_its_path():
     command = classify_command(Path("experiments/my run/model.pt"))
     assert command == "python3 -m utils.classifier 'experiments/my run/model.pt' FOLDER_OF_IMAGES"
+
+
+@pytest.mark.parametrize("with_folder", [True, False])
+def test_the_command_that_takes_a_review_away_parses(with_folder):
+    words = shlex.split(export_command(Path("my experiments/mine"), with_folder))
+    assert words[:3] == ["python3", "-m", "utils.export"]
+    args = export.parser().parse_args(words[3:])
+    export.check(args)
+    assert (args.experiment, args.experiments_root, args.review) == ("mine", "my experiments", "review.csv")

@@ -1,0 +1,85 @@
+"""The list of suspects: who comes first, what is suggested instead, which rows a page shows, what the table says."""
+
+import numpy as np
+import pytest
+
+from utils.results.suspects import LEAST_SHOWN, MOST_SHOWN, Suspects, suggest
+
+NAMES = ("cat", "dog", "owl")
+LABELS = np.array([0, 1, 2, 0])
+P_NOISY = np.array([0.1, 0.9, 0.5, 0.4], dtype=np.float32)
+POSTERIOR = np.array([[0.9, 0.1, 0], [0.3, 0.1, 0.6], [0.2, 0.3, 0.5], [0.4, 0.6, 0]], dtype=np.float32)
+
+
+def suspects(**changed):
+    given = {
+        "class_names": NAMES,
+        "sample_ids": np.array([10, 11, 12, 13]),
+        "files": ("a.png", "b.png", "c.png", "d.png"),
+        "labels": LABELS,
+        "true_labels": None,
+        "scores": {"first": np.array([0.0, 2.0, 3.0, 2.0]), "second": np.array([4.0, 3.0, 2.0, 1.0])},
+        "p_noisy": P_NOISY,
+        "posterior": POSTERIOR,
+    }
+    return Suspects.ranked(**given | changed)
+
+
+def many(n, wrong):
+    """n samples, the last `wrong` of which are suspects; ranked the other way round."""
+    p_noisy = (np.arange(n) >= n - wrong).astype(np.float32)
+    return suspects(
+        sample_ids=np.arange(n),
+        files=None,
+        labels=np.zeros(n, dtype=np.int64),
+        scores={"score": -np.arange(n)},
+        p_noisy=p_noisy,
+        posterior=np.stack([1 - p_noisy, p_noisy, 0 * p_noisy], axis=1),
+    )
+
+
+def test_a_suspect_gets_another_class_and_any_other_sample_the_most_probable_one():
+    suggested, confidence = suggest(LABELS, P_NOISY, POSTERIOR)
+    assert suggested.tolist() == [0, 2, 1, 1]  # the third's own class is likelier than dog, but it is a suspect
+    assert confidence.dtype == np.float32
+    np.testing.assert_allclose(confidence, [0.9, 0.6, 0.3, 0.6])
+
+
+def test_a_suspect_whose_label_the_posterior_is_sure_of_gets_another_class_all_the_same():
+    suggested, confidence = suggest(np.array([1]), np.array([1.0]), np.array([[0.0, 1.0, 0.0]]))
+    assert suggested[0] != 1 and confidence[0] == 0
+
+
+def test_rows_are_ranked_by_the_first_score_and_equal_ones_keep_their_order():
+    table = suspects()
+    assert table.sample_ids.tolist() == [12, 11, 13, 10] and table.positions.tolist() == [2, 1, 3, 0]
+    assert table.files == ("c.png", "b.png", "d.png", "a.png")
+    assert table.scores["second"].tolist() == [2, 3, 1, 4]
+    assert table.is_suspect.tolist() == [True, True, False, False]
+
+
+def test_a_row_says_in_words_what_is_known():
+    assert suspects().rows()[1] == {
+        "sample_id": 11, "file": "b.png", "label": "dog", "first": "2", "second": "3", "p_noisy": "0.9000",
+        "is_suspect": 1, "suggested_label": "owl", "confidence": "0.6000",
+    }  # fmt: skip
+
+
+def test_the_truth_is_told_where_it_is_known_and_blank_where_a_sample_is_of_no_class():
+    rows = suspects(true_labels=np.array([0, 2, -1, 1]), files=None).rows()
+    assert [row["true_label"] for row in rows] == ["", "owl", "dog", "cat"]
+    assert "file" not in rows[0]
+
+
+@pytest.mark.parametrize("report, count", [(0, 0), (3, 3), (1000, 500)])
+def test_a_page_shows_as_many_as_are_asked_for(report, count):
+    assert many(500, 10).shown(report).tolist() == list(range(count))
+
+
+def test_a_page_shows_all_suspects_unasked_and_fills_up_with_the_worst_of_the_rest():
+    few = many(500, 10).shown(None)
+    assert few.tolist() == [*range(LEAST_SHOWN - 10), *range(490, 500)]
+    assert many(500, 300).shown(None).tolist() == list(range(200, 500))
+    assert many(50, 10).shown(None).tolist() == list(range(50))
+    most = many(MOST_SHOWN + 7, MOST_SHOWN + 5).shown(None)
+    assert most.tolist() == list(range(2, MOST_SHOWN + 2))

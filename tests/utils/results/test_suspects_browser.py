@@ -1,0 +1,313 @@
+"""suspects.html in a real browser: look, filter, judge by keys, reload, undo, download, load; thousands of rows."""
+
+import csv
+import time
+
+import numpy as np
+import pytest
+
+from tests.browser import chromium, resize
+from utils.results import thumbnails
+from utils.results.suspects import Suspects
+from utils.results.suspects_page import page
+
+HOSTILE = (
+    "</script><script>window.hit=1</script>",
+    '"><img src=x onerror=window.hit=1>',
+    'a,b "c"\r\nd',
+    "\u202egpj.evil ש {{7*7}}",
+)
+
+
+def suspects(n=30, class_names=("cat", "dog", "owl"), seed=0, truth=False, files=True):
+    """Ranked by p_noisy, which falls from 1 to 0; label k mod C, suggested the next class."""
+    c = len(class_names)
+    labels, p_noisy = np.arange(n) % c, np.linspace(1, 0, n, dtype=np.float32)
+    posterior = np.zeros((n, c), dtype=np.float32)
+    posterior[np.arange(n), (labels + 1) % c] = p_noisy
+    posterior[np.arange(n), labels] = 1 - p_noisy
+    return Suspects.ranked(
+        class_names=class_names,
+        sample_ids=np.arange(n) + 1000,
+        files=[f"{class_names[label]}/{k}.jpg" for k, label in enumerate(labels)] if files else None,
+        labels=labels,
+        true_labels=(labels + 1) % c if truth else None,
+        scores={"score": p_noisy},
+        p_noisy=p_noisy,
+        posterior=posterior,
+    )
+
+
+def write(path, table, picture=None, **named):
+    side = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    shown = np.arange(len(table))
+    known = {"experiment": "mine", "fingerprint": "f", "command": "python3 -m utils.export mine"} | named
+    path.write_text(page(table, shown, [picture or thumbnails.of_pixels(side)] * len(shown), **known))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.getbasetemp()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """opened(table) -> the browser, on a page that nobody has judged yet."""
+
+    def open_page(table=None, **named):
+        path = write(tmp_path / "suspects.html", suspects() if table is None else table, **named)
+        resize(browser, 1280, 900)
+        browser.get(path.as_uri())
+        browser.execute_script("localStorage.clear()")
+        browser.get(path.as_uri())
+        downloads = {"behavior": "allow", "downloadPath": str(tmp_path)}
+        browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+        return browser
+
+    yield open_page
+    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert complaints == []
+
+
+def press(browser, *keys):
+    for key in keys:
+        browser.switch_to.active_element.send_keys(key)
+
+
+def text(browser, element_id):
+    return browser.find_element("id", element_id).get_attribute("textContent")
+
+
+def ranks(browser):
+    """Of the cards in the document, in their order."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('.badge.rank')].map(b => +b.textContent.slice(1))"
+    )
+
+
+def downloaded(browser, folder):
+    file = folder / "review.csv"
+    file.unlink(missing_ok=True)
+    browser.find_element("id", "download").click()
+    until = time.monotonic() + 10
+    while not (file.exists() and file.read_bytes().endswith(b"\n")) and time.monotonic() < until:
+        time.sleep(0.05)
+    with file.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def row(table, k, decision, new_label=""):
+    return {
+        "sample_id": str(table.sample_ids[k]),
+        "file": "" if table.files is None else table.files[k],
+        "label": table.class_names[table.labels[k]],
+        "decision": decision,
+        "new_label": new_label,
+    }
+
+
+def test_the_worst_come_first_with_all_that_is_known_of_them(opened):
+    browser = opened(suspects(truth=True))
+    assert ranks(browser)[:6] == [1, 2, 3, 4, 5, 6]
+    card = browser.find_element("css selector", ".card")
+    assert card.text.split("\n") == [
+        "#1",
+        "cat",
+        "p 1.00",
+        "→",
+        "dog",
+        "100 %".replace(" ", "\u202f"),
+        "true:",
+        "dog",
+        "0.jpg",
+    ]
+    assert text(browser, "file") == "cat/0.jpg" and text(browser, "fact-truth") == "dog"
+    assert browser.find_element("css selector", ".card img").size["width"] >= 96
+    assert browser.find_element("id", "picture").size["width"] >= 200
+    assert text(browser, "count") == "30 shown of 30, worst first"
+
+
+def test_filters_by_class_pair_and_probability(opened):
+    browser = opened()
+    browser.find_element("css selector", "[data-pair='0-1']").click()  # cat, suggested dog
+    assert set(ranks(browser)) == {1, 4, 7, 10, 13} and text(browser, "count").startswith("5 shown")
+    browser.find_element("css selector", "#pairs [aria-pressed=true]").click()
+    browser.execute_script(
+        "const s = document.getElementById('threshold'); s.value = 0.9; s.dispatchEvent(new Event('input'))"
+    )
+    assert ranks(browser) == [1, 2, 3] and text(browser, "threshold-value") == "0.90"
+    browser.execute_script(
+        "const s = document.getElementById('given'); s.value = 1; s.dispatchEvent(new Event('change'))"
+    )
+    assert ranks(browser) == [2] and text(browser, "fact-given") == "dog"
+    browser.find_element("id", "reset").click()
+    assert text(browser, "count").startswith("30 shown")
+
+
+def test_judged_by_keys_reloaded_undone_and_downloaded(opened, tmp_path):
+    table = suspects()
+    browser = opened(table)
+    press(browser, "k", "r", "x", "o")
+    assert browser.switch_to.active_element.get_attribute("id") == "chooser-text"
+    press(browser, "o", "\ue007")  # "o" leaves owl alone; Enter takes it
+    assert text(browser, "progress") == "4 of 30 judged"
+    browser.refresh()
+    assert text(browser, "progress") == "4 of 30 judged"
+    expected = [
+        row(table, 0, "keep"),
+        row(table, 1, "relabel", "owl"),
+        row(table, 2, "remove"),
+        row(table, 3, "relabel", "owl"),
+    ]
+    assert downloaded(browser, tmp_path) == expected
+    press(browser, "u")  # also of what was decided before the reload
+    assert text(browser, "progress") == "3 of 30 judged"
+    assert downloaded(browser, tmp_path) == expected[:3]
+    browser.find_element("id", "judged").send_keys("not")
+    assert ranks(browser)[0] == 4
+
+
+def test_the_same_key_again_takes_a_decision_back(opened):
+    browser = opened()
+    press(browser, "k", "\ue012")  # left
+    assert browser.find_element("id", "keep").get_attribute("aria-pressed") == "true"
+    press(browser, "k")
+    assert text(browser, "progress") == "0 of 30 judged"
+
+
+def test_next_not_judged_and_a_row_without_another_suggestion(opened):
+    browser = opened()
+    press(browser, "k", "k", "\ue011", "n")  # home
+    assert text(browser, "rank") == "#3"
+    press(browser, "\ue010")  # end: no suspect, so its own label is suggested
+    assert text(browser, "fact-given") == text(browser, "fact-suggested") == "owl"
+    press(browser, "r")
+    assert browser.find_element("id", "chooser").get_attribute("open") is not None
+    press(browser, "\ue00c")  # escape
+    assert text(browser, "progress") == "2 of 30 judged"
+
+
+def test_a_review_is_loaded_whole_or_not_at_all(opened, tmp_path):
+    table = suspects()
+    browser = opened(table)
+    press(browser, "k", "r")
+    review = downloaded(browser, tmp_path)
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+    assert text(browser, "progress") == "0 of 30 judged"
+    (tmp_path / "mine.csv").write_text((tmp_path / "review.csv").read_text())
+    browser.find_element("id", "load").send_keys(str(tmp_path / "mine.csv"))
+    wait(browser, "progress", "2 of 30 judged")
+    assert downloaded(browser, tmp_path) == review
+    other = (tmp_path / "mine.csv").read_text().replace("cat/0.jpg", "cat/9.jpg")
+    (tmp_path / "other.csv").write_text(other)
+    browser.find_element("id", "load").send_keys(str(tmp_path / "other.csv"))
+    wait(browser, "status", "other.csv was not loaded: row 1 is of another experiment")
+    assert text(browser, "progress") == "2 of 30 judged"
+
+
+def wait(browser, element_id, expected):
+    until = time.monotonic() + 10
+    while text(browser, element_id) != expected and time.monotonic() < until:
+        time.sleep(0.05)
+    assert text(browser, element_id) == expected
+
+
+def test_decisions_are_kept_for_the_experiment_and_its_data_alone(opened):
+    browser = opened()
+    press(browser, "k")
+    path = browser.current_url.removeprefix("file://")
+    for named, judged in [({"fingerprint": "g"}, 0), ({"experiment": "other"}, 0), ({}, 1)]:
+        with open(path, "w") as handle:
+            handle.write(
+                page(
+                    suspects(),
+                    np.arange(20),
+                    ["" for _ in range(20)],
+                    **{"experiment": "mine", "fingerprint": "f", "command": ""} | named,
+                )
+            )
+        browser.refresh()
+        assert text(browser, "progress") == f"{judged} of 20 judged"
+
+
+def test_it_is_said_where_the_browser_keeps_nothing(browser, opened, tmp_path):
+    code = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('denied'); } })"
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": code})
+    try:
+        browser.get(write(tmp_path / "suspects.html", suspects()).as_uri())
+        assert "does not keep" in browser.find_element("id", "notice").text
+        press(browser, "k")
+        assert text(browser, "progress") == "1 of 30 judged"
+        opened_rows = browser.execute_script("return review.rows().length")
+        assert opened_rows == 1
+        browser.execute_script("review.downloaded = true")  # else it asks before the next page
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_hostile_names_stay_text(opened, tmp_path):
+    table = suspects(class_names=HOSTILE)
+    browser = opened(table, experiment=HOSTILE[0], command=HOSTILE[1])
+    press(browser, "k", "r", "r", "r", "o")
+    press(browser, "\ue007")
+    assert browser.execute_script("return window.hit") is None
+    assert text(browser, "fact-given") in HOSTILE
+    assert browser.title.startswith(HOSTILE[0])
+    rows = downloaded(browser, tmp_path)
+    assert rows == [
+        row(table, 0, "keep"),
+        *(row(table, k, "relabel", HOSTILE[(k + 1) % 4]) for k in (1, 2, 3)),
+        row(table, 4, "relabel", HOSTILE[1]),
+    ]
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 640)])
+def test_at_phone_width_nothing_is_cut_off(opened, size):
+    browser = opened(suspects(class_names=("a" * 60, "dog", "owl")))
+    resize(browser, *size)
+    browser.refresh()
+    assert browser.execute_script("return document.documentElement.scrollWidth") == size[0]
+    outside = """return [...document.querySelectorAll('button, .button, select, .card, #picture')].filter(e => {
+        const r = e.getBoundingClientRect();
+        return r.width && (r.left < 0 || r.right > innerWidth + 0.5) }).map(e => e.outerHTML)"""
+    assert browser.execute_script(outside) == []
+    assert browser.find_element("css selector", ".card img").size["width"] >= 96
+    browser.find_element("id", "keep").click()
+    assert text(browser, "progress") == "1 of 30 judged"
+    browser.find_element("css selector", "summary").click()
+    assert (
+        browser.find_element("id", "threshold").is_displayed()
+        and browser.find_element("id", "grid").size["height"] > 90
+    )
+
+
+def test_images_without_files(opened, tmp_path):
+    table = suspects(files=False)
+    browser = opened(table)
+    assert text(browser, "file") == "sample 1000"
+    press(browser, "x")
+    assert downloaded(browser, tmp_path) == [row(table, 0, "remove")]
+
+
+def test_twenty_thousand_rows_open_quickly(opened, browser, tmp_path):
+    n, limit = 20_000, 3  # seconds
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    smooth = np.repeat(np.repeat(noise[::8, ::8], 8, 0), 8, 1) // 2 + noise // 8
+    opened(suspects(n, tuple(f"class {c}" for c in range(100))), picture=thumbnails.of_pixels(smooth))
+    start = time.monotonic()
+    browser.refresh()
+    took = time.monotonic() - start
+    assert browser.execute_script("return document.querySelector('.card img').complete")
+    size = (tmp_path / "suspects.html").stat().st_size / 1e6
+    print(f"{n} rows, {size:.0f} MB: {took:.2f} s")
+    assert took < limit
+    assert len(ranks(browser)) < 100  # only what is on the screen
+    press(browser, "\ue010")
+    assert text(browser, "rank") == f"#{n}" and ranks(browser)[-1] == n
+    start = time.monotonic()
+    press(browser, "k")
+    assert time.monotonic() - start < 1
+    browser.execute_script("localStorage.clear()")

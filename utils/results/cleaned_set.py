@@ -1,0 +1,166 @@
+"""The cleaned set: a folder of images by class, or a file of labels. Originals are only read."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from utils.errors import UserError
+from utils.files import write_atomically
+from utils.results.decisions import Decided
+from utils.results.suspects import printable
+
+LOCAL_FILES = "/data/local-files/?d="  # how Label Studio names files below the folder that it serves
+
+
+def require_all_classes(decided: list[Decided], class_names: list[str]) -> None:
+    """Raises UserError where a class would have no image left."""
+    left = {one.label for one in decided}
+    if empty := [name for name in class_names if name not in left]:
+        raise UserError(f"no image of class {empty[0]} would be left", "raise --p_noisy or remove fewer of them")
+
+
+# -- a folder ----------------------------------------------------------------------------------------------------------
+
+
+def require_free(destination: Path, root: Path) -> None:
+    """Raises UserError where something lies at the destination already or where it is among the originals."""
+    real, source = Path(os.path.realpath(destination)), Path(os.path.realpath(root))
+    if real == source or source in real.parents:
+        raise UserError(f"{destination} lies within the originals in {root}", "choose a folder outside")
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise UserError(f"{destination} is no folder", "choose a folder that does not exist yet")
+    if destination.is_dir() and any(destination.iterdir()):
+        raise UserError(f"{destination} is not empty", "choose a folder that does not exist yet")
+
+
+def sources(decided: list[Decided], root: Path) -> list[Path]:
+    """The original of every sample, links resolved. Raises UserError where one is missing or outside the root."""
+    top, found = Path(os.path.realpath(root)), []
+    for one in decided:
+        path = Path(os.path.realpath(root / one.sample.file))
+        if top not in path.parents:
+            raise UserError(f"{one.sample.file} lies outside {root}", "export what the experiment wrote itself")
+        if not path.is_file():
+            raise UserError(f"there is no {root / one.sample.file}", "bring it back, or say --train_root FOLDER")
+        found.append(path)
+    return found
+
+
+def write_folder(decided: list[Decided], root: Path, destination: Path, copy: bool) -> int:
+    """destination/<class>/<file> of what was not removed; how many are hard links, the others are copies.
+
+    Hard links where the file system allows them, unless `copy`. Made beside the destination and renamed at the end, so
+    that it appears whole or not at all. A name that its class has already gets a number.
+    """
+    kept = [one for one in decided if one.label is not None]
+    originals = sources(kept, root)
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        linked = 0
+        for original, name in zip(originals, names_of(kept), strict=True):
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            linked += _place(original, target, copy)
+        os.replace(temporary, destination)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {destination} ({error.strerror or error})", "free some space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return linked
+
+
+def _place(original: Path, target: Path, copy: bool) -> bool:
+    """Whether it became a hard link; another disk, or a file system without them, gets a copy."""
+    if not copy:
+        with contextlib.suppress(OSError):
+            os.link(original, target)
+            return True
+    shutil.copy2(original, target)
+    return False
+
+
+def names_of(kept: list[Decided]) -> list[str]:
+    """<class>/<path below the old class folder> of every sample, all different, also where case does not count.
+
+    Who keeps its class keeps its name.
+    """
+    files = [PurePosixPath(one.sample.file) for one in kept]
+    split = all(file.parts[0] == "train" and len(file.parts) > 2 for file in files)  # ROOT/train/<class>/...
+    names, taken = [""] * len(kept), set()
+    for k in sorted(range(len(kept)), key=lambda k: kept[k].relabelled):
+        inside = PurePosixPath(kept[k].label, *files[k].parts[2 if split else 1 :])
+        if inside.is_absolute() or ".." in inside.parts:
+            raise UserError(f"{inside} would lie outside the folder", "export what the experiment wrote itself")
+        name, number = inside, 1
+        while str(name).casefold() in taken:
+            number += 1
+            name = inside.with_name(f"{inside.stem}_{number}{inside.suffix}")
+        taken.add(str(name).casefold())
+        names[k] = str(name)
+    return names
+
+
+# -- a file of labels ----------------------------------------------------------------------------------------------
+
+
+def require_new(file: Path) -> None:
+    """Raises UserError where a file is there already, which may be anything, or where its folder is not."""
+    if os.path.lexists(file):
+        raise UserError(f"{file} exists already", "choose another name or remove it")
+    if not file.parent.is_dir():
+        raise UserError(f"there is no folder {file.parent}", "make it first")
+
+
+def write_labels(decided: list[Decided], file: Path) -> None:
+    """A csv with the columns file and label; sample_id in place of file where the images are no files."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")  # so that names with either are quoted
+    in_files = all(one.sample.file for one in decided)
+    writer.writerow(["file" if in_files else "sample_id", "label"])
+    for one in decided:
+        if one.label is not None:
+            writer.writerow([one.sample.file if in_files else one.sample.sample_id, one.label])
+    content = text.getvalue().encode(errors="surrogateescape")
+    write_atomically(file, lambda handle: handle.write(content))
+
+
+def write_label_studio(decided: list[Decided], file: Path, model_version: str) -> None:
+    """The tasks that Label Studio imports, the worst first, each with its label as a prediction.
+
+    Images are named as files below the data's root, which Label Studio has to serve as its local files. The interface
+    needs <Image name="image" value="$image"/> and <Choices name="label" toName="image"> with the classes.
+    """
+    tasks = [_task(one, model_version) for one in decided if one.label is not None]
+    text = json.dumps(tasks, indent=1) + "\n"
+    write_atomically(file, lambda handle: handle.write(text.encode()))
+
+
+def _task(one: Decided, model_version: str) -> dict[str, Any]:
+    sample = one.sample
+    choice = {"from_name": "label", "to_name": "image", "type": "choices"}
+    return {
+        "data": {
+            "image": LOCAL_FILES + quote(os.fsencode(sample.file)),
+            "file": printable(sample.file),
+            "label_given": sample.label,
+            "p_noisy": sample.p_noisy,
+        },
+        "predictions": [
+            {
+                "model_version": model_version,
+                "score": round(one.score, 4),
+                "result": [choice | {"value": {"choices": [one.label]}}],
+            }
+        ],
+    }

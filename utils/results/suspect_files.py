@@ -1,0 +1,78 @@
+"""suspects.csv and suspects.html of an experiment, from what a method says of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from utils.data.noisy_data import NoisyData
+from utils.experiments.experiment import Experiment
+from utils.files import write_atomically
+from utils.results import thumbnails
+from utils.results.commands import export_command
+from utils.results.suspects import Suspects
+from utils.results.suspects_page import page
+
+PAGE = "suspects.html"
+
+
+def write_suspects(
+    experiment: Experiment,
+    data: NoisyData,
+    scores: Mapping[str, np.ndarray],
+    p_noisy: np.ndarray,
+    posterior: np.ndarray,
+) -> None:
+    """suspects.csv, ranked by the first of the scores (N,), and the page as far as --report asks for it.
+
+    `p_noisy` (N,); `posterior` (N, C): of the true class, given label and predictions.
+    """
+    suspects = Suspects.ranked(
+        class_names=data.class_names,
+        sample_ids=data.sample_ids,
+        files=data.file_names,
+        labels=data.labels,
+        true_labels=data.clean_labels,
+        scores=scores,
+        p_noisy=p_noisy,
+        posterior=posterior,
+    )
+    experiment.write_csv("suspects.csv", suspects.rows())
+    report = experiment.record["settings"].get("report")
+    if report is None and data.file_names is None:  # only images of the user's own have a page unasked
+        return
+    shown = suspects.shown(report)
+    if len(shown):
+        write_page(experiment, data, suspects, shown)
+
+
+def write_page(experiment: Experiment, data: NoisyData, suspects: Suspects, shown: np.ndarray) -> None:
+    """suspects.html with those rows of the table."""
+    pictures = thumbnails_of(data, suspects.positions[shown], experiment.log)
+    known = data.fingerprint()
+    command = export_command(experiment.path, with_folder=data.file_names is not None)
+    text = page(suspects, shown, pictures, experiment.name, f"{known['images']}-{known['labels']}", command)
+    write_atomically(experiment.record.own(PAGE), lambda handle: handle.write(text.encode()))
+    experiment.log(f"{len(shown)} of {len(suspects)} samples to look at: open {experiment.path / PAGE} in a browser")
+
+
+def thumbnails_of(data: NoisyData, positions: np.ndarray, say: Callable[[str], None]) -> list[str]:
+    """In base64, of the samples at those positions: of their files, or of the pixels that the networks saw."""
+    replaced: list[int] = []
+
+    def make(i: int) -> str:
+        if data.file_names is not None:
+            try:
+                return thumbnails.of_file(Path(data.choice.root) / data.file_names[i])
+            except Exception:  # decoders raise a dozen kinds; hours of training must not end for want of a thumbnail
+                replaced.append(i)
+        return thumbnails.of_pixels(data.images.pixels[i].cpu().numpy())
+
+    with ThreadPoolExecutor() as pool:  # decoders work without the interpreter lock
+        made = list(pool.map(make, positions.tolist()))
+    if replaced:
+        say(f"{len(replaced)} files could not be read again; the page shows them at the size of training")
+    return made
