@@ -53,6 +53,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
         "share wrong: estimated by relabel.py": relabel["figures"]["noise_ratio_estimated"],
         "share wrong: truth": relabel["figures"]["noise_ratio_realised"],
     }
+    rows |= called(args.root / f"relabel_{name}")
     rows = {row: value for row, value in rows.items() if value is not None}
     took = ", ".join(f"{s} {sum(r['seconds'].values()):.0f} s" for s, r in (("relabel.py", relabel), ("ssl.py", ssl)))
     report(f"seed {seed}: " + "; ".join(f"{row} {value:.4f}" for row, value in rows.items()) + f" ({took})")
@@ -68,6 +69,15 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     if ceiling:
         rows["gap closed by ssl.py"] = (rows[OURS] - rows[CROSS_ENTROPY]) / (rows[CEILING] - rows[CROSS_ENTROPY])
     return rows
+
+
+def called(experiment: Path) -> dict[str, float]:
+    """Of the labels that p_noisy calls wrong, or right, with some probability, the share that is wrong."""
+    if not (experiment / "clean_labels.npy").exists():
+        return {}
+    p_noisy, labels, clean = (np.load(experiment / f"{name}.npy") for name in ("p_noisy", "labels", "clean_labels"))
+    ranges = {"called wrong with 0.9 or more": p_noisy >= 0.9, "with less than 0.05": p_noisy < 0.05}
+    return {f"share wrong: {name}": float(np.mean((labels != clean)[of])) for name, of in ranges.items() if of.any()}
 
 
 def flags(values: dict[str, str], prefix: str = "") -> list[str]:
