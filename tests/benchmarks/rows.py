@@ -39,12 +39,15 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     seed, name = choice.seed, f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
     usual = ["--width", str(WIDTH), "--seed", str(seed), "--cuda_dev", str(args.cuda_dev)]
     usual += [] if choice.root is None else ["--train_root", str(choice.root)]
-    noise = {"noise_type": choice.noise_type}
+    of_data = {"noise_type": [choice.noise_type]}
     if choice.noise_type != "none":
-        noise["noise_ratio"] = f"{choice.noise_ratio:g}"
-    separation = ["--first_stage_data_name", choice.name, *flags(noise, "first_stage_"), *usual]
+        of_data["noise_ratio"] = [f"{choice.noise_ratio:g}"]
+    if choice.subset is not None:
+        of_data["subset"] = [str(number) for number in choice.subset]
+        name += "_classes" + "-".join(of_data["subset"])
+    separation = ["--first_stage_data_name", choice.name, *flags(of_data, "first_stage_"), *usual]
     relabel = run_script("relabel.py", separation + shlex.split(args.separation), args.root, f"relabel_{name}")
-    training = ["--dataset", choice.name, *flags(noise), *usual, *shlex.split(args.training)]
+    training = ["--dataset", choice.name, *flags(of_data), *usual, *shlex.split(args.training)]
     ssl = run_script("ssl.py", [*training, "--relabel", f"relabel_{name}"], args.root, f"ssl_{name}")
     rows = {
         "AUC: relabel.py, default score": relabel["figures"]["auc_relabel_score"],
@@ -80,8 +83,8 @@ def called(experiment: Path) -> dict[str, float]:
     return {f"share wrong: {name}": float(np.mean((labels != clean)[of])) for name, of in ranges.items() if of.any()}
 
 
-def flags(values: dict[str, str], prefix: str = "") -> list[str]:
-    return [word for name, value in values.items() for word in (f"--{prefix}{name}", value)]
+def flags(values: dict[str, list[str]], prefix: str = "") -> list[str]:
+    return [word for name, words in values.items() for word in (f"--{prefix}{name}", *words)]
 
 
 def compare(seeds: list[dict[str, float]], report: peers.PeersReport) -> None:
