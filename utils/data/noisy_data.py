@@ -67,10 +67,8 @@ class NoisyData:
         """int64 (N,), on the device: the observed labels, but for errors planted among them (`prepare(plant=)`)."""
         return self.device_labels if self.planted is None else self.planted.labels
 
-    def with_planted(self, share: float, *counters: int) -> NoisyData:
-        """The same data with errors planted among that share of the labels; other `counters`, other errors."""
-        generator = stream_generator(self.choice.seed, "planted", *counters)
-        trained = add_label_noise(self.labels, "random_in_noise", share, generator, num_classes=self.num_classes)
+    def with_planted(self, trained: np.ndarray) -> NoisyData:
+        """The same data for a training on the labels `trained`, int64 (N,), wrong on purpose where they differ."""
         ids = np.flatnonzero(trained != self.labels)
         planted = Planted(ids, torch.from_numpy(trained).to(self.images.pixels.device)) if len(ids) else None
         return replace(self, planted=planted)
@@ -177,7 +175,9 @@ def prepare(
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
     )
-    return data.with_planted(plant)
+    generator = stream_generator(choice.seed, "planted")
+    trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
+    return data.with_planted(trained)
 
 
 def confusion_in_words(name: str, class_names: tuple[str, ...]) -> str:

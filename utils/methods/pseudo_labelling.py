@@ -51,21 +51,20 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     announce(experiment, data, compute)
     keep_scores(found, experiment)
-    make = Posterior(args, found) if args.targets == "posterior" else Split(args, found, data)
+    make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
     settings = RunSettings.from_flags(args)
     jitter = args.colour_jitter if data.images.coloured else 0.0
     optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
 
     for number in range(1, args.runs + 1):
-        planted = data.with_planted(args.plant, 0, number)  # others than the separation's
-        targets = make.targets(number, planted, experiment)
+        targets = make.targets(number, experiment)
         if experiment.done(f"run{number}") and number < args.runs:
             continue
         network = new_network(
             args.network, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
             counter=number,
         )  # fmt: skip
-        learner = Learner(network, planted, compute, optimisation, number, name=f"run{number}")
+        learner = Learner(network, make.data, compute, optimisation, number, name=f"run{number}")
         network = train_run(learner, settings, targets, experiment)
     save_model(network, args.network, args.width, data, experiment)
     figures = write_results(args.runs, data, experiment)
@@ -77,18 +76,24 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
 
 
 class Posterior:
-    """Targets of each run by the separations' posteriors, then by that of the run before."""
+    """Targets of each run by the separations' posteriors, then by that of the run before.
 
-    def __init__(self, args: argparse.Namespace, found: dict[str, Found]) -> None:
+    `data` is given the errors that were planted for the separations: their posteriors have been misled by them as by
+    the wrong labels that nobody knows, and so they calibrate those of the runs.
+    """
+
+    def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
         self.agree = args.agree_on_clean
         for of in found.values():
             if of.posterior is None or of.transition is None:
                 raise UserError(f"{of.source} comes without a posterior", "add --targets split")
         self.found = [(of.posterior, of.transition) for of in found.values()]
+        trained = [data.labels if of.trained is None else of.trained for of in found.values()]
+        alike = all(np.array_equal(labels, trained[0]) for labels in trained)
+        self.data = data.with_planted(trained[0] if alike else data.labels)
 
-    def targets(self, number: int, data: NoisyData, experiment: Experiment) -> PosteriorTargets:
-        """`data`: with the errors planted that the run learns from."""
-        given, run = self.found, f"run{number}"
+    def targets(self, number: int, experiment: Experiment) -> PosteriorTargets:
+        given, run, data = self.found, f"run{number}", self.data
         if number > 1:
             names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
             given = [tuple(experiment.record.read_array(name) for name in names)]
@@ -103,7 +108,7 @@ class Split:
     """Targets of each run by a clean set, chosen from the separations' scores, then from the loss of the run before."""
 
     def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
-        self.begin, self.agree = args.epoch_begin, args.agree_on_clean
+        self.data, self.begin, self.agree = data, args.epoch_begin, args.agree_on_clean
         self.veto_threshold = args.fn_th if args.f_FND else None
         self.scores = {key: of.scores for key, of in found.items()}
         selector = partial(
@@ -116,16 +121,15 @@ class Split:
         self.first: Selector = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
         self.later: Selector = partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd)
 
-    def targets(self, number: int, data: NoisyData, experiment: Experiment) -> SplitTargets:
-        """`data`: as it came, since nothing is planted."""
+    def targets(self, number: int, experiment: Experiment) -> SplitTargets:
         run = f"run{number}"
         if number == 1:
-            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, data, experiment)
+            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, self.data, experiment)
         else:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
-            clean, p_noisy = select_again(run, self.later, loss, data, experiment)
+            clean, p_noisy = select_again(run, self.later, loss, self.data, experiment)
         experiment.save_array(f"p_noisy_{run}", p_noisy)
-        return SplitTargets(data, clean, self.begin)
+        return SplitTargets(self.data, clean, self.begin)
 
 
 # -- 2. training -------------------------------------------------------------------------------------------------------
@@ -256,8 +260,6 @@ def save_run(
         return
     evidence.conclude()
     posterior = evidence.posterior()
-    if data.planted is not None:
-        experiment.save_array(f"planted_ids_{run}", data.planted.ids)
     experiment.log(f"{run}: {posterior_in_words(posterior, data)}")
     experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
     experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))

@@ -6,7 +6,6 @@ import argparse
 
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, Parser, default_with, refuse
 from utils.errors import UserError
-from utils.scoring.tracking import PLANT
 from utils.separations import SEPARATIONS
 
 TARGETS = ("posterior", "split")
@@ -56,13 +55,6 @@ def add_targets(parser: Parser) -> None:
         help="train so often, each time from what the last run found (default: 2; split: 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
-    group.add_argument(
-        "--plant",
-        type=RATIO,
-        metavar="SHARE",
-        help="share of the labels changed on purpose before each run, to calibrate what it finds; 0 = none "
-        f"(default: {PLANT}; split: 0)",
-    )
 
 
 def add_clean_set(parser: Parser) -> None:
@@ -115,8 +107,6 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
     args.runs = args.runs or (2 if args.double_run or not split else 1)
-    if split and args.plant:
-        raise UserError("--plant does nothing with --targets split", "leave one of them out")
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
@@ -125,9 +115,9 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
     if args.runs == 1:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
-    defaults = {"network": "PR18", "dropout": 0.0, "plant": PLANT}
+    defaults = {"network": "PR18", "dropout": 0.0}
     if split:
-        defaults = {"network": "MT_Net", "dropout": 0.1, "plant": 0.0, "epoch_begin": max(1, args.epoch * 3 // 8)}
+        defaults = {"network": "MT_Net", "dropout": 0.1, "epoch_begin": max(1, args.epoch * 3 // 8)}
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)

@@ -24,6 +24,10 @@ class Found:
     source: str  # where it came from
     posterior: np.ndarray | None = None  # float32 (N, C), of the true class given predictions and label
     transition: np.ndarray | None = None  # float64 (C, C), of labels (columns) given true classes (rows)
+    trained: np.ndarray | None = None  # int64 (N,), labels trained on; None where no errors were planted
+
+
+OF_POSTERIOR = ("posterior", "transition", "trained")
 
 
 def read_scores(
@@ -53,11 +57,8 @@ def read_scores(
                 break
             file = record.path / f"{name}.npy"
             scores = validate_scores(record.read_array(name), fingerprint["samples"], file)
-            posterior, transition = (
-                record.read_array(more) if record.holds(more) else None
-                for more in (f"{separation.key}_posterior", f"{separation.key}_transition")
-            )
-            return Found(scores, str(file), posterior, transition)
+            files = (f"{separation.key}_posterior", f"{separation.key}_transition", "trained_labels")
+            return Found(scores, str(file), *(record.read_array(f) if record.holds(f) else None for f in files))
     raise UserError(f"{record.path} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
 
 

@@ -27,7 +27,7 @@ def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_d
     experiment.save_array("labels", data.labels)
     experiment.save_array("sample_ids", data.sample_ids)
     if data.planted is not None:
-        experiment.save_array("planted_ids", data.planted.ids)
+        experiment.save_array("trained_labels", data.training_labels.cpu().numpy())
     if data.clean_labels is not None:
         experiment.save_array("clean_labels", data.clean_labels)
         matrix = transition_matrix(data.clean_labels, data.labels, data.num_classes)
