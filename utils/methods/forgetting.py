@@ -59,7 +59,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     experiment.log.quietly("second " + second.describe().splitlines()[0])
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
-    evidence = Evidence("stage1", first, args.choose)
+    evidence = Evidence("stage1", first, args.choose, args.epoch_1st)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     if not experiment.done(STAGE1):
         if source is None:

@@ -159,7 +159,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
     data, run = learner.data, learner.name
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
-    evidence = Evidence("ssl", data, "last")
+    evidence = Evidence("ssl", data, "last", settings.epochs)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
     parts = learner.parts() | {"targets": targets, "evidence": evidence}
     if average is not None:
@@ -260,7 +260,7 @@ def save_run(
         return
     evidence.conclude()
     posterior = evidence.posterior()
-    experiment.log(f"{run}: {posterior_in_words(posterior, data)}")
+    experiment.log(f"{run}: {posterior_in_words(posterior, evidence)}")
     experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
     experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)

@@ -43,9 +43,10 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     """Warm-up on the observed labels, then on what replaces them; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute, plant=args.plant)
     announce(experiment, data, compute)
-    evidence = Evidence("relabel", data, args.choose)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
+    first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
+    evidence = Evidence("relabel", data, args.choose, first_training)
 
     def learner(number: int, optimisation: Optimisation) -> Learner:
         network = new_network(
@@ -90,7 +91,7 @@ def learn_labels(
     of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")
     evidence.load_state_dict(of_warm_up["evidence"])
     posterior = evidence.posterior()
-    experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, learner.data)}")
+    experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, evidence)}")
     return posterior
 
 
@@ -108,7 +109,7 @@ def learn_posterior(
 
     The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
-    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how)
+    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs)
     targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 
     def loss_of(ids: Tensor) -> Tensor:
