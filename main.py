@@ -22,7 +22,7 @@ def parser() -> Parser:
     add_data(parser)
     add_second_stage_data(parser)
     group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs of stage 1"
+        parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs of stage 1"
     )
     group.add_argument(
         "--memorise_until",

@@ -33,7 +33,7 @@ def parser() -> Parser:
     add_dropout(network)
     add_network_width(network)
     add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=None, milestones=[35], epochs_help="epochs, warm-up included "
+        parser, epochs_flag="--epoch_1st", epochs=None, epochs_help="epochs, warm-up included "
         "(default: 120; by prediction 40)", schedule=None, mixup=None, ema=None, augment=None,
     )  # fmt: skip
     relabelling = parser.add_argument_group("relabelling")

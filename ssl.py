@@ -27,7 +27,7 @@ else:
         add_training,
         resolve_pseudo_labelling,
     )
-    from utils.training.optimisation import add_optimisation
+    from utils.training.optimisation import FEWEST_EPOCHS, MOST_EPOCHS, add_optimisation
 
 SCRIPT = "ssl.py"
 
@@ -49,9 +49,8 @@ def parser() -> "Parser":
     group = add_optimisation(
         parser,
         epochs_flag="--epoch",
-        epochs=60,
-        milestones=[45, 53],
-        epochs_help="epochs of each run",
+        epochs=None,
+        epochs_help=f"epochs of each run (default: {FEWEST_EPOCHS}, for small sets up to {MOST_EPOCHS})",
         augment="strong",
         balance=None,
     )

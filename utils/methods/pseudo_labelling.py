@@ -23,6 +23,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
+from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
@@ -47,9 +48,11 @@ Targets = PosteriorTargets | SplitTargets
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Read scores, then as often as asked: make targets, train from scratch; writes the whole experiment folder."""
     data = prepare(data_choice(args, SSL), compute)
+    resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     announce(experiment, data, compute)
+    experiment.log(f"{args.epoch} epochs a run (--epoch), for {len(data)} images in batches of {args.batch_size}")
     keep_scores(found, experiment)
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
     settings = RunSettings.from_flags(args)

@@ -7,6 +7,7 @@ import argparse
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, Parser, default_with, refuse
 from utils.errors import UserError
 from utils.separations import SEPARATIONS
+from utils.training.optimisation import enough_epochs
 
 TARGETS = ("posterior", "split")
 SCORES_OF = {
@@ -110,17 +111,35 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
-    default_with(args, "swa", swa_start=args.epoch * 3 // 4, swa_freq=1)
+    default_with(args, "swa", swa_freq=1)
+    if not args.swa:
+        refuse(args, "swa_start", without="--swa")
     if not args.use_bmm:
         refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
     if args.runs == 1:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
     defaults = {"network": "PR18", "dropout": 0.0}
     if split:
-        defaults = {"network": "MT_Net", "dropout": 0.1, "epoch_begin": max(1, args.epoch * 3 // 8)}
+        defaults = {"network": "MT_Net", "dropout": 0.1}
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)
+    if args.epoch is not None:
+        resolve_epochs(args)
+
+
+def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None:
+    """The epochs of a run, and the defaults that are shares of them; without --epoch once `samples` are known."""
+    if args.epoch is None:
+        args.epoch = enough_epochs(samples, args.batch_size)
+    if args.swa and args.swa_start is None:
+        args.swa_start = args.epoch * 3 // 4
+    if args.targets == "split" and args.epoch_begin is None:
+        args.epoch_begin = max(1, args.epoch * 3 // 8)
+    if args.swa and args.swa_start >= args.epoch:
+        raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
+    if args.epoch_begin is not None and args.epoch_begin >= args.epoch:
+        raise UserError(f"--epoch_begin {args.epoch_begin} leaves no epoch of --epoch {args.epoch}", "lower it")
 
 
 def _check_scores(args: argparse.Namespace) -> None:
@@ -142,10 +161,6 @@ def _check_scores(args: argparse.Namespace) -> None:
 def _check_training(args: argparse.Namespace) -> None:
     if args.colour_jitter and args.augment == "none":
         raise UserError("--colour_jitter does nothing with --augment none", "leave one of them out")
-    if args.swa and args.swa_start >= args.epoch:
-        raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
-    if args.epoch_begin is not None and args.epoch_begin >= args.epoch:
-        raise UserError(f"--epoch_begin {args.epoch_begin} leaves no epoch of --epoch {args.epoch}", "lower it")
     if args.labeled_batch_size is not None and args.labeled_batch_size >= args.batch_size:
         raise UserError(
             f"--labeled_batch_size {args.labeled_batch_size} fills --batch_size {args.batch_size}", "lower it"

@@ -16,6 +16,7 @@ from utils.command_line.running import run_script
 from utils.data.choice import SECOND, data_choice
 from utils.errors import UserError
 from utils.experiments.record import NAME_PATTERN
+from utils.training.optimisation import schedule_of
 
 SCRIPTS = ("main.py", "parallel.py", "relabel.py")
 
@@ -79,7 +80,6 @@ def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch
             assert f"(default: {resolved[flag]})" in entries[flag]
     if name != "relabel.py":  # there it depends on the way
         assert f"(default: {resolved['schedule']}; steps with --M)" in entries["schedule"]
-    assert f"(with --schedule steps: {arguments(name, '--schedule', 'steps').M})" in entries["M"]
     assert "for digits 0.25" in entries["width"] and resolved["width"] == 0.25
     assert "default: 1," in entries["width"] and arguments(name, "--first_stage_data_name", "cifar10").width == 1
 
@@ -89,7 +89,7 @@ def test_help_says_something_about_every_flag_and_documents_every_flag(name, mon
     entries = help_entries(name, monkeypatch, capsys)
     undocumented = vars(load_script(name).parser().parse_args([])).keys() - entries.keys()
     # set_defaults, not flags
-    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "milestones", "schedule"}
+    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "schedule"}
     assert not [entry for entry in entries.values() if len(entry.split()) < 4]
 
 
@@ -143,7 +143,10 @@ def test_noise_type_none_has_ratio_zero():
 
 def test_milestones_are_sorted_and_replace_the_default():
     assert arguments("main.py", "--M", 80, "--M", 40).M == [40, 80]
-    assert arguments("main.py", "--schedule", "steps").M == [30]
+    args = arguments("main.py", "--schedule", "steps")
+    assert args.M == [] and schedule_of(args, 40).milestones == [30, 35]  # 3/4 and 7/8
+    assert schedule_of(arguments("main.py", "--M", 7), 40).milestones == [7]
+    assert not schedule_of(arguments("main.py"), 40).milestones
 
 
 def test_milestones_mean_the_schedule_of_steps_and_cosine_has_none():
@@ -171,7 +174,7 @@ def test_networks_are_kept_from_memorising_by_default(name):
 def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
     args = arguments("relabel.py", *flags)
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("prediction", 40, 20, "steps")
-    assert (args.M, args.mixup, args.ema) == ([35], 0, 0)
+    assert (args.M, args.mixup, args.ema) == ([], 0, 0)
     assert (args.lr_2nd, args.reg_term1, args.reg_term2) == (0.1, 0.8, 0.4)
 
 
