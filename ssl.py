@@ -44,7 +44,7 @@ def parser() -> "Parser":
         choices=list(models.ALIASES),
         help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18 (default: PR18; with --targets split MT_Net)",
     )
-    add_dropout(network, None, " (default: 0; with --targets split 0.1)")
+    add_dropout(network)
     add_network_width(network)
     group = add_optimisation(
         parser,

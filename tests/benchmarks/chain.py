@@ -45,7 +45,7 @@ def cross_entropy(flags: list[str], true_labels: bool) -> float:
     epochs = args.epoch or enough_epochs(len(data), args.batch_size)
     if true_labels:
         data = replace(data, labels=data.clean_labels)
-    shape = {"width": args.width, "dropout": args.dropout or 0.0}
+    shape = {"width": args.width, "dropout": args.dropout}
     network = new_network(args.network or "PR18", data.num_classes, compute, **shape, seed=args.seed, counter=1)
     jitter = args.colour_jitter if data.images.coloured else 0.0
     optimisation = optimisation_of(args, schedule_of(args, epochs), jitter)

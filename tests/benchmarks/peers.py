@@ -13,9 +13,10 @@ folds   cleanlab's self-confidence and normalised margin, 1 - quality each, on o
         on the other folds each. Needs pip install cleanlab
 true    with --ceiling: the plain training on the true labels
 
-A crop and flips where allowed, no dropout, SGD with momentum 0.9. Compute is images through the network in
-training; those of evaluations are told apart. Results are kept under --root, one file for each of these and each seed,
-and are used again where every setting and the data are the same: a run that was cut off goes on when repeated.
+A crop and flips where allowed, the network's usual dropout, SGD with momentum 0.9. Compute is images through the
+network in training; those of evaluations are told apart. Results are kept under --root, one file for each of these and
+each seed, and are used again where every setting and the data are the same: a run that was cut off goes on when
+repeated.
 """
 
 import argparse

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+import models
 from utils.command_line.parser import COUNT, RATIO, WHOLE, Parser, number
 from utils.data.choice import first_choice, resolve_data
 from utils.scoring.tracking import tracking_of
@@ -16,10 +17,14 @@ from utils.training.optimisation import resolve_optimisation
 DIGITS_WIDTH = 0.25
 
 
-def add_dropout(group: argparse._ArgumentGroup, default: float | None = 0.0, words: str = "") -> None:
-    """`words`: the default in words, where it depends on other flags."""
-    help = "dropout probability; 0 switches it off" + words
-    group.add_argument("--dropout", type=RATIO, default=default, metavar="P", help=help)
+def add_dropout(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dropout",
+        type=RATIO,
+        metavar="P",
+        help="dropout probability; 0 switches it off "
+        f"(default: {models.DROPOUT[models.CNN13]} in the 13-layer CNN, else 0)",
+    )
 
 
 def add_network_width(group: argparse._ArgumentGroup) -> None:

@@ -53,7 +53,7 @@ def add_targets(parser: Parser) -> None:
         "--runs",
         type=COUNT,
         metavar="K",
-        help="train so often, each time from what the last run found (default: 2; split: 1)",
+        help="train so often, each time from what the last run found (default: 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 
@@ -107,7 +107,7 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
-    args.runs = args.runs or (2 if args.double_run or not split else 1)
+    args.runs = args.runs or (2 if args.double_run else 1)
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
@@ -118,9 +118,8 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
     if args.runs == 1:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
-    defaults = {"network": "PR18", "dropout": 0.0}
+    defaults = {"network": "MT_Net" if split else "PR18"}
     if split:
-        defaults = {"network": "MT_Net", "dropout": 0.1}
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)

@@ -49,10 +49,10 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     evidence = Evidence("relabel", data, args.choose, first_training)
 
     def learner(number: int, optimisation: Optimisation) -> Learner:
+        name = args.model_type[min(number, len(args.model_type)) - 1]
         network = new_network(
-            args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
-            counter=number - 1,
-        )  # fmt: skip
+            name, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed, counter=number - 1
+        )
         return Learner(network, data, compute, optimisation, number)
 
     if args.relabel_by == "posterior":
