@@ -119,7 +119,7 @@ class _DecodedStream:
         bar = tqdm(total=len(self.files), desc=f"decoding {self._split} images", unit="image", disable=None, delay=1)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
             waiting = deque()
-            for file in (*self.files, *[None] * AHEAD):
+            for file in (*self.files, *[None] * AHEAD):  # behind the last ones something that pushes them out
                 waiting.append((file, file and pool.submit(decode_or_reason, self._root, file, self.image_size)))
                 if len(waiting) > AHEAD:
                     done, future = waiting.popleft()
