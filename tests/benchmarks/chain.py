@@ -3,8 +3,10 @@
 
     python3 -m tests.benchmarks.chain                                        digits, default flags, three seeds
     python3 -m tests.benchmarks.chain --seeds 1 --ways parallel \\
-        --separation "--first_stage_data_name folder --train_root R --width 0.25 --epoch_1st 30 --M 20" \\
-        --training "--dataset folder --train_root R --width 0.25 --epoch 40 --M 30 --use_bmm --double_run"
+        --separation "--first_stage_data_name folder --train_root R --first_stage_noise_type random_in_noise \\
+            --width 0.25 --epoch_1st 30 --M 20" \\
+        --training "--dataset folder --train_root R --noise_type random_in_noise \\
+            --width 0.25 --epoch 40 --M 30 --use_bmm --double_run"
 
 Every way is scripts and flags that a user types. Cross-entropy is the network of ssl.py with its schedule and its
 augmentation, on the noisy labels and on the true ones (the ceiling, which only a benchmark can have); last epochs.

@@ -1,7 +1,8 @@
 """One row of the results table: a separation, its peers at equal compute, and the classifier that is trained after it.
 
     python3 -m tests.benchmarks.rows --seeds 11 12 13
-    python3 -m tests.benchmarks.rows --first_stage_data_name folder --train_root ROOT --seeds 11 12 13 --save photos_0.4
+    python3 -m tests.benchmarks.rows --first_stage_data_name folder --train_root ROOT \\
+        --first_stage_noise_type random_in_noise --seeds 11 12 13 --save photos_random_0.4
 
 Ours is what a user types, `relabel.py` and `ssl.py --relabel`, with default flags but for the width. The peers
 (tests/benchmarks/peers.py) are plain cross-entropy, with the same network and as many images in training as relabel.py,

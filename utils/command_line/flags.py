@@ -6,6 +6,7 @@ Every flag stands once, in a group, with its unit and what switches it off. Impo
 from __future__ import annotations
 
 import argparse
+import re
 
 import models
 from utils.command_line.parser import COUNT, RATIO, WHOLE, Parser, number
@@ -108,9 +109,12 @@ def resolve(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def default_name(script: str, args: argparse.Namespace) -> str:
-    """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1"""
+    """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1,
+    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1"""
     scores = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
     choice = first_choice(args)
     noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
+    if choice.labels is not None:
+        noise = "labels-" + re.sub(r"[^A-Za-z0-9.]+", "-", choice.labels.rpartition("/")[2])[:60]
     subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
     return "_".join([script.removesuffix(".py"), *scores, choice.name + subset, noise, f"seed{choice.seed}"])

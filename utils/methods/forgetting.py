@@ -21,7 +21,7 @@ from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, differences, read_finished
 from utils.methods.second_stage import CE, Oracle, SecondStage, SecondStageSettings, primary
 from utils.results.evidence import Evidence
-from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import auc
@@ -57,6 +57,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     stage2 = SecondStageSettings.from_flags(args, second)
     announce(experiment, first, compute, second_data=second.fingerprint())
     experiment.log.quietly("second " + second.describe().splitlines()[0])
+    save_left_out(experiment, second, "skipped_2nd.csv")
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
     evidence = Evidence("stage1", first, args.choose, args.epoch_1st)

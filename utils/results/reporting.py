@@ -26,6 +26,7 @@ def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_d
     # Written again on a resume: the first start may have been stopped before it came this far.
     experiment.save_array("labels", data.labels)
     experiment.save_array("sample_ids", data.sample_ids)
+    save_left_out(experiment, data)
     if data.planted is not None:
         experiment.save_array("trained_labels", data.training_labels.cpu().numpy())
     if data.clean_labels is not None:
@@ -33,6 +34,12 @@ def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_d
         matrix = transition_matrix(data.clean_labels, data.labels, data.num_classes)
         title = "Label noise: where the labels of each class went"
         confusion_figure(experiment.record.own("transition.png"), matrix, data.class_names, title)
+
+
+def save_left_out(experiment: Experiment, data: NoisyData, name: str = "skipped.csv") -> None:
+    """Which images take no part, and why; no file where all do."""
+    if data.left_out:
+        experiment.write_csv(name, [{"file": file, "reason": reason} for file, reason in data.left_out.items()])
 
 
 def write_accuracy_figure(
