@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import models
-from models import CNN13, MODELS, PREACT_RESNET18, channels, cnn13
+from models import CNN13, MODELS, PREACT_RESNET18, cnn13
 from models.preact_resnet import PreActBlock
 from tests.tiny import ROOT
 
@@ -223,7 +223,7 @@ def test_logits_and_features_stay_in_fp32_under_bf16_autocast(name):
     ("paper", "width", "expected"), [(64, 1, 64), (64, 0.25, 16), (64, 0.05, 16), (512, 0.05, 32), (256, 0.3, 80)]
 )
 def test_channels_are_multiples_of_16(paper, width, expected):
-    assert channels(paper, width) == expected
+    assert models.channels(paper, width) == expected
 
 
 @pytest.mark.slow
