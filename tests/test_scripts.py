@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 
 from tests.tiny import SCORE_FILES, TINY_ARGS, load_script
 from utils.command_line.flags import resolve
@@ -412,9 +413,10 @@ def test_planted_samples_are_scored_by_their_own_label(run, tmp_path, script, pr
     trained, ids = data.training_labels.numpy(), data.planted.ids
     assert len(ids) == round(0.1 * len(labels)) and (trained[ids] != labels[ids]).all()
     probs = load(tmp_path / "e", f"{record(tmp_path / 'e')['method']}_probs")
-    score = load(tmp_path / "e", f"{prefix}_prediction")
-    # The score is taken in float32 too, so that at most the last digit differs.
-    np.testing.assert_allclose(score, -np.log(probs[np.arange(len(labels)), labels]), atol=1e-5)
+    score, rows = load(tmp_path / "e", f"{prefix}_prediction"), np.arange(len(labels))
+    # They are of all epochs, or of the half of them that speaks best for held-out labels: alike, not the same.
+    assert spearmanr(score, -np.log(np.maximum(probs[rows, labels], 1e-8))).statistic > 0.7
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
     assert (probs[ids, trained[ids]] == 0).all()  # what the network was taught of them is taken out
     np.testing.assert_array_equal(load(tmp_path / "e", "trained_labels"), trained)
     with (tmp_path / "e" / "suspects.csv").open() as handle:
@@ -498,6 +500,14 @@ def test_a_stage_2_that_diverges_ends_at_its_last_finite_step(run, tmp_path, tra
     assert {"stage1.png", "forgetting.png", "scores.png", "roc.png"} <= {file.name for file in folder.glob("*.png")}
 
 
+def of_posterior(folder):
+    """Files that depend on where the second half of the epochs was to begin."""
+    key = record(folder)["method"]
+    files = {f"{key}_{name}.npy" for name in ("score", "probs", "posterior", "transition")}
+    files |= {"history.csv"} if key == "forget" else set()  # stage 2 competes with the score of stage 1
+    return files | {"p_noisy.npy", "soft_labels.npy", "suspects.csv"}
+
+
 DIVERGING = ["--M", "2", "--gamma_scheduler", "1e30"]  # after two epochs (of a phase) no network stays finite
 LATE = [  # script, flags, whole epochs
     ("main.py", ["--epoch_1st", "4"], 2),
@@ -513,7 +523,8 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     assert "going on with what was found until the epoch before" in printed
     calm = [*flags, "--epoch_1st", whole, "--schedule", "constant"]
     run(script, *TINY_ARGS[script], *calm, "--experiment_name", "calm")
-    assert same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt") == []  # which holds the flags, too
+    differing = same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt")  # which holds the flags, too
+    assert not set(differing) - of_posterior(tmp_path / "e")
     assert record(tmp_path / "e")["status"] == "finished"
     assert len([row for row in history(tmp_path / "e") if row.get("stage") != "2"]) == whole
 
@@ -550,4 +561,5 @@ def test_stage_1_ends_once_the_labels_are_fitted(run, tmp_path):
     assert len(track) == len(fitted)
     np.testing.assert_array_equal(track[-1], load(tmp_path / "e", "stage1_loss"))
     run("main.py", *flags, "--epoch_1st", len(fitted), "--experiment_name", "counted")
-    assert same_bytes(tmp_path / "e", tmp_path / "counted", "stage1.pt") == []
+    differing = same_bytes(tmp_path / "e", tmp_path / "counted", "stage1.pt")
+    assert not set(differing) - of_posterior(tmp_path / "e")

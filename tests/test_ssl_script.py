@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -17,8 +18,9 @@ from utils.classifier import main as classify
 from utils.compute import Compute
 from utils.data.device_images import DeviceImages
 from utils.errors import Diverged, UserError
+from utils.methods import pseudo_labelling
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
-from utils.methods.targets import SplitTargets
+from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.training.learner import Learner
 from utils.training.optimisation import Optimisation, Schedule
 
@@ -51,7 +53,12 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
         assert np.isfinite(array).all()
     assert 0 <= np.load(folder / "p_noisy.npy").min() <= np.load(folder / "p_noisy.npy").max() <= 1
     np.testing.assert_allclose(np.load(folder / "pseudo_labels.npy").sum(1), 1, atol=1e-5)
-    np.testing.assert_array_equal(np.load(folder / "ssl_score.npy"), np.load(folder / "ssl_prediction.npy"))
+    score, prediction = (np.load(folder / f"ssl_{name}.npy") for name in ("score", "prediction"))
+    if "split" in flags:
+        np.testing.assert_array_equal(score, prediction)
+    else:  # p_noisy votes beside it, and comes in that order
+        assert spearmanr(score, prediction).statistic > 0.7
+        assert (np.diff(np.load(folder / "p_noisy.npy")[np.argsort(score, kind="stable")]) >= 0).all()
     found = figures(folder)
     numbers = {"test_accuracy", "test_accuracy_best", "auc_ssl_prediction", "auc_ssl_mean_loss", "auc_ssl_loss"}
     if "split" in flags:
@@ -64,13 +71,19 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
     assert rows == [(run, str(epoch)) for run in "12" for epoch in range(1, 5)]
 
 
-def test_each_label_counts_as_far_as_the_separation_trusts_it(run, separated, tmp_path):
-    run("ssl.py", *SSL, "--parallel", "--epoch", "1", "--experiment_name", "e")  # too short to renew anything
-    targets, labels = np.load(tmp_path / "e" / "pseudo_labels.npy"), np.load(separated / "labels.npy")
+def test_each_label_counts_as_far_as_the_separation_trusts_it(run, separated, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(pseudo_labelling, "PosteriorTargets", lambda *of: given.append(of) or PosteriorTargets(*of))
+    run("ssl.py", *SSL, "--parallel", "--epoch", "1", "--experiment_name", "e")
+    ((targets, data),) = given
+    labels, trained = (np.load(separated / f"{name}.npy") for name in ("labels", "trained_labels"))
+    posterior = np.load(separated / "parallel_posterior.npy")
+    planted = trained != labels
+    assert planted.sum() == round(0.03 * len(labels)) == len(data.planted.ids)
     # Means over separations are brought to a sum of 1 again, which moves the last digit.
-    np.testing.assert_allclose(targets, np.load(separated / "parallel_posterior.npy"), atol=1e-6)
-    own = targets[np.arange(len(labels)), labels]
-    np.testing.assert_allclose(np.load(tmp_path / "e" / "p_noisy.npy"), 1 - own, atol=1e-6)
+    np.testing.assert_allclose(targets[~planted], posterior[~planted], atol=1e-5)
+    rows = np.flatnonzero(planted)  # there the label that was planted counts, as far as the matrix trusts it
+    assert (targets[rows, trained[rows]] >= posterior[rows, trained[rows]]).all()
 
 
 def test_any_flag_of_the_clean_set_means_split_targets(run, separated, tmp_path):
@@ -208,7 +221,9 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     by_hand = [np.isin(np.arange(n), np.argsort(s, kind="stable")[: round(0.35 * n)]) for s in (parallel, relabel)]
     vetoed = np.isin(np.arange(n), np.argsort(-forget, kind="stable")[: round(0.2 * n)])
     np.testing.assert_array_equal(clean["union"], by_hand[0] | by_hand[1])
-    np.testing.assert_array_equal(clean["agree"], by_hand[0] & by_hand[1])
+    both_take = by_hand[0] & by_hand[1]
+    assert (clean["agree"] >= both_take).all()  # and the next best ones, up to half of the smaller set
+    assert clean["agree"].sum() == max(both_take.sum(), round(by_hand[0].sum() / 2))
     np.testing.assert_array_equal(clean["veto"], (by_hand[0] | by_hand[1]) & ~vetoed)
 
 
@@ -412,7 +427,7 @@ def test_unknown_truth_goes_through_the_whole_chain(run, tmp_path, image_folder)
     known = {"train_accuracy", "clean_set_size"}
     assert figures(tmp_path / "s").keys() == known | {f"{key}_run1" for key in known} | {"noise_ratio_estimated"}
     run("ssl.py", *both, "--experiment_name", "t")
-    known = {"train_accuracy", "train_accuracy_run1", "noise_ratio_estimated"}
+    known = {"train_accuracy", "noise_ratio_estimated"}
     assert figures(tmp_path / "t").keys() == known
 
 

@@ -110,6 +110,7 @@ def learn_posterior(
     The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
     evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs)
+    evidence.choice.load_state_dict(of_warm_up.choice.state_dict())  # it competes with what was best so far
     targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 
     def loss_of(ids: Tensor) -> Tensor:
