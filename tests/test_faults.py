@@ -163,7 +163,7 @@ def separated_and_training(root, undisturbed):
     return root / "relabel.py-calm", [sys.executable, str(ROOT / "ssl.py"), *TINY_ARGS["ssl.py"], "--relabel", *where]
 
 
-@pytest.mark.parametrize("name", ["relabel_score", "relabel_posterior", "relabel_probs"])
+@pytest.mark.parametrize("name", ["relabel_score", "relabel_posterior", "trained_labels"])
 def test_damaged_score_file(root, undisturbed, name):
     folder, words = separated_and_training(root, undisturbed)
     file = folder / f"{name}.npy"
@@ -181,8 +181,9 @@ def test_damaged_score_file(root, undisturbed, name):
     "name, line",
     [
         ("relabel_score", "holds no relabel_score.npy"),
-        ("relabel_posterior", "comes without predictions"),
-        ("relabel_probs", "comes without predictions"),
+        ("relabel_posterior", "comes without a posterior"),
+        ("relabel_transition", "comes without a posterior"),
+        ("trained_labels", "holds no trained_labels.npy"),
     ],
 )
 def test_deleted_score_file(root, undisturbed, name, line):

@@ -51,11 +51,11 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     training = ["--dataset", choice.name, *flags(of_data), *usual, *shlex.split(args.training)]
     ssl = run_script("ssl.py", [*training, "--relabel", f"relabel_{name}"], args.root, f"ssl_{name}")
     rows = {
-        "AUC: relabel.py, default score": relabel["figures"]["auc_relabel_score"],
-        "AUC: ssl.py, its score": ssl["figures"]["auc_ssl_score"],
+        "AUC: relabel.py, default score": relabel["figures"].get("auc_relabel_score"),
+        "AUC: ssl.py, its score": ssl["figures"].get("auc_ssl_score"),
         OURS: ssl["figures"]["test_accuracy"],
         "share wrong: estimated by relabel.py": relabel["figures"]["noise_ratio_estimated"],
-        "share wrong: truth": relabel["figures"]["noise_ratio_realised"],
+        "share wrong: truth": relabel["figures"].get("noise_ratio_realised"),
     }
     rows |= called(args.root / f"relabel_{name}")
     rows = {row: value for row, value in rows.items() if value is not None}

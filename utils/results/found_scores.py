@@ -59,8 +59,11 @@ def read_scores(
             file = record.path / f"{name}.npy"
             scores = validate_scores(record.read_array(name), fingerprint["samples"], file)
             files = (f"{separation.key}_posterior", f"{separation.key}_transition", "trained_labels")
+            if record.wrote("trained_labels") and not record.holds("trained_labels"):
+                break
             return Found(scores, str(file), *(record.read_array(f) if record.holds(f) else None for f in files))
-    raise UserError(f"{record.path} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
+    missing = names[0] if not record.holds(names[0]) else "trained_labels"
+    raise UserError(f"{record.path} holds no {missing}.npy", f"run python3 {record['command']} --overwrite")
 
 
 def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> Record:
