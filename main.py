@@ -1,8 +1,8 @@
 """Forgetting: fit the noisy labels, fine-tune on another data set, and rank the samples by how they are forgotten.
 
     python3 main.py                                     the whole method on scikit-learn's digits, offline
-    python3 main.py --first_stage_data_name folder --train_root my_images --first_stage_noise_type none
-                                                        which labels of my_images/train/CLASS/* are wrong?
+    python3 main.py --first_stage_data_name folder --train_root my_images
+                                                        which labels of my_images/CLASS/* are wrong?
 
 Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely
 mislabelled, and p_noisy.npy, the probability that a label is wrong.
@@ -22,7 +22,7 @@ def parser() -> Parser:
     add_data(parser)
     add_second_stage_data(parser)
     group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs of stage 1"
+        parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs of stage 1"
     )
     group.add_argument(
         "--memorise_until",

@@ -18,7 +18,7 @@ from utils.training.optimisation import add_optimisation
 def parser() -> Parser:
     parser = Parser(PARALLEL.script, __doc__)
     add_data(parser)
-    group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, milestones=[30], epochs_help="epochs")
+    group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs")
     add_network_width(group)
     add_choosing(add_tracking(parser))
     add_compare(add_output(parser))

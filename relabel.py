@@ -18,6 +18,7 @@ from utils.scoring.tracking import add_choosing
 from utils.separations import RELABEL
 from utils.training.optimisation import BALANCE, add_optimisation
 
+NETWORKS = [models.CNN13, models.PREACT_RESNET18]  # two that err in different ways
 BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
 
 
@@ -27,13 +28,15 @@ def parser() -> Parser:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--model_type",
+        nargs="+",
         choices=list(models.MODELS),
-        help=f"network (default: {models.PREACT_RESNET18}; by prediction {models.CNN13})",
+        help="network, or two of them: of the warm-up and of what follows "
+        f"(default: {' '.join(NETWORKS)}; by prediction {models.CNN13})",
     )
     add_dropout(network)
     add_network_width(network)
     add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=None, milestones=[35], epochs_help="epochs, warm-up included "
+        parser, epochs_flag="--epoch_1st", epochs=None, epochs_help="epochs, warm-up included "
         "(default: 120; by prediction 40)", schedule=None, mixup=None, ema=None, augment=None,
     )  # fmt: skip
     relabelling = parser.add_argument_group("relabelling")
@@ -72,14 +75,17 @@ def resolve_way(args: argparse.Namespace) -> None:
         raise UserError(f"--{belonging[0]} does nothing with --relabel_by posterior", "leave one of them out")
     if args.relabel_by == "prediction" and args.balance != BALANCE:
         raise UserError("--balance does nothing by prediction, whose weight of L_p is --reg_term1", "leave it out")
-    defaults = {"model_type": models.PREACT_RESNET18, "epoch_1st": 120, "default_schedule": "cosine"}
+    defaults = {"model_type": NETWORKS, "epoch_1st": 120, "default_schedule": "cosine"}
     defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
     if args.relabel_by == "prediction":
         defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
-        defaults |= {"model_type": models.CNN13, "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
+        defaults |= {"model_type": [models.CNN13], "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
     for name, value in defaults.items():
         if vars(args)[name] is None:
             setattr(args, name, value)
+    most = 2 if args.relabel_by == "posterior" else 1
+    if len(args.model_type) > most:
+        raise UserError(f"--model_type names {len(args.model_type)} networks, and {most} can be trained", "name fewer")
     if args.warmup_e is None:
         args.warmup_e = max(1, args.epoch_1st // 2)
 

@@ -27,7 +27,7 @@ else:
         add_training,
         resolve_pseudo_labelling,
     )
-    from utils.training.optimisation import add_optimisation
+    from utils.training.optimisation import FEWEST_EPOCHS, MOST_EPOCHS, add_optimisation
 
 SCRIPT = "ssl.py"
 
@@ -44,14 +44,13 @@ def parser() -> "Parser":
         choices=list(models.ALIASES),
         help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18 (default: PR18; with --targets split MT_Net)",
     )
-    add_dropout(network, None, " (default: 0; with --targets split 0.1)")
+    add_dropout(network)
     add_network_width(network)
     group = add_optimisation(
         parser,
         epochs_flag="--epoch",
-        epochs=60,
-        milestones=[45, 53],
-        epochs_help="epochs of each run",
+        epochs=None,
+        epochs_help=f"epochs of each run (default: {FEWEST_EPOCHS}, for small sets up to {MOST_EPOCHS})",
         augment="strong",
         balance=None,
     )

@@ -27,6 +27,7 @@ class DatasetInfo:
     sized: bool  # takes an image_size
     description: str
     bundled: bool = False  # comes with scikit-learn: no files, no root
+    trusted: bool = True  # its own labels are taken for the truth; those of one's own images are in doubt
 
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -66,7 +67,8 @@ DATASETS: dict[str, DatasetInfo] = {
         loader="datasets.folder:load_folder",
         mirrored=True,
         sized=True,
-        description="your own images: ROOT/train/<class>/* and, if there, ROOT/test/<class>/*",
+        description="your own images: ROOT/<class>/*, or ROOT/train/<class>/* and, if there, ROOT/test/<class>/*",
+        trusted=False,
     ),
 }
 
@@ -90,28 +92,44 @@ def load(
     split: str = "train",
     classes: Sequence[int] | None = None,
     image_size: int | None = None,
+    *,
+    labels: str | None = None,
+    skip_broken: bool = False,
 ) -> ImageSet | None:
     """Read one split ("train" or "test") of a data set; None where the set has no test part.
 
     `classes` keeps these of the set's classes and relabels them 0..k-1 in the order given; the images stay
     in the set's order. `image_size` is for sized sets only (None: their default). The bundled sets (digits,
-    patches) need no `root` and ignore it.
+    patches) need no `root` and ignore it. `labels` is a file with other labels for the train split
+    (label_file.py), which are those that `classes` go by. `skip_broken` leaves out images of 'folder' that do not
+    decode.
     """
     info = dataset_info(name)
     if split not in ("train", "test"):
         raise ValueError(f"split is 'train' or 'test', not {split!r}")
     if image_size is not None and not info.sized:
         raise UserError(f"{name} comes in one image size only", "leave the image size out")
+    if skip_broken and not info.sized:
+        raise UserError(f"the images of {name} are never skipped", "leave skip_broken out")
     if classes is not None:
         _check_subset(classes)
     module, function = info.loader.split(":")
-    options = {"image_size": image_size} if image_size is not None else {}
+    options = {"image_size": image_size, "skip_broken": skip_broken or None}
+    options = {key: value for key, value in options.items() if value is not None}
     read = getattr(importlib.import_module(module), function)
     image_set = read(default_root(name) if root is None else Path(root), split, **options)
-    if image_set is None or classes is None:
-        return image_set
-    _check_classes_exist(name, classes, image_set.num_classes)
-    return image_set.take_classes(classes)
+    if image_set is None:
+        return None
+    if labels is not None and split == "train":
+        from datasets.label_file import with_labels  # here, not above: it imports numpy
+
+        image_set = with_labels(image_set, labels, info.trusted)
+    if classes is not None:
+        _check_classes_exist(name, classes, image_set.num_classes)
+        image_set = image_set.take_classes(classes)
+    if labels is not None:
+        _check_no_class_is_empty(image_set, labels)
+    return image_set
 
 
 def _check_subset(classes: Sequence[int]) -> None:
@@ -127,6 +145,15 @@ def _check_classes_exist(name: str, classes: Sequence[int], num_classes: int) ->
     unknown = [c for c in classes if not 0 <= c < num_classes]
     if unknown:
         raise UserError(f"{name} has no class {_listed(unknown)}", f"choose from 0 to {num_classes - 1}")
+
+
+def _check_no_class_is_empty(image_set: ImageSet, labels: str) -> None:
+    used = set(image_set.labels.tolist())
+    unused = [name for c, name in enumerate(image_set.class_names) if c not in used]
+    if unused:
+        raise UserError(
+            f"{labels} labels no image as {', '.join(unused[:20])}", "label some, or keep the other classes as a subset"
+        )
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -1,86 +1,117 @@
-"""Images of your own: `ROOT/train/<class>/*` and `ROOT/test/<class>/*`, decoded once into an array cache.
+"""Images of your own: folders of classes, found, checked and decoded.
 
-Layout and class order are those of torchvision's `ImageFolder`: classes are the sorted names of the class
-folders, images come class by class, sorted by path. Without `test/` there is no test split.
+Two layouts:
+
+    ROOT/<class>/*                                  all for training
+    ROOT/train/<class>/* and ROOT/test/<class>/*    test/ may be missing; other folders beside them are left aside
+
+A root whose train/ has sub-folders has the second; so has one with nothing but folders called like splits. Any other
+has the first, where train/ may well be a class, between plane/ and ship/. A test/ with sub-folders but no such train/
+beside it is refused: whether its images are to be trained on is not for us to guess.
+
+Class order and image order are those of torchvision's `ImageFolder`: classes are the sorted names of the class folders,
+images come class by class, sorted by path, those of sub-folders among them. Hidden files and folders are left aside.
+ROOT, ROOT/train and ROOT/test may be links to anywhere; links below them that lead out are refused.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import stat
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from datasets import DATASETS
+from datasets.decoding import EXTENSIONS
+from datasets.image_cache import ImageFile, decoded_images
 from datasets.image_set import ImageSet
 from utils.errors import UserError
 from utils.files import write_atomically
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's list
-LAYOUT = "lay the images out as ROOT/train/<class>/<image>"
-CACHE_VERSION = 1  # raise it whenever the same files would decode to other arrays
-
-log = logging.getLogger(__name__)
+LAYOUT = "lay the images out as ROOT/<class>/<image> or ROOT/train/<class>/<image>"
+SPLITS = {"train", "test", "val", "valid", "validation"}  # names of folders that are rather splits than classes
+NAMED = 20  # broken images that an error names
 
 
-@dataclass(frozen=True)
-class _ImageFile:
-    name: str  # relative to the root, with forward slashes
-    label: int
-    size: int  # bytes
-    mtime_ns: int
+def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool = False) -> ImageSet | None:
+    """One split of an image folder, image_size x image_size pixels; None for "test" where there is none.
 
-
-def load_folder(root: Path, split: str, image_size: int = 32) -> ImageSet | None:
-    """One split of an image folder, image_size x image_size pixels; None for "test" without a test/."""
+    `skip_broken` leaves out what does not decode, as if it were not there: sample ids count what is left. Without it
+    one UserError names all such files.
+    """
     if image_size < 1:
         raise UserError(f"an image size of {image_size} pixels is too small", "choose a positive size, such as 32")
-    class_names = _class_names(root, "train")
+    train = _split_folder(root)
+    class_names = _class_names(root / train)
     if len(class_names) < 2:
-        raise UserError(f"{root / 'train'} has a single class", f"give at least two: {LAYOUT}")
+        raise UserError(f"{root / train} has a single class", f"give at least two: {LAYOUT}")
+    folder = train
     if split == "test":
-        if not os.path.lexists(root / "test"):
+        if not train or not os.path.lexists(root / "test"):
             return None
-        _check_same_classes(root, class_names, _class_names(root, "test"))
-    files = []
+        folder = "test"
+        _check_same_classes(root, class_names, _class_names(root / folder, LAYOUT.replace("train", "test")))
+    files, labels = [], []
     for label, class_name in enumerate(class_names):
-        files += _class_files(root, f"{split}/{class_name}", label)
+        found = _class_files(root, folder, class_name)
+        files += found
+        labels += [label] * len(found)
+    decoded = decoded_images(root, split, files, image_size)
+    if decoded.broken and not skip_broken:
+        raise _unusable(root, len(files), decoded.broken)
+    kept = [i for i, file in enumerate(files) if file.name not in decoded.broken]
+    labels = np.array(labels, dtype=np.int64)[kept]
+    for label in np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0):
+        raise UserError(f"{root / folder / class_names[label]} has no image that decodes", "add some or remove it")
     return ImageSet(
         name="folder",
         split=split,
-        images=_cached_images(root, split, files, image_size),
-        labels=np.array([file.label for file in files], dtype=np.int64),
+        images=decoded.images,
+        labels=labels,
         class_names=tuple(class_names),
-        sample_ids=np.arange(len(files)),
+        sample_ids=np.arange(len(kept)),
         mirrored=DATASETS["folder"].mirrored,
-        file_names=tuple(file.name for file in files),
+        file_names=tuple(files[i].name for i in kept),
+        left_out=decoded.broken,
     )
 
 
-# ---- what is there: class folders and image files --------------------------------------------------------
+# -- the layout ------------------------------------------------------------------------------------------------------
 
 
-def _class_names(root: Path, split: str) -> list[str]:
-    """Sorted names of the class folders of a split; hidden folders and loose files are not classes."""
+def _split_folder(root: Path) -> str:
+    """Where the classes for training lie below the root: "train", or "" for the root itself."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}", LAYOUT)
-    folder = root / split
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}", LAYOUT)
-    _refuse_link_out(root, folder)
+    for split in ("train", "test"):
+        if (root / split).is_symlink() and not (root / split).exists():
+            raise UserError(f"{root / split} is a link to {os.readlink(root / split)}, which is not there", "mend it")
+    names = set(_subfolders(root))
+    if "train" in names and (names <= SPLITS or _subfolders(root / "train")):
+        return "train"
+    for name in sorted(names & SPLITS):
+        if _subfolders(root / name):
+            raise UserError(f"{root / name} has sub-folders, but there is no {root / 'train'} with classes", LAYOUT)
+    return ""
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Sorted names; hidden folders do not count."""
     try:
-        names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+        return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
     except OSError as error:
         raise _cannot_read(folder, error) from error
+
+
+def _class_names(folder: Path, layout: str = LAYOUT) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", layout)
+    names = _subfolders(folder)
     if not names:
-        raise UserError(f"{folder} has no class folders", LAYOUT.replace("train", split))
+        raise UserError(f"{folder} has no class folders", layout)
     return names
 
 
@@ -93,45 +124,48 @@ def _check_same_classes(root: Path, train_classes: list[str], test_classes: list
             raise UserError(f"{root / 'test'} lacks the class {name} of train/", "give both the same classes")
 
 
-def _class_files(root: Path, class_folder: str, label: int) -> list[_ImageFile]:
+# -- the files -------------------------------------------------------------------------------------------------------
+
+
+def _class_files(root: Path, folder: str, class_name: str) -> list[ImageFile]:
     """The image files of a class folder and its sub-folders, in the order of torchvision's ImageFolder."""
-    top = root / class_folder
-    _refuse_link_out(root, top)
+    top = root / folder / class_name
+    inside = [os.path.realpath(root), os.path.realpath(root / folder)]  # the second may be a link out of the first
+    _refuse_link_out(inside, top)
     found = []
-    for folder, subfolders, file_names in sorted(os.walk(top, onerror=_raise_walk_error)):
-        inside = Path(folder).relative_to(top).parts
-        if any(part.startswith(".") for part in inside):
+    for path, subfolders, file_names in sorted(os.walk(top, onerror=_raise_walk_error)):
+        if any(part.startswith(".") for part in Path(path).relative_to(top).parts):
             continue
         for name in subfolders:
-            if os.path.islink(os.path.join(folder, name)) and not name.startswith("."):
-                raise UserError(f"{folder}/{name} is a link to a folder, not followed", "copy the images or remove it")
+            if os.path.islink(os.path.join(path, name)) and not name.startswith("."):
+                raise UserError(f"{path}/{name} is a link to a folder, not followed", "copy the images or remove it")
         for name in sorted(file_names):
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                found.append(_image_file(root, "/".join((class_folder, *inside, name)), label))
+                found.append(_image_file(root, inside, Path(path) / name))
     if not found:
         raise UserError(f"{top} has no images ({', '.join(EXTENSIONS)})", "add some or remove the folder")
     return found
 
 
-def _image_file(root: Path, name: str, label: int) -> _ImageFile:
-    path = os.path.join(root, name)
+def _image_file(root: Path, inside: list[str], path: Path) -> ImageFile:
+    name = path.relative_to(root).as_posix()
     try:
-        if os.path.islink(path):
-            _refuse_link_out(root, Path(path))
+        if path.is_symlink():
+            _refuse_link_out(inside, path)
         status = os.stat(path)
     except OSError as error:
-        raise _cannot_read(path, error) from error
+        return ImageFile(name, fault=f"cannot be read ({error.strerror or error})")
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path} is not a regular file", "remove it")
-    return _ImageFile(name, label, status.st_size, status.st_mtime_ns)
+        return ImageFile(name, fault="is not a regular file")
+    return ImageFile(name, status.st_size, status.st_mtime_ns)
 
 
-def _refuse_link_out(root: Path, path: Path) -> None:
-    """Files outside the root are never opened: image folders are passed around, links may point anywhere."""
+def _refuse_link_out(inside: list[str], path: Path) -> None:
+    """Files outside are never opened: image folders are passed around, links may point anywhere."""
     target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(root)):
+    if not any(target.is_relative_to(folder) for folder in inside):
         raise UserError(
-            f"{path} is a link to {target}, outside {root}, and is not followed",
+            f"{path} is a link to {target}, outside {inside[-1]}, and is not followed",
             "copy the target or remove the link",
         )
 
@@ -144,89 +178,32 @@ def _cannot_read(path: str | os.PathLike, error: OSError) -> UserError:
     return UserError(f"cannot read {path} ({error.strerror or error})", "mend or remove it")
 
 
-# ---- the array cache -------------------------------------------------------------------------------------
+# -- what is broken --------------------------------------------------------------------------------------------------
 
 
-def _cached_images(root: Path, split: str, files: list[_ImageFile], image_size: int) -> np.ndarray:
-    """Images uint8 (N, 3, S, S) of `files`, from `ROOT/.cache` where it was made from these very files."""
-    path = root / ".cache" / f"{split}_{image_size}.npz"
-    key = _cache_key(files, image_size)
-    images = _read_cache(path, key, shape=(len(files), 3, image_size, image_size))
-    if images is None:
-        images = _decode_all(root, files, image_size)
-        _write_cache(path, key, images)
-    return images
+def _unusable(root: Path, number: int, broken: Mapping[str, str]) -> UserError:
+    """One error for all broken files, {name: reason}; more than a few of them are listed in a file."""
+    lines = [f"{name} {reason}" for name, reason in broken.items()]
+    words = "; ".join(lines[:NAMED])
+    if len(lines) > NAMED:
+        words += f"; and {len(lines) - NAMED} more, all listed in {_write_list(root, lines)}"
+    return UserError(
+        f"{len(lines)} of {number} images in {root} cannot be used: {words}",
+        "replace or remove them, or leave them out with --skip_broken",
+    )
 
 
-def _cache_key(files: list[_ImageFile], image_size: int) -> str:
-    """Changes when a file is added, removed, renamed or written, and with the settings."""
-    digest = hashlib.sha256(f"{CACHE_VERSION} {image_size}\n".encode())
-    for file in files:
-        digest.update(os.fsencode(file.name) + f"\0{file.size}\0{file.mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _read_cache(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached images, or None where there is no cache, it is of other files, or it is damaged."""
-    if path.parent.is_symlink():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as cache:
-            if str(cache["key"]) != key:
-                return None
-            images = cache["images"]  # the zip's checksum is verified while reading
-    except Exception:  # none yet, or damaged: zip and npy readers raise a dozen kinds, and each time it is remade
-        return None
-    whole = images.dtype == np.uint8 and images.shape == shape and images.flags.c_contiguous
-    return images if whole else None
-
-
-def _write_cache(path: Path, key: str, images: np.ndarray) -> None:
-    try:
-        if path.parent.is_symlink():
-            raise OSError(f"{path.parent} is a link")
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda handle: np.savez(handle, key=np.array(key), images=images))
-    except (OSError, UserError) as error:  # a read-only or full disk is no reason to stop
-        log.warning("no image cache in %s, the images are decoded anew each time (%s)", path.parent, error)
-
-
-# ---- decoding --------------------------------------------------------------------------------------------
-
-
-def _decode_all(root: Path, files: list[_ImageFile], image_size: int) -> np.ndarray:
-    """Images uint8 (N, 3, S, S), in the order of `files`."""
-    images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
-
-    def decode_into(index: int) -> None:
-        images[index] = decode(os.path.join(root, files[index].name), image_size)
-
-    # Filters are global, so they are set around all threads. Pillow decodes without the interpreter lock.
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for _ in pool.map(decode_into, range(len(files))):
+def _write_list(root: Path, lines: list[str]) -> Path:
+    """A text file of the lines beside the image cache, or among the temporary files where that cannot be written."""
+    content = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+    path = root / ".cache" / "unreadable.txt"
+    if not path.parent.is_symlink():
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, lambda handle: handle.write(content))
+            return path
+        except (OSError, UserError):
             pass
-    return images
-
-
-def decode(path: str | os.PathLike, image_size: int) -> np.ndarray:
-    """One image as uint8 (3, S, S): RGB, shorter side resized to S (bilinear, antialiased), centre crop."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(_resize_and_crop(image.convert("RGB"), image_size))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError) as error:
-        raise UserError(f"{path} is too large to decode ({error})", "shrink or remove it") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise UserError(f"{path} does not decode as an image ({error})", "replace or remove it") from error
-    return pixels.transpose(2, 0, 1)
-
-
-def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    shorter = min(image.size)
-    if shorter != size:
-        width, height = (size * side // shorter for side in image.size)
-        if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # a very long, thin image
-            raise Image.DecompressionBombError(f"it would be resized to {width}x{height}")
-        image = image.resize((width, height), Image.Resampling.BILINEAR)  # antialiased, as ever in Pillow
-    left, top = (round((side - size) / 2) for side in image.size)
-    return image.crop((left, top, left + size, top + size))
+    with tempfile.NamedTemporaryFile(prefix="unreadable_", suffix=".txt", delete=False) as handle:
+        handle.write(content)
+    return Path(handle.name)

@@ -1,11 +1,11 @@
-"""One split of a data set, whole in memory."""
+"""One split of a data set: its images, in memory or mapped into it, and their labels."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,17 +15,20 @@ import numpy as np
 class ImageSet:
     """Images, the labels that come with them, and where each one stands in its data set.
 
-    Meant to be read, not written to: `fingerprint` is computed once.
+    Meant to be read, not written to: `fingerprint` is computed once, and `images` may be a read-only memory map.
     """
 
     name: str
     split: str  # "train" or "test"
     images: np.ndarray  # uint8 (N, 3, H, W), RGB, C-contiguous
-    labels: np.ndarray  # int64 (N,), 0..C-1
+    labels: np.ndarray  # int64 (N,), 0..C-1: the set's own, or those of a labels file
     class_names: tuple[str, ...]  # C names, in the order of the labels
-    sample_ids: np.ndarray  # int64 (N,), position in the whole split, before any class subset
+    sample_ids: np.ndarray  # int64 (N,), position in the whole split, before any class subset, broken images apart
     mirrored: bool  # a mirrored image is still of its class
     file_names: tuple[str, ...] | None = None  # N paths below the root, if each image is a file
+    left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
+    clean_labels: np.ndarray | None = None  # int64 (N,), the truth beside a labels file, if known; -1 = of no class
+    labels_digest: str | None = None  # 16 hex digits, of the labels file
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -33,7 +36,10 @@ class ImageSet:
             raise ValueError(f"images must be uint8 (N, 3, H, W): {self.images.dtype} {self.images.shape}")
         if not self.images.flags.c_contiguous:
             raise ValueError("images must be C-contiguous")
-        for what, array in (("labels", self.labels), ("sample_ids", self.sample_ids)):
+        arrays = {"labels": self.labels, "sample_ids": self.sample_ids, "clean_labels": self.clean_labels}
+        for what, array in arrays.items():
+            if array is None and what == "clean_labels":
+                continue
             if array.dtype != np.int64 or array.shape != (n,):
                 raise ValueError(f"{what} must be int64 ({n},), not {array.dtype} {array.shape}")
         if self.file_names is not None and len(self.file_names) != n:
@@ -47,18 +53,33 @@ class ImageSet:
         return len(self.class_names)
 
     def take_classes(self, classes: Sequence[int]) -> ImageSet:
-        """The images of `classes` only, in their old order; class `classes[k]` gets label k."""
-        new_label = np.full(self.num_classes, -1, dtype=np.int64)
+        """The images labelled as one of `classes` only, in their old order; class `classes[k]` gets label k.
+
+        A true class that is not among them becomes -1: the image belongs to none.
+        """
+        new_label = np.full(self.num_classes + 1, -1, dtype=np.int64)  # the last is that of -1
         new_label[list(classes)] = np.arange(len(classes))
-        labels = new_label[self.labels]
-        kept = np.flatnonzero(labels >= 0)
+        relabelled = replace(
+            self,
+            labels=new_label[self.labels],
+            class_names=tuple(self.class_names[c] for c in classes),
+            clean_labels=None if self.clean_labels is None else new_label[self.clean_labels],
+        )
+        return relabelled.take(np.flatnonzero(relabelled.labels >= 0))
+
+    def take(self, kept: np.ndarray) -> ImageSet:
+        """The images at these positions, int (K,), ascending."""
+        if len(kept) == len(self):
+            return self
+        whole_range = len(kept) > 0 and kept[-1] - kept[0] + 1 == len(kept)
+        rows = slice(kept[0], kept[-1] + 1) if whole_range else kept  # a slice copies nothing
         return replace(
             self,
-            images=self.images[kept],
-            labels=labels[kept],
-            class_names=tuple(self.class_names[c] for c in classes),
+            images=self.images[rows],
+            labels=self.labels[kept],
             sample_ids=self.sample_ids[kept],
             file_names=None if self.file_names is None else tuple(self.file_names[i] for i in kept),
+            clean_labels=None if self.clean_labels is None else self.clean_labels[kept],
         )
 
     def fingerprint(self) -> str:

@@ -10,13 +10,22 @@ if TYPE_CHECKING:
 PREACT_RESNET18 = "preactResNet18"
 CNN13 = "13-CNN"
 MODELS = {PREACT_RESNET18: "PreAct-ResNet-18 (He 2016)", CNN13: "the 13-layer CNN of Mean Teacher (Tarvainen 2017)"}
+DROPOUT = {PREACT_RESNET18: 0.0, CNN13: 0.1}  # unless asked otherwise
 ALIASES = {"PR18": PREACT_RESNET18, "MT_Net": CNN13}  # the names that ssl.py's --network takes
+
+
+def channels(paper: int, width: float) -> int:
+    """The paper's number of channels times `width`, as a multiple of 16.
+
+    With fewer than 16 torch's CPU convolutions (oneDNN) write beyond their arrays at some batch sizes.
+    """
+    return max(1, round(width * paper / 16)) * 16
 
 
 def build(name: str, num_classes: int, width: float = 1.0, dropout: float = 0.0) -> nn.Module:
     """The network called `name`, freshly initialised from torch's global random state.
 
-    `width` multiplies every layer's channels (1 = the paper's). `dropout` is a probability.
+    `width` multiplies every layer's channels (1 = the paper's), which stay multiples of 16. `dropout` is a probability.
     Every network offers `model(images) -> logits (B, C)`, `model(images, return_features=True) -> (logits, features)`
     and `model.forward_features(images) -> (B, D)`, all float32; PreAct-ResNet-18, once it was given a second head, also
     `model(images, head=2)`.

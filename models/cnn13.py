@@ -5,16 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from models import channels
+
 MIN_SIDE = 16  # two poolings and one unpadded 3x3 convolution leave at least 2x2 of it
 LEAK = 0.1
 INPUT_NOISE = 0.15  # standard deviation, on normalised images
 
 
 class ConvBlock(nn.Sequential):
-    def __init__(self, channels_in: int, channels: int, kernel: int = 3, padding: int = 1) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, padding: int = 1) -> None:
         super().__init__(
-            weight_norm(nn.Conv2d(channels_in, channels, kernel, padding=padding)),
-            nn.BatchNorm2d(channels),
+            weight_norm(nn.Conv2d(channels_in, channels_out, kernel, padding=padding)),
+            nn.BatchNorm2d(channels_out),
             nn.LeakyReLU(LEAK),
         )
 
@@ -28,7 +30,7 @@ class CNN13Layers(nn.Module):
 
     def __init__(self, num_classes: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__()
-        c128, c256, c512 = (max(1, round(width * c)) for c in (128, 256, 512))
+        c128, c256, c512 = (channels(paper, width) for paper in (128, 256, 512))
         self.stages = nn.Sequential(
             ConvBlock(3, c128), ConvBlock(c128, c128), ConvBlock(c128, c128),
             nn.MaxPool2d(2), nn.Dropout(dropout),
@@ -40,7 +42,7 @@ class CNN13Layers(nn.Module):
         self.head1 = weight_norm(nn.Linear(c128, num_classes))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Pooled features float32 (B, D), D = 128 · width."""
+        """Pooled features float32 (B, D), D about 128 · width."""
         if min(images.shape[2:]) < MIN_SIDE:
             scale = MIN_SIDE / min(images.shape[2:])
             size = [max(MIN_SIDE, round(side * scale)) for side in images.shape[2:]]

@@ -4,18 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models import channels
+
 
 class PreActBlock(nn.Module):
     """Batch norm and ReLU come before each convolution; the shortcut is the identity wherever the shape allows."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        same_shape = stride == 1 and channels_in == channels
-        self.shortcut = None if same_shape else nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        same_shape = stride == 1 and channels_in == channels_out
+        self.shortcut = None if same_shape else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
@@ -32,10 +34,10 @@ class PreActResNet18(nn.Module):
 
     def __init__(self, num_classes: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__()
-        channels = [max(1, round(width * c)) for c in (64, 128, 256, 512)]
-        self.stem = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
-        blocks, channels_in = [], channels[0]
-        for stage, channels_out in enumerate(channels):
+        widths = [channels(paper, width) for paper in (64, 128, 256, 512)]
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        blocks, channels_in = [], widths[0]
+        for stage, channels_out in enumerate(widths):
             blocks.append(PreActBlock(channels_in, channels_out, stride=1 if stage == 0 else 2))
             blocks.append(PreActBlock(channels_out, channels_out, stride=1))
             channels_in = channels_out
@@ -47,7 +49,7 @@ class PreActResNet18(nn.Module):
         self.head2: nn.Linear | None = None
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Pooled features float32 (B, D), D = 512 · width."""
+        """Pooled features float32 (B, D), D about 512 · width."""
         x = self.blocks(self.stem(images))
         return F.relu(self.bn(x)).float().mean(dim=(2, 3))
 

@@ -104,9 +104,38 @@ def test_image_that_does_not_decode(refused, image_folder):
     assert re.search("train/red/3.png does not decode", refused("main.py", *FOLDER, image_folder))
 
 
+def test_all_images_that_do_not_decode_are_named_at_once(refused, image_folder):
+    for name in ("train/blue/5.png", "train/red/3.png"):
+        (image_folder / name).write_text("not an image")
+    line = refused("relabel.py", *FOLDER, image_folder)
+    assert "2 of 20 images" in line and "train/blue/5.png does" in line and "train/red/3.png does" in line
+    assert line.endswith("replace or remove them, or leave them out with --skip_broken")
+
+
 def test_image_that_is_a_decompression_bomb(refused, image_folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses twice that; the pictures have 12 x 9 pixels
     assert re.search(r"\.png is too large to decode", refused("main.py", *FOLDER, image_folder))
+
+
+LABELS = {
+    "missing": (None, "there is no labels file"),
+    "of other images": (b"file,label\ntrain/blue/77.png,red\n", "there is no image 'train/blue/77.png'"),
+    "of other classes": (b"file,label\ntrain/blue/7.png,green\n", "there is no class 'green'"),
+    "of too few images": (b"file,label\ntrain/blue/7.png,red\n", "lacks 19 of 20 images"),
+}
+
+
+@pytest.mark.parametrize("content, line", LABELS.values(), ids=LABELS)
+def test_bad_labels_file(refused, image_folder, tmp_path, content, line):
+    if content is not None:
+        (tmp_path / "mine.csv").write_bytes(content)
+    assert line in refused("parallel.py", *FOLDER, image_folder, "--labels", tmp_path / "mine.csv")
+
+
+def test_labels_of_the_wrong_length(refused, tmp_path):
+    np.save(tmp_path / "mine.npy", np.zeros(1437, int))
+    line = refused("ssl.py", "--forget", "--labels", tmp_path / "mine.npy")
+    assert "holds 1437 labels for 1438 images" in line
 
 
 SCORES = {

@@ -7,6 +7,8 @@
 | both checkpoints damaged | one line; `--overwrite` starts anew |
 | score file cut, one bit flipped, or deleted | `ssl.py` refuses it by name |
 | labels file deleted | `ssl.py` goes on: it makes the labels from the seed and compares their digest |
+| killed while the images of a folder are decoded | what it had decoded is swept up, and done again |
+| cache of decoded images damaged | noticed by its checksum; decoded anew; same bytes |
 | disk full | one line, status 2, the last checkpoint intact; goes on once there is room; same bytes |
 | folder that cannot be written | refused before any work; a finished run is still read |
 | two processes in one folder | the second is refused at once, the first is not disturbed |
@@ -31,7 +33,7 @@ import numpy as np
 import pytest
 
 from tests.kill_and_resume import command, differences, finish, start
-from tests.tiny import ROOT, TINY_ARGS
+from tests.tiny import ROOT, TINY, TINY_ARGS
 
 pytestmark = pytest.mark.slow
 
@@ -195,6 +197,23 @@ def test_deleted_labels_file(root, undisturbed):
     (folder / "labels.npy").unlink()
     assert outcome(words)[0] == 0
     assert (root / "trained" / "labels.npy").read_bytes() == labels
+
+
+def test_killed_while_decoding_and_damaged_cache(root, image_folder):
+    cache = image_folder / ".cache" / "train_16.npy"
+    words = ["--first_stage_data_name", "folder", "--train_root", str(image_folder), "--image_size", "16"]
+    words += [*TINY, "--epoch_1st", "1", "--experiments_root", str(root), "--experiment_name"]
+    code = KILLED_AT_RENAMING.format(n=1, name=cache.name)
+    killed = subprocess.run([sys.executable, "-c", code, "parallel.py", *words, "killed"], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL and os.listdir(cache.parent) != [] and not cache.exists()
+    assert outcome([sys.executable, "parallel.py", *words, "calm"], cwd=ROOT)[0] == 0
+    assert os.listdir(cache.parent) == [cache.name]
+    whole = cache.read_bytes()
+    damage_file(cache, "one bit flipped")
+    assert outcome([sys.executable, "parallel.py", *words, "again"], cwd=ROOT)[0] == 0
+    assert cache.read_bytes() == whole
+    scores = [(root / name / "parallel_score.npy").read_bytes() for name in ("calm", "again")]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("script", ["main.py", "ssl.py"])

@@ -295,7 +295,6 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
         (["--forget", "--f_FND"], "--f_FND needs"),
         (["--forget", "--agree_on_clean"], "needs two scores"),
         (["--forget", "--augment", "none", "--colour_jitter", "0.4"], "--colour_jitter does nothing"),
-        (["--forget", "--plant", "0.1", "--threshold", "0.4"], "--plant does nothing with --targets split"),
         (["--relabel", "--f_l"], "add --forget"),
         (["--forget", "--f_l", "--score", "forget_ce"], "leave --score out"),
         (["--forget", "--double_run", "--runs", "3"], "--double_run contradicts --runs 3"),

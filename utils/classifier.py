@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import models
-from datasets.folder import EXTENSIONS, decode
+from datasets.decoding import EXTENSIONS, decode
 from utils.command_line.parser import Parser, number
 from utils.command_line.running import run_script
 from utils.compute import Compute, choose

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     A reader sees the old file or the new one, never a part. Raises UserError where the disk refuses (full, read-only).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as handle:
             write(handle)

@@ -3,8 +3,10 @@
 
     python3 -m tests.benchmarks.chain                                        digits, default flags, three seeds
     python3 -m tests.benchmarks.chain --seeds 1 --ways parallel \\
-        --separation "--first_stage_data_name folder --train_root R --width 0.25 --epoch_1st 30 --M 20" \\
-        --training "--dataset folder --train_root R --width 0.25 --epoch 40 --M 30 --use_bmm --double_run"
+        --separation "--first_stage_data_name folder --train_root R --first_stage_noise_type random_in_noise \\
+            --width 0.25 --epoch_1st 30 --M 20" \\
+        --training "--dataset folder --train_root R --noise_type random_in_noise \\
+            --width 0.25 --epoch 40 --M 30 --use_bmm --double_run"
 
 Every way is scripts and flags that a user types. Cross-entropy is the network of ssl.py with its schedule and its
 augmentation, on the noisy labels and on the true ones (the ceiling, which only a benchmark can have); last epochs.
@@ -27,7 +29,7 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import prepare
 from utils.separations import SEPARATIONS
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import optimisation_of, schedule_of
+from utils.training.optimisation import enough_epochs, optimisation_of, schedule_of
 
 WAYS = {
     "forget": ["--forget"],
@@ -42,15 +44,16 @@ def cross_entropy(flags: list[str], true_labels: bool) -> float:
     args = resolve(load_script("ssl.py").parser().parse_args(flags))
     compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
     data = prepare(data_choice(args, SSL), compute)
+    epochs = args.epoch or enough_epochs(len(data), args.batch_size)
     if true_labels:
         data = replace(data, labels=data.clean_labels)
     shape = {"width": args.width, "dropout": args.dropout}
-    network = new_network(args.network, data.num_classes, compute, **shape, seed=args.seed, counter=1)
+    network = new_network(args.network or "PR18", data.num_classes, compute, **shape, seed=args.seed, counter=1)
     jitter = args.colour_jitter if data.images.coloured else 0.0
-    optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
+    optimisation = optimisation_of(args, schedule_of(args, epochs), jitter)
     optimisation = replace(optimisation, mixup=0.0, ema=0.0, balance=0.0)  # plain
     learner = Learner(network, data, compute, optimisation, stream=1)
-    while learner.progress.epoch < args.epoch:
+    while learner.progress.epoch < epochs:
         learner.train_epoch(learner.cross_entropy)
         learner.progress.next_epoch()
     return learner.test_accuracy()

@@ -2,7 +2,7 @@
 
     python3 -m tests.benchmarks.forgetting_regime                                   digits, three seeds
     python3 -m tests.benchmarks.forgetting_regime --first_stage_data_name folder --train_root ROOT \\
-        --second patches digits OTHER_ROOT --save forgetting_photos
+        --first_stage_noise_type random_in_noise --second patches digits OTHER_ROOT --save forgetting_photos
 
 main.py memorises (no augmentation, no mixup, no averaged weights, no L_p, until 99 % of the labels are fitted) once per
 seed; then each second set (a bundled one, or the root of an image folder) and each rate fine-tunes that same network.

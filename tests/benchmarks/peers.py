@@ -3,7 +3,7 @@
 
     python3 -m tests.benchmarks.peers                                        digits, 40 epochs, three seeds
     python3 -m tests.benchmarks.peers --first_stage_data_name folder --train_root R --width 0.25 --epochs 60 \\
-        --seeds 11 12 13 --ceiling --save peers_photographs
+        --first_stage_noise_type random_in_noise --seeds 11 12 13 --ceiling --save peers_photographs
 
 plain   one training of E epochs under cross-entropy, looked at after each epoch without augmentation: the last loss,
         the best epoch's (ORACLE, chosen with the truth), the mean loss over epochs, and AUM (Pleiss et al. 2020,
@@ -13,9 +13,10 @@ folds   cleanlab's self-confidence and normalised margin, 1 - quality each, on o
         on the other folds each. Needs pip install cleanlab
 true    with --ceiling: the plain training on the true labels
 
-A crop and flips where allowed, no dropout, SGD with momentum 0.9. Compute is images through the network in
-training; those of evaluations are told apart. Results are kept under --root, one file for each of these and each seed,
-and are used again where every setting and the data are the same: a run that was cut off goes on when repeated.
+A crop and flips where allowed, the network's usual dropout, SGD with momentum 0.9. Compute is images through the
+network in training; those of evaluations are told apart. Results are kept under --root, one file for each of these and
+each seed, and are used again where every setting and the data are the same: a run that was cut off goes on when
+repeated.
 """
 
 import argparse
@@ -98,9 +99,7 @@ def train(
     after_epoch: Callable[[torch.nn.Module], None] = lambda network: None,
 ) -> torch.nn.Module:
     """A fresh network after `epochs` of cross-entropy on the samples `ids` (None = all); `number` sets its draws."""
-    network = new_network(
-        settings.network, data.num_classes, compute, width=settings.width, seed=seed, counter=number
-    )
+    network = new_network(settings.network, data.num_classes, compute, width=settings.width, seed=seed, counter=number)
     learner = Learner(network, data, compute, settings.optimisation(epochs, seed), stream=1 + number)
 
     def loss_of(batch: Tensor) -> Tensor:
@@ -236,8 +235,8 @@ def one_seed(
     data = prepare(replace(data_choice(args), seed=seed), compute)
     if seed == args.seeds[0]:
         report(data.describe() + "\n")
-    if args.ceiling and data.clean_labels is None:
-        raise UserError("--ceiling needs the true labels, and noise type none knows none", "leave it out")
+    if args.ceiling and (data.clean_labels is None or (data.clean_labels < 0).any()):
+        raise UserError("--ceiling needs the true class of every image, which is not known here", "leave it out")
     return rows_of(data, compute, settings, seed, args.root, args.ceiling, report)
 
 

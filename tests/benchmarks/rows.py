@@ -1,7 +1,8 @@
 """One row of the results table: a separation, its peers at equal compute, and the classifier that is trained after it.
 
     python3 -m tests.benchmarks.rows --seeds 11 12 13
-    python3 -m tests.benchmarks.rows --first_stage_data_name folder --train_root ROOT --seeds 11 12 13 --save photos_0.4
+    python3 -m tests.benchmarks.rows --first_stage_data_name folder --train_root ROOT \\
+        --first_stage_noise_type random_in_noise --seeds 11 12 13 --save photos_random_0.4
 
 Ours is what a user types, `relabel.py` and `ssl.py --relabel`, with default flags but for the width. The peers
 (tests/benchmarks/peers.py) are plain cross-entropy, with the same network and as many images in training as relabel.py,
@@ -39,12 +40,15 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     seed, name = choice.seed, f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
     usual = ["--width", str(WIDTH), "--seed", str(seed), "--cuda_dev", str(args.cuda_dev)]
     usual += [] if choice.root is None else ["--train_root", str(choice.root)]
-    noise = {"noise_type": choice.noise_type}
+    of_data = {"noise_type": [choice.noise_type]}
     if choice.noise_type != "none":
-        noise["noise_ratio"] = f"{choice.noise_ratio:g}"
-    separation = ["--first_stage_data_name", choice.name, *flags(noise, "first_stage_"), *usual]
+        of_data["noise_ratio"] = [f"{choice.noise_ratio:g}"]
+    if choice.subset is not None:
+        of_data["subset"] = [str(number) for number in choice.subset]
+        name += "_classes" + "-".join(of_data["subset"])
+    separation = ["--first_stage_data_name", choice.name, *flags(of_data, "first_stage_"), *usual]
     relabel = run_script("relabel.py", separation + shlex.split(args.separation), args.root, f"relabel_{name}")
-    training = ["--dataset", choice.name, *flags(noise), *usual, *shlex.split(args.training)]
+    training = ["--dataset", choice.name, *flags(of_data), *usual, *shlex.split(args.training)]
     ssl = run_script("ssl.py", [*training, "--relabel", f"relabel_{name}"], args.root, f"ssl_{name}")
     rows = {
         "AUC: relabel.py, default score": relabel["figures"]["auc_relabel_score"],
@@ -53,6 +57,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
         "share wrong: estimated by relabel.py": relabel["figures"]["noise_ratio_estimated"],
         "share wrong: truth": relabel["figures"]["noise_ratio_realised"],
     }
+    rows |= called(args.root / f"relabel_{name}")
     rows = {row: value for row, value in rows.items() if value is not None}
     took = ", ".join(f"{s} {sum(r['seconds'].values()):.0f} s" for s, r in (("relabel.py", relabel), ("ssl.py", ssl)))
     report(f"seed {seed}: " + "; ".join(f"{row} {value:.4f}" for row, value in rows.items()) + f" ({took})")
@@ -70,8 +75,17 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     return rows
 
 
-def flags(values: dict[str, str], prefix: str = "") -> list[str]:
-    return [word for name, value in values.items() for word in (f"--{prefix}{name}", value)]
+def called(experiment: Path) -> dict[str, float]:
+    """Of the labels that p_noisy calls wrong, or right, with some probability, the share that is wrong."""
+    if not (experiment / "clean_labels.npy").exists():
+        return {}
+    p_noisy, labels, clean = (np.load(experiment / f"{name}.npy") for name in ("p_noisy", "labels", "clean_labels"))
+    ranges = {"called wrong with 0.9 or more": p_noisy >= 0.9, "with less than 0.05": p_noisy < 0.05}
+    return {f"share wrong: {name}": float(np.mean((labels != clean)[of])) for name, of in ranges.items() if of.any()}
+
+
+def flags(values: dict[str, list[str]], prefix: str = "") -> list[str]:
+    return [word for name, words in values.items() for word in (f"--{prefix}{name}", *words)]
 
 
 def compare(seeds: list[dict[str, float]], report: peers.PeersReport) -> None:

@@ -1,62 +1,24 @@
-"""Image folders: layout, decoding, the array cache, and everything that can be wrong with them."""
+"""Image folders: their two layouts, the order of images, and everything that can be wrong with them."""
 
 import os
-import warnings
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
-from datasets import folder as folder_module
 from datasets import load
+from tests.datasets.folders import TEST, TRAIN, reds, write_image, write_noise
 from utils.errors import UserError
 
-
-def write_image(path, colour=(10, 20, 30), size=(32, 32), mode="RGB", **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path, **options)
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Two classes, two train images and one test image each; the red channel tells the images apart."""
-    root = tmp_path / "root"
-    for red, name in enumerate(["train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "train/dog/b.png"]):
-        write_image(root / name, (red, 100, 200))
-    for red, name in enumerate(["test/cat/c.png", "test/dog/c.png"]):
-        write_image(root / name, (50 + red, 100, 200))
-    return root
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """The paths that were decoded, so that a test can tell reading the cache from decoding."""
-    paths = []
-    decode = folder_module.decode
-
-    def record(path, image_size):
-        paths.append(path)
-        return decode(path, image_size)
-
-    monkeypatch.setattr(folder_module, "decode", record)
-    return paths
-
-
-def reds(image_set) -> list[int]:
-    return image_set.images[:, 0, 0, 0].tolist()
-
-
-# ---- layout ----------------------------------------------------------------------------------------------
+# -- layout ----------------------------------------------------------------------------------------------------------
 
 
 def test_classes_and_images_come_sorted_by_name(root):
     train = load("folder", root)
     assert train.class_names == ("cat", "dog") and train.labels.tolist() == [0, 0, 1, 1]
-    assert train.file_names == ("train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "train/dog/b.png")
+    assert train.file_names == TRAIN and train.left_out == {}
     assert reds(train) == [0, 1, 2, 3] and train.sample_ids.tolist() == [0, 1, 2, 3]
-    assert train.images.shape == (4, 3, 32, 32) and train.images.dtype == np.uint8 and train.mirrored
+    assert train.images.shape == (4, 3, 32, 32) and train.images.dtype == "uint8" and train.mirrored
     test = load("folder", str(root), "test")
-    assert reds(test) == [50, 51] and test.file_names == ("test/cat/c.png", "test/dog/c.png")
+    assert reds(test) == [50, 51] and test.file_names == TEST
 
 
 def test_order_is_that_of_torchvision_even_in_sub_folders(root):
@@ -92,42 +54,48 @@ def test_hidden_files_other_extensions_and_loose_files_are_skipped(root):
     assert len(load("folder", root)) == 4
 
 
-# ---- decoding --------------------------------------------------------------------------------------------
+@pytest.fixture
+def flat(root):
+    """The same without a train/ and a test/: ROOT/<class>/*."""
+    for name in ("cat", "dog"):
+        os.rename(root / "train" / name, root / name)
+    os.rename(root / "test", root / ".unused")
+    (root / "train").rmdir()
+    return root
 
 
-@pytest.mark.parametrize(
-    "mode, colour, rgb",
-    [
-        ("L", 77, (77, 77, 77)),
-        ("1", 1, (255, 255, 255)),
-        ("RGBA", (1, 2, 3, 4), (1, 2, 3)),
-        ("P", 0, (0, 0, 0)),
-    ],
-)
-def test_every_mode_becomes_rgb(root, mode, colour, rgb):
-    write_image(root / "train/cat/a.png", colour, mode=mode)
-    assert tuple(load("folder", root).images[0, :, 5, 5]) == rgb
+def test_class_folders_may_lie_in_the_root_itself(flat):
+    train = load("folder", flat)
+    assert train.class_names == ("cat", "dog") and train.labels.tolist() == [0, 0, 1, 1]
+    assert train.file_names == ("cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png") and reds(train) == [0, 1, 2, 3]
+    assert load("folder", flat, "test") is None
+    assert load("folder", flat).fingerprint() == train.fingerprint()  # the cache is no class
 
 
-def test_wide_image_loses_its_sides_and_tall_image_its_ends(root):
-    for name, size in (("a", (64, 32)), ("b", (32, 64))):
-        image = Image.new("RGB", size, (255, 0, 0))
-        left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
-        ImageDraw.Draw(image).rectangle((left, top, left + 31, top + 31), fill=(0, 255, 0))
-        image.save(root / f"train/cat/{name}.png")
-    cats = load("folder", root).images[:2]
-    assert (cats[:, 0] == 0).all() and (cats[:, 1] == 255).all()
+def test_a_class_may_be_called_train_and_another_test(flat):
+    write_image(flat / "train/a.png", (7, 0, 0))
+    write_image(flat / "test/a.png", (8, 0, 0))
+    train = load("folder", flat)
+    assert train.class_names == ("cat", "dog", "test", "train") and reds(train) == [0, 1, 2, 3, 8, 7]
+    assert load("folder", flat, "test") is None
 
 
-@pytest.mark.parametrize("size", [(100, 75), (31, 47), (500, 32), (33, 33), (7, 5)])
-def test_resize_and_crop_are_those_of_torchvision(root, size):
-    from torchvision.transforms import CenterCrop, Compose, Resize
+def test_folders_beside_train_and_test_are_left_aside(root):
+    write_image(root / "originals/a.png")
+    write_image(root / "val/cat/a.png")
+    assert load("folder", root).file_names == TRAIN and load("folder", root, "test").file_names == TEST
 
-    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    image = Image.fromarray(noise)
-    image.save(root / "train/cat/a.png")
-    expected = np.asarray(Compose([Resize(32), CenterCrop(32)])(image)).transpose(2, 0, 1)
-    np.testing.assert_array_equal(load("folder", root).images[0], expected)
+
+@pytest.mark.parametrize("link", ["train", "test"])
+def test_train_and_test_may_be_links_to_anywhere(root, tmp_path, link):
+    os.rename(root / link, tmp_path / "elsewhere")
+    (root / link).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/dog/z.png").symlink_to(
+        tmp_path / "elsewhere/cat/" / ("a.png" if link == "train" else "c.png")
+    )
+    train, test = load("folder", root), load("folder", root, "test")
+    assert reds(train) == [0, 1, 2, 3, 0][: len(train)] and reds(test) == [50, 51, 50][: len(test)]
+    assert len(train) + len(test) == 7 and os.listdir(root / ".cache")
 
 
 def test_image_size_is_taken(root):
@@ -139,102 +107,7 @@ def test_image_size_of_zero(root):
         load("folder", root, image_size=0)
 
 
-# ---- cache -----------------------------------------------------------------------------------------------
-
-
-def test_second_load_reads_the_cache_only(root, decoded):
-    first = load("folder", root)
-    assert len(decoded) == 4 and (root / ".cache/train_32.npz").is_file()
-    second = load("folder", root)
-    assert len(decoded) == 4 and second.fingerprint() == first.fingerprint()
-    assert os.listdir(root / ".cache") == ["train_32.npz"]  # no temporary file is left
-
-
-def test_each_split_and_size_has_its_cache(root, decoded):
-    for split, size in (("train", None), ("test", None), ("train", 8), ("train", None), ("test", None)):
-        load("folder", root, split, image_size=size)
-    assert len(decoded) == 4 + 2 + 4
-    assert sorted(os.listdir(root / ".cache")) == ["test_32.npz", "train_32.npz", "train_8.npz"]
-
-
-def test_cache_is_remade_when_a_file_is_added(root):
-    load("folder", root)
-    write_image(root / "train/cat/c.png", (99, 0, 0))
-    assert reds(load("folder", root)) == [0, 1, 99, 2, 3]
-
-
-def test_cache_is_remade_when_a_file_is_removed(root):
-    load("folder", root)
-    os.remove(root / "train/cat/a.png")
-    assert reds(load("folder", root)) == [1, 2, 3]
-
-
-def test_cache_is_remade_when_a_file_of_the_same_size_is_written_over(root):
-    load("folder", root)
-    path = root / "train/cat/a.png"
-    before = path.stat()
-    write_image(path, (1, 100, 200))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert path.stat().st_size == before.st_size and reds(load("folder", root)) == [1, 1, 2, 3]
-
-
-def test_cache_is_remade_when_two_files_swap_names(root):
-    load("folder", root)
-    cats = root / "train/cat"
-    os.utime(cats / "b.png", ns=(1, 1))
-    for old, new in (("a.png", "t"), ("b.png", "a.png"), ("t", "b.png")):
-        os.rename(cats / old, cats / new)
-    assert reds(load("folder", root)) == [1, 0, 2, 3]
-
-
-@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped byte", "no zip", "pickle inside", "wrong shape"])
-def test_damaged_cache_is_remade(root, decoded, damage):
-    expected = load("folder", root).fingerprint()
-    path = root / ".cache/train_32.npz"
-    content = bytearray(path.read_bytes())
-    key = np.load(path)["key"]
-    if damage == "empty":
-        content.clear()
-    elif damage == "truncated":
-        del content[len(content) // 2 :]
-    elif damage == "flipped byte":
-        content[len(content) // 2] ^= 255  # in the middle of the pixels
-    elif damage == "no zip":
-        content[:] = b"something else altogether"
-    path.write_bytes(content)
-    if damage == "pickle inside":
-        np.savez(path, key=np.array("x", dtype=object), images=np.zeros(1))
-    elif damage == "wrong shape":
-        np.savez(path, key=key, images=np.zeros((3, 3, 32, 32), dtype=np.uint8))
-    assert load("folder", root).fingerprint() == expected and len(decoded) == 8
-    load("folder", root)
-    assert len(decoded) == 8  # and what was remade is whole
-
-
-def test_root_that_cannot_be_written_goes_without_a_cache(root, monkeypatch, caplog):
-    def refuse(path, write):
-        raise UserError(f"cannot write {path} (Read-only file system)", "choose a writable folder")
-
-    monkeypatch.setattr(folder_module, "write_atomically", refuse)
-    assert reds(load("folder", root)) == [0, 1, 2, 3]
-    [record] = caplog.records
-    assert "no image cache" in record.message and "\n" not in record.message
-
-
-def test_cache_folder_that_cannot_be_made(root, caplog):
-    (root / ".cache").write_text("a file where the folder should be")
-    assert reds(load("folder", root)) == [0, 1, 2, 3]
-    assert "no image cache" in caplog.text
-
-
-def test_cache_folder_that_is_a_link_is_left_alone(root, tmp_path, caplog):
-    (tmp_path / "elsewhere").mkdir()
-    (root / ".cache").symlink_to(tmp_path / "elsewhere")
-    assert reds(load("folder", root)) == [0, 1, 2, 3]
-    assert os.listdir(tmp_path / "elsewhere") == [] and "no image cache" in caplog.text
-
-
-# ---- what can be wrong -----------------------------------------------------------------------------------
+# -- what can be wrong -----------------------------------------------------------------------------------------------
 
 
 def refused(root, *words, split="train"):
@@ -244,16 +117,39 @@ def refused(root, *words, split="train"):
     assert " — " in message and "\n" not in message
     for word in words:
         assert str(word) in message
-    assert not (root / ".cache" / f"{split}_32.npz").exists()
 
 
 def test_missing_root(tmp_path):
-    refused(tmp_path / "nowhere", "there is no folder", tmp_path / "nowhere", "ROOT/train/<class>")
+    refused(tmp_path / "nowhere", "there is no folder", tmp_path / "nowhere", "ROOT/<class>")
 
 
-def test_root_without_a_train_folder(root):
+def test_test_folder_with_classes_but_no_train_folder(root):
     os.rename(root / "train", root / "training")
-    refused(root, "there is no folder", root / "train")
+    refused(root, root / "test", "has sub-folders, but there is no", root / "train")
+
+
+def test_train_folder_with_images_but_no_classes(root):
+    for name in ("train", "test"):
+        for folder in ("cat", "dog"):
+            os.rename(root / name / folder, root / f".{name}{folder}")
+        write_image(root / name / "a.png")
+    refused(root, root / "train", "has no class folders")
+
+
+def test_root_with_images_but_no_classes(tmp_path):
+    write_image(tmp_path / "a.png")
+    refused(tmp_path, tmp_path, "has no class folders", "ROOT/<class>")
+
+
+def test_root_one_folder_too_high(flat):
+    refused(flat.parent, flat.parent, "has a single class", "at least two")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_train_or_test_that_is_a_link_to_nothing(root, split):
+    os.rename(root / split, root / "unused")
+    (root / split).symlink_to("/nowhere/images")
+    refused(root, root / split, "is a link to /nowhere/images, which is not there", split=split)
 
 
 def test_train_folder_without_classes(tmp_path):
@@ -293,56 +189,30 @@ def test_test_folder_without_classes(root):
     refused(root, root / "test", "no class folders", "ROOT/test/<class>", split="test")
 
 
-def test_text_file_with_an_image_extension(root):
-    (root / "train/dog/b.png").write_text("not an image")
-    refused(root, root / "train/dog/b.png", "does not decode", "replace or remove")
-
-
-def test_empty_image_file(root):
-    (root / "train/dog/b.png").write_bytes(b"")
-    refused(root, root / "train/dog/b.png", "does not decode")
-
-
-@pytest.mark.parametrize("name", ["b.png", "b.jpg"])
-def test_truncated_image(root, name):
-    path = root / "train/dog" / name
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refused(root, path, "does not decode")
-
-
-@pytest.mark.parametrize("limit", [1000, 400], ids=["warned of by Pillow", "refused by Pillow"])
-def test_decompression_bomb(root, monkeypatch, limit):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # 32 x 32 = 1024 pixels: above it, or above its double
-    refused(root, root / "train", "too large to decode", "shrink or remove")
-
-
-def test_image_so_thin_that_resizing_it_would_fill_the_memory(root, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    write_image(root / "train/cat/a.png", size=(100, 1))  # 100 pixels, but 3200 x 32 once resized
-    refused(root, root / "train/cat/a.png", "too large to decode")
-
-
-def test_warning_filters_are_put_back(root):
-    before = list(warnings.filters)
-    load("folder", root)
-    assert list(warnings.filters) == before
-
-
 def test_file_link_out_of_the_root(root, tmp_path):
     write_image(tmp_path / "secret.png")
     (root / "train/cat/link.png").symlink_to(tmp_path / "secret.png")
     refused(root, root / "train/cat/link.png", tmp_path / "secret.png", "outside", "not followed")
 
 
-@pytest.mark.parametrize("link", ["train/eel", "test"])
-def test_folder_link_out_of_the_root(root, tmp_path, link):
-    write_image(tmp_path / "outside/cat/a.png")
-    if link == "test":
-        os.rename(root / "test", root / "unused")
-    (root / link).symlink_to(tmp_path / "outside")
-    refused(root, root / link, tmp_path / "outside", "not followed", split=link.split("/")[0])
+def test_folder_link_out_of_the_root(root, tmp_path):
+    write_image(tmp_path / "outside/a.png")
+    (root / "train/eel").symlink_to(tmp_path / "outside")
+    refused(root, root / "train/eel", tmp_path / "outside", "not followed")
+
+
+def test_class_folder_of_the_root_that_is_a_link_out(flat, tmp_path):
+    write_image(tmp_path / "outside/a.png")
+    (flat / "eel").symlink_to(tmp_path / "outside")
+    refused(flat, flat / "eel", tmp_path / "outside", "not followed")
+
+
+def test_link_out_of_a_train_folder_that_is_a_link(root, tmp_path):
+    write_image(tmp_path / "secret.png")
+    os.rename(root / "train", tmp_path / "elsewhere")
+    (root / "train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/cat/link.png").symlink_to(tmp_path / "secret.png")
+    refused(root, root / "train/cat/link.png", tmp_path / "secret.png", "not followed")
 
 
 def test_link_to_a_sibling_whose_name_starts_like_the_root(root, tmp_path):
@@ -368,11 +238,76 @@ def test_link_to_a_folder_inside_a_class(root):
     refused(root, root / "train/cat/loop", "link to a folder")
 
 
-def test_link_to_nothing(root):
-    (root / "train/cat/link.png").symlink_to(root / "train/cat/gone.png")
-    refused(root, root / "train/cat/link.png", "cannot read")
+# -- images that cannot be used --------------------------------------------------------------------------------------
 
 
-def test_pipe_with_an_image_extension(root):
-    os.mkfifo(root / "train/cat/pipe.png")
-    refused(root, root / "train/cat/pipe.png", "not a regular file")
+@pytest.fixture
+def broken(root):
+    """Beside the four: text, nothing, half an image, a link to nothing and a pipe, each called an image."""
+    cats = root / "train/cat"
+    (cats / "text.png").write_text("not an image")
+    (cats / "nothing.jpg").write_bytes(b"")
+    write_noise(cats / "half.png")
+    os.truncate(cats / "half.png", 5000)
+    (cats / "link.png").symlink_to(cats / "gone.png")
+    os.mkfifo(cats / "pipe.png")
+    return root
+
+
+def test_all_broken_images_are_named_in_one_error(broken):
+    refused(
+        broken,
+        f"5 of 9 images in {broken} cannot be used: train/cat/half.png does not decode as an image (",
+        "; train/cat/link.png cannot be read (No such file or directory); train/cat/nothing.jpg does not decode",
+        "; train/cat/pipe.png is not a regular file; train/cat/text.png does not decode as an image (of no known ",
+        "replace or remove them, or leave them out with --skip_broken",
+    )
+
+
+def test_broken_images_are_left_out_where_that_is_asked_for(broken):
+    train = load("folder", broken, skip_broken=True)
+    assert train.file_names == TRAIN and reds(train) == [0, 1, 2, 3] and train.labels.tolist() == [0, 0, 1, 1]
+    assert train.sample_ids.tolist() == [0, 1, 2, 3]
+    assert list(train.left_out) == [
+        f"train/cat/{name}" for name in ("half.png", "link.png", "nothing.jpg", "pipe.png", "text.png")
+    ]
+    assert train.left_out["train/cat/pipe.png"] == "is not a regular file"
+    for name in train.left_out:
+        os.remove(broken / name)
+    assert load("folder", broken).fingerprint() == train.fingerprint()  # as if they had never been there
+
+
+def test_a_class_subset_keeps_what_is_known_of_broken_images(broken):
+    subset = load("folder", broken, classes=[1, 0], skip_broken=True)
+    assert reds(subset) == [0, 1, 2, 3] and subset.labels.tolist() == [1, 1, 0, 0] and len(subset.left_out) == 5
+
+
+def test_a_class_of_broken_images_alone(root):
+    for name in TRAIN[:2]:
+        (root / name).write_text("not an image")
+    with pytest.raises(UserError, match="train/cat has no image that decodes — add some or remove it"):
+        load("folder", root, skip_broken=True)
+
+
+def many(root):
+    for k in range(25):
+        (root / f"train/cat/{k:02}.png").write_text("not an image")
+    with pytest.raises(UserError) as caught:
+        load("folder", root)
+    return str(caught.value)
+
+
+def test_many_broken_images_are_listed_in_a_file(root):
+    message, file = many(root), root / ".cache/unreadable.txt"
+    assert "train/cat/19.png" in message and "train/cat/20.png" not in message and "\n" not in message
+    assert f"; and 5 more, all listed in {file} — " in message
+    lines = file.read_text().splitlines()
+    assert lines[24] == "train/cat/24.png does not decode as an image (of no known format)" and len(lines) == 25
+
+
+def test_the_list_lies_elsewhere_where_the_root_cannot_be_written(root, tmp_path, monkeypatch):
+    (root / ".cache").write_text("a file where the folder should be")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    many(root)
+    [file] = tmp_path.glob("unreadable_*.txt")
+    assert len(file.read_text().splitlines()) == 25

@@ -1,5 +1,8 @@
 """The two networks: shapes, sizes, and what acts in training only."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import models
-from models import CNN13, MODELS, PREACT_RESNET18, cnn13
+from models import CNN13, MODELS, PREACT_RESNET18, channels, cnn13
 from models.preact_resnet import PreActBlock
+from tests.tiny import ROOT
 
 SIDES = [(8, 8), (16, 16), (32, 32), (8, 12), (40, 24)]
 
@@ -213,3 +217,24 @@ def test_logits_and_features_stay_in_fp32_under_bf16_autocast(name):
     with torch.autocast("cpu", torch.bfloat16):
         logits, features = model(torch.rand(2, 3, 16, 16), return_features=True)
     assert logits.dtype == features.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("paper", "width", "expected"), [(64, 1, 64), (64, 0.25, 16), (64, 0.05, 16), (512, 0.05, 32), (256, 0.3, 80)]
+)
+def test_channels_are_multiples_of_16(paper, width, expected):
+    assert channels(paper, width) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [19, 33])
+def test_a_narrow_network_does_not_write_beyond_its_arrays(batch):
+    """With 8 channels torch's convolutions corrupted the heap at these batch sizes, which showed a few steps later."""
+    code = f"""
+import torch, models
+torch.set_num_threads(2)
+network = models.build(models.PREACT_RESNET18, 2, width=0.05).to(memory_format=torch.channels_last)
+for _ in range(4):
+    network(torch.randn({batch}, 32, 32, 3).permute(0, 3, 1, 2)).sum().backward()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -6,7 +6,9 @@ Every flag stands once, in a group, with its unit and what switches it off. Impo
 from __future__ import annotations
 
 import argparse
+import re
 
+import models
 from utils.command_line.parser import COUNT, RATIO, WHOLE, Parser, number
 from utils.data.choice import first_choice, resolve_data
 from utils.scoring.tracking import tracking_of
@@ -16,10 +18,14 @@ from utils.training.optimisation import resolve_optimisation
 DIGITS_WIDTH = 0.25
 
 
-def add_dropout(group: argparse._ArgumentGroup, default: float | None = 0.0, words: str = "") -> None:
-    """`words`: the default in words, where it depends on other flags."""
-    help = "dropout probability; 0 switches it off" + words
-    group.add_argument("--dropout", type=RATIO, default=default, metavar="P", help=help)
+def add_dropout(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dropout",
+        type=RATIO,
+        metavar="P",
+        help="dropout probability; 0 switches it off "
+        f"(default: {models.DROPOUT[models.CNN13]} in the 13-layer CNN, else 0)",
+    )
 
 
 def add_network_width(group: argparse._ArgumentGroup) -> None:
@@ -103,9 +109,12 @@ def resolve(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def default_name(script: str, args: argparse.Namespace) -> str:
-    """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1"""
+    """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1,
+    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1"""
     scores = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
     choice = first_choice(args)
     noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
+    if choice.labels is not None:
+        noise = "labels-" + re.sub(r"[^A-Za-z0-9.]+", "-", choice.labels.rpartition("/")[2])[:60]
     subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
     return "_".join([script.removesuffix(".py"), *scores, choice.name + subset, noise, f"seed{choice.seed}"])

@@ -16,13 +16,14 @@ from utils.data import noise
 from utils.errors import UserError
 
 FIRST, SECOND, SSL = "first_stage_", "second_stage_", ""  # prefixes of the flags
+DEFAULT_TYPE = "random_in_noise"  # of sets whose own labels are the truth; the others are taken as they are
 DEFAULT_RATIO = {FIRST: 0.4, SECOND: 0.0, SSL: 0.4}
 DATA_SETS = "; ".join(f"{name}: {info.description}" for name, info in datasets.DATASETS.items())
 
 
 @dataclass(frozen=True)
 class DataChoice:
-    """Which images, which classes and which label noise; made from the flags of a script."""
+    """Which images, which classes and which labels; made from the flags of a script."""
 
     name: str
     root: str | None
@@ -33,6 +34,8 @@ class DataChoice:
     noise_ratio: float
     seed: int
     mirror: bool = True  # mirror training images where their data set allows it
+    labels: str | None = None  # a file with labels in place of the set's own
+    skip_broken: bool = False  # leave out images that do not decode
 
     @property
     def mirrored_by_default(self) -> bool:
@@ -53,7 +56,9 @@ class DataChoice:
             "--train_root": self.root,
             f"--{prefix}subset": self.subset,
             "--image_size": self.image_size,
+            "--skip_broken": [] if self.skip_broken else None,
             "--no-mirror": [] if self.mirrored_by_default and not self.mirror else None,
+            "--labels": self.labels,
             f"--{prefix}noise_type": self.noise_type,
             f"--{prefix}noise_ratio": None if self.noise_type == "none" else self.noise_ratio,
             "--seed": self.seed,
@@ -79,6 +84,17 @@ def add_data(parser: Parser, prefix: str = FIRST) -> None:
         type=number(int, 8, 1024),
         metavar="PIXELS",
         help="side to which the images of 'folder' are resized and cropped (default: 32)",
+    )
+    group.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="leave out images of 'folder' that do not decode, and list them in skipped.csv",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="labels in place of the set's own: a .csv (file,label for 'folder', sample_id,label for other sets), or "
+        "class numbers in a .npy or FILE.npz:KEY; the own ones stay the truth, but for 'folder'",
     )
     group.add_argument(
         "--mirror",
@@ -123,17 +139,17 @@ def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
     group.add_argument(
         f"--{prefix}noise_type",
         choices=noise.KINDS,
-        default="random_in_noise",
         help="random_in_noise: exactly RATIO of the labels become another class, uniformly; real_in_noise: "
         "classes turn into the one they are mistaken for, each label with probability RATIO; "
-        "none: labels as they are, truth unknown",
+        f"none: labels as they are, truth unknown (default: {DEFAULT_TYPE}; none for 'folder'"
+        + (")" if prefix == SECOND else " and with --labels)"),
     )
     group.add_argument(
         f"--{prefix}noise_ratio",
         f"--{prefix}noise_ration",
         type=RATIO,
         metavar="RATIO",
-        help=f"in [0, 1) (default: {DEFAULT_RATIO[prefix]})",
+        help=f"in [0, 1); none with noise type none (default: {DEFAULT_RATIO[prefix]})",
     )
 
 
@@ -141,11 +157,11 @@ def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
 
 
 def data_choice(args: argparse.Namespace, prefix: str = FIRST) -> DataChoice:
-    """What the flags with this prefix say."""
+    """What the flags with this prefix say; noise type and ratio may be None before `resolve_data`."""
     flags = vars(args)
-    second = prefix == SECOND
+    second, name = prefix == SECOND, flags[f"{prefix}data_name"]
     return DataChoice(
-        name=flags[f"{prefix}data_name"],
+        name=name,
         root=args.second_stage_root if second else args.train_root,
         subset=flags[f"{prefix}subset"],
         num_classes=flags[f"{prefix}num_classes"],
@@ -154,6 +170,8 @@ def data_choice(args: argparse.Namespace, prefix: str = FIRST) -> DataChoice:
         noise_ratio=flags[f"{prefix}noise_ratio"],
         seed=args.seed,
         mirror=args.mirror,
+        labels=None if second else args.labels,
+        skip_broken=args.skip_broken and datasets.DATASETS[name].sized,
     )
 
 
@@ -163,19 +181,36 @@ def first_choice(args: argparse.Namespace) -> DataChoice:
 
 
 def resolve_data(args: argparse.Namespace) -> None:
-    """Fill in the noise ratios that were not given. Raises UserError where flags contradict each other."""
+    """Fill in noise types and ratios that were not given. Raises UserError where flags contradict each other."""
     prefixes = [prefix for prefix in (FIRST, SECOND, SSL) if f"{prefix}data_name" in args]
     for prefix in prefixes:
-        choice = data_choice(args, prefix)
-        if choice.noise_type == "none" and choice.noise_ratio:
-            raise UserError(
-                f"--{prefix}noise_ratio {choice.noise_ratio} has no effect with noise type none", "leave it out"
-            )
-        if choice.noise_ratio is None:
-            setattr(args, f"{prefix}noise_ratio", 0.0 if choice.noise_type == "none" else DEFAULT_RATIO[prefix])
-        _check(choice, "--second_stage_root" if prefix == SECOND else "--train_root")
+        _resolve_noise(args, prefix)
+        _check(data_choice(args, prefix), "--second_stage_root" if prefix == SECOND else "--train_root")
+    if args.skip_broken and not any(data_choice(args, prefix).skip_broken for prefix in prefixes):
+        raise UserError("--skip_broken is for 'folder' and does nothing here", "leave it out")
     if not args.mirror and not any(data_choice(args, prefix).mirrored_by_default for prefix in prefixes):
         raise UserError("--no-mirror does nothing: these images are never mirrored", "leave it out")
+
+
+def _resolve_noise(args: argparse.Namespace, prefix: str) -> None:
+    """Noise type and ratio of one set: labels that may be wrong already are made worse only where that is asked for."""
+    choice = data_choice(args, prefix)
+    type_flag, ratio_flag = f"--{prefix}noise_type", f"--{prefix}noise_ratio"
+    as_given = choice.labels is not None
+    if as_given and choice.noise_type not in (None, "none"):
+        raise UserError(f"{type_flag} {choice.noise_type} would change the labels of --labels", "leave one of them out")
+    as_they_are = as_given or not datasets.DATASETS[choice.name].trusted
+    noise_type = choice.noise_type or ("none" if as_they_are else DEFAULT_TYPE)
+    if noise_type == "none" and choice.noise_ratio:
+        what, remedy = "with noise type none", "leave it out"
+        if choice.noise_type is None:
+            what = f"on the labels of {'--labels' if as_given else repr(choice.name)}, which are taken as they are"
+        if not as_given:
+            remedy = f"leave it out, or make labels wrong on purpose with {type_flag} {DEFAULT_TYPE}"
+        raise UserError(f"{ratio_flag} {choice.noise_ratio} has no effect {what}", remedy)
+    setattr(args, f"{prefix}noise_type", noise_type)
+    if choice.noise_ratio is None:
+        setattr(args, f"{prefix}noise_ratio", 0.0 if noise_type == "none" else DEFAULT_RATIO[prefix])
 
 
 def _check(choice: DataChoice, root_flag: str) -> None:
@@ -185,6 +220,4 @@ def _check(choice: DataChoice, root_flag: str) -> None:
     if choice.root is not None and info.bundled:
         raise UserError(f"{choice.name} needs no files, so {root_flag} does nothing", "leave it out")
     if choice.name == "folder" and choice.root is None:
-        raise UserError(
-            "the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds train/CLASS/IMAGES"
-        )
+        raise UserError("the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds CLASS/IMAGES")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 
 import numpy as np
@@ -33,7 +34,9 @@ class DeviceImages:
         side: tuple[int, int] | None = None,
         statistics: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        pixels = torch.from_numpy(images).to(compute.device)  # (N, 3, H, W)
+        with warnings.catch_warnings():  # they may be a read-only memory map, and are never written to
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            pixels = torch.from_numpy(images).to(compute.device)  # (N, 3, H, W)
         if side is not None and tuple(pixels.shape[2:]) != tuple(side):
             pixels = resize(pixels, side)
         self.pixels = pixels.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3): a gathered batch is channels-last

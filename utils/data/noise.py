@@ -104,12 +104,14 @@ def transition_matrix(clean_labels: np.ndarray, labels: np.ndarray, num_classes:
 
 
 def describe_noise(
-    clean_labels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], kind: str, ratio: float
+    clean_labels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], kind: str, ratio: float | None
 ) -> str:
-    """Requested and realised ratio and the transition matrix in percent (row = true class), as printable lines."""
+    """Requested (None = labels as they came) and realised ratio and the transition matrix in percent (row = true
+    class), as printable lines."""
     realised = float(np.mean(clean_labels != labels))
+    requested = "" if ratio is None else f"ratio requested {ratio:.4f}, "
     lines = [
-        f"label noise: {kind}, ratio requested {ratio:.4f}, realised {realised:.4f} "
+        f"label noise: {kind}, {requested}realised {realised:.4f} "
         f"({(clean_labels != labels).sum()} of {len(labels)} labels)"
     ]
     matrix = 100 * transition_matrix(clean_labels, labels, len(class_names))

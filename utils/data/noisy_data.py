@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class NoisyData:
     test_labels: np.ndarray | None
     source_fingerprint: str  # of the data set's images, own labels and class names
     planted: Planted | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
+    labels_digest: str | None = None  # of the labels file
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,10 +70,8 @@ class NoisyData:
         """int64 (N,), on the device: the observed labels, but for errors planted among them (`prepare(plant=)`)."""
         return self.device_labels if self.planted is None else self.planted.labels
 
-    def with_planted(self, share: float, *counters: int) -> NoisyData:
-        """The same data with errors planted among that share of the labels; other `counters`, other errors."""
-        generator = stream_generator(self.choice.seed, "planted", *counters)
-        trained = add_label_noise(self.labels, "random_in_noise", share, generator, num_classes=self.num_classes)
+    def with_planted(self, trained: np.ndarray) -> NoisyData:
+        """The same data for a training on the labels `trained`, int64 (N,), wrong on purpose where they differ."""
         ids = np.flatnonzero(trained != self.labels)
         planted = Planted(ids, torch.from_numpy(trained).to(self.images.pixels.device)) if len(ids) else None
         return replace(self, planted=planted)
@@ -87,9 +88,10 @@ class NoisyData:
     def fingerprint(self) -> dict:
         """What scores belong to: the choice of data and noise, and digests.
 
-        "images" covers the data set as it came (images, its own labels, class names), "labels" the observed labels.
+        "images" covers the data set as it came (images, labels before any noise, class names), "labels" the observed
+        labels, "labels_file" the file that they came from.
         """
-        return {
+        found = {
             "data_set": self.choice.name,
             "class_subset": self.choice.subset,
             "noise_type": self.choice.noise_type,
@@ -99,6 +101,7 @@ class NoisyData:
             "images": self.source_fingerprint,
             "labels": hashlib.sha256(self.labels.tobytes()).hexdigest()[:16],
         }
+        return found if self.labels_digest is None else found | {"labels_file": self.labels_digest}
 
     def describe(self) -> str:
         """The data and what the noise did, as printable lines."""
@@ -111,16 +114,19 @@ class NoisyData:
         if self.choice.mirrored_by_default:
             mirrored = "are mirrored at random" if self.choice.mirror else "are not mirrored"
             lines.append(f"augmentation: training images {mirrored} (--mirror, --no-mirror)")
+        if self.left_out:
+            lines.append(f"left out: {len(self.left_out)} images, listed in skipped.csv")
         if self.clean_labels is None:
+            source = "they are" if self.choice.labels is None else f"{self.choice.labels} has them"
             lines.append(
-                "label noise: none added; the truth about the labels is unknown, so nothing here is measured against it"
+                f"labels: taken as {source}, none made wrong on purpose (noise type none); the truth is unknown, so "
+                "nothing here is measured against it"
             )
         else:
-            lines.append(
-                describe_noise(
-                    self.clean_labels, self.labels, self.class_names, self.choice.noise_type, self.choice.noise_ratio
-                )
-            )
+            kind, ratio = self.choice.noise_type, self.choice.noise_ratio
+            if self.choice.labels is not None:
+                kind, ratio = f"as {self.choice.labels} has it", None
+            lines.append(describe_noise(self.clean_labels, self.labels, self.class_names, kind, ratio))
             if self.choice.noise_type == "real_in_noise":
                 lines.append(f"class-dependent noise: {confusion_in_words(self.choice.name, self.class_names)}")
         return "\n".join(lines)
@@ -143,8 +149,10 @@ def prepare(
     """
     size = choice.image_size if like is None else like.side[0]
     size = size if datasets.DATASETS[choice.name].sized else None
-    train = datasets.load(choice.name, choice.root, "train", choice.subset, size)
-    test = datasets.load(choice.name, choice.root, "test", choice.subset, size) if with_test else None
+    options = {"classes": choice.subset, "image_size": size, "skip_broken": choice.skip_broken}
+    read = partial(datasets.load, choice.name, choice.root, **options)
+    train = read(split="train", labels=choice.labels)
+    test = read(split="test") if with_test else None
     if choice.num_classes is not None and choice.num_classes != train.num_classes:
         raise UserError(
             f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",
@@ -169,15 +177,19 @@ def prepare(
         choice=choice,
         images=images,
         labels=labels,
-        clean_labels=None if choice.noise_type == "none" else train.labels,
+        clean_labels=train.labels if choice.noise_type != "none" else train.clean_labels,
         class_names=train.class_names,
         sample_ids=train.sample_ids,
         file_names=train.file_names,
         test_images=test_images,
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
+        left_out={**train.left_out, **({} if test is None else test.left_out)},
+        labels_digest=train.labels_digest,
     )
-    return data.with_planted(plant)
+    generator = stream_generator(choice.seed, "planted")
+    trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
+    return data.with_planted(trained)
 
 
 def confusion_in_words(name: str, class_names: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.pseudo_labelling_flags import SCORES_OF
-from utils.results.found_scores import Found, read_score_file, read_scores
+from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
 from utils.results.score_figures import histogram_figure
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.selection import Selected, agreed, boundary, combine, require_usable, summary, veto
@@ -50,9 +50,9 @@ def find_scores(
 def read_copies(key: str, experiment: Experiment) -> Found:
     """What an earlier process of this run found."""
     record = experiment.record
-    names = (f"input_{key}_posterior", f"input_{key}_transition")
-    posterior, transition = (record.read_array(name) if record.holds(name) else None for name in names)
-    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), posterior, transition)
+    names = (f"input_{key}_{name}" for name in OF_POSTERIOR)
+    more = [record.read_array(name) if record.holds(name) else None for name in names]
+    return Found(record.read_array(f"input_{key}"), str(experiment.path / f"input_{key}.npy"), *more)
 
 
 def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
@@ -60,7 +60,7 @@ def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
     for key, of in found.items():
         if not experiment.record.holds(f"input_{key}"):
             experiment.log(f"{key} scores: {of.source}")
-            for name, values in ((f"_{n}", getattr(of, n)) for n in ("posterior", "transition")):
+            for name, values in ((f"_{n}", getattr(of, n)) for n in OF_POSTERIOR):
                 if values is not None:
                     experiment.save_array(f"input_{key}{name}", values)
             experiment.save_array(f"input_{key}", of.scores)  # last: it says that the copies are whole

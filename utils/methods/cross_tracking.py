@@ -80,7 +80,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
     experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
-    evidence = Evidence("parallel", data, args.choose)
+    evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
     train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
     write_results(data, tracks, evidence, experiment)
 

@@ -23,6 +23,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
+from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
@@ -53,25 +54,26 @@ Targets = PosteriorTargets | SplitTargets
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Read scores, then as often as asked: make targets, train from scratch; writes the whole experiment folder."""
     data = prepare(data_choice(args, SSL), compute)
+    resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     announce(experiment, data, compute)
+    experiment.log(f"{args.epoch} epochs a run (--epoch), for {len(data)} images in batches of {args.batch_size}")
     keep_scores(found, experiment)
-    make = Posterior(args, found) if args.targets == "posterior" else Split(args, found, data)
+    make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
     settings = RunSettings.from_flags(args)
     jitter = args.colour_jitter if data.images.coloured else 0.0
     optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
 
     for number in range(1, args.runs + 1):
-        planted = data.with_planted(args.plant, 0, number)  # others than the separation's
-        targets = make.targets(number, planted, experiment)
+        targets = make.targets(number, experiment)
         if experiment.done(f"run{number}") and number < args.runs:
             continue
         network = new_network(
             args.network, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
             counter=number,
         )  # fmt: skip
-        learner = Learner(network, planted, compute, optimisation, number, name=f"run{number}")
+        learner = Learner(network, make.data, compute, optimisation, number, name=f"run{number}")
         network = train_run(learner, settings, targets, experiment)
     save_model(network, args.network, args.width, data, experiment)
     figures = write_results(args.runs, data, experiment)
@@ -83,18 +85,24 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
 
 
 class Posterior:
-    """Targets of each run by the separations' posteriors, then by that of the run before."""
+    """Targets of each run by the separations' posteriors, then by that of the run before.
 
-    def __init__(self, args: argparse.Namespace, found: dict[str, Found]) -> None:
+    `data` is given the errors that were planted for the separations: their posteriors have been misled by them as by
+    the wrong labels that nobody knows, and so they calibrate those of the runs.
+    """
+
+    def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
         self.agree = args.agree_on_clean
         for of in found.values():
             if of.posterior is None or of.transition is None:
                 raise UserError(f"{of.source} comes without a posterior", "add --targets split")
         self.found = [(of.posterior, of.transition) for of in found.values()]
+        trained = [data.labels if of.trained is None else of.trained for of in found.values()]
+        alike = all(np.array_equal(labels, trained[0]) for labels in trained)
+        self.data = data.with_planted(trained[0] if alike else data.labels)
 
-    def targets(self, number: int, data: NoisyData, experiment: Experiment) -> PosteriorTargets:
-        """`data`: with the errors planted that the run learns from."""
-        given, run = self.found, f"run{number}"
+    def targets(self, number: int, experiment: Experiment) -> PosteriorTargets:
+        given, run, data = self.found, f"run{number}", self.data
         if number > 1:
             names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
             given = [tuple(experiment.record.read_array(name) for name in names)]
@@ -109,7 +117,7 @@ class Split:
     """Targets of each run by a clean set, chosen from the separations' scores, then from the loss of the run before."""
 
     def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
-        self.begin, self.agree = args.epoch_begin, args.agree_on_clean
+        self.data, self.begin, self.agree = data, args.epoch_begin, args.agree_on_clean
         self.veto_threshold = args.fn_th if args.f_FND else None
         self.scores = {key: of.scores for key, of in found.items()}
         selector = partial(
@@ -122,16 +130,15 @@ class Split:
         self.first: Selector = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
         self.later: Selector = partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd)
 
-    def targets(self, number: int, data: NoisyData, experiment: Experiment) -> SplitTargets:
-        """`data`: as it came, since nothing is planted."""
+    def targets(self, number: int, experiment: Experiment) -> SplitTargets:
         run = f"run{number}"
         if number == 1:
-            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, data, experiment)
+            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, self.data, experiment)
         else:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
-            clean, p_noisy = select_again(run, self.later, loss, data, experiment)
+            clean, p_noisy = select_again(run, self.later, loss, self.data, experiment)
         experiment.save_array(f"p_noisy_{run}", p_noisy)
-        return SplitTargets(data, clean, self.begin)
+        return SplitTargets(self.data, clean, self.begin)
 
 
 # -- 2. training -------------------------------------------------------------------------------------------------------
@@ -161,7 +168,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
     data, run = learner.data, learner.name
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
-    evidence = Evidence("ssl", data, "last")
+    evidence = Evidence("ssl", data, "last", settings.epochs)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
     parts = learner.parts() | {"targets": targets, "evidence": evidence}
     if average is not None:
@@ -262,9 +269,7 @@ def save_run(
         return
     evidence.conclude()
     posterior = evidence.posterior()
-    if data.planted is not None:
-        experiment.save_array(f"planted_ids_{run}", data.planted.ids)
-    experiment.log(f"{run}: {posterior_in_words(posterior, data)}")
+    experiment.log(f"{run}: {posterior_in_words(posterior, evidence)}")
     experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
     experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)

@@ -6,8 +6,8 @@ import argparse
 
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, Parser, default_with, refuse
 from utils.errors import UserError
-from utils.scoring.tracking import PLANT
 from utils.separations import SEPARATIONS
+from utils.training.optimisation import enough_epochs
 
 TARGETS = ("posterior", "split")
 SCORES_OF = {
@@ -53,16 +53,9 @@ def add_targets(parser: Parser) -> None:
         "--runs",
         type=COUNT,
         metavar="K",
-        help="train so often, each time from what the last run found (default: 2; split: 1)",
+        help="train so often, each time from what the last run found (default: 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
-    group.add_argument(
-        "--plant",
-        type=RATIO,
-        metavar="SHARE",
-        help="share of the labels changed on purpose before each run, to calibrate what it finds; 0 = none "
-        f"(default: {PLANT}; split: 0)",
-    )
 
 
 def add_clean_set(parser: Parser) -> None:
@@ -114,23 +107,38 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
-    args.runs = args.runs or (2 if args.double_run or not split else 1)
-    if split and args.plant:
-        raise UserError("--plant does nothing with --targets split", "leave one of them out")
+    args.runs = args.runs or (2 if args.double_run else 1)
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
-    default_with(args, "swa", swa_start=args.epoch * 3 // 4, swa_freq=1)
+    default_with(args, "swa", swa_freq=1)
+    if not args.swa:
+        refuse(args, "swa_start", without="--swa")
     if not args.use_bmm:
         refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
     if args.runs == 1:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
-    defaults = {"network": "PR18", "dropout": 0.0, "plant": PLANT}
+    defaults = {"network": "MT_Net" if split else "PR18"}
     if split:
-        defaults = {"network": "MT_Net", "dropout": 0.1, "plant": 0.0, "epoch_begin": max(1, args.epoch * 3 // 8)}
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)
+    if args.epoch is not None:
+        resolve_epochs(args)
+
+
+def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None:
+    """The epochs of a run, and the defaults that are shares of them; without --epoch once `samples` are known."""
+    if args.epoch is None:
+        args.epoch = enough_epochs(samples, args.batch_size)
+    if args.swa and args.swa_start is None:
+        args.swa_start = args.epoch * 3 // 4
+    if args.targets == "split" and args.epoch_begin is None:
+        args.epoch_begin = max(1, args.epoch * 3 // 8)
+    if args.swa and args.swa_start >= args.epoch:
+        raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
+    if args.epoch_begin is not None and args.epoch_begin >= args.epoch:
+        raise UserError(f"--epoch_begin {args.epoch_begin} leaves no epoch of --epoch {args.epoch}", "lower it")
 
 
 def _check_scores(args: argparse.Namespace) -> None:
@@ -152,10 +160,6 @@ def _check_scores(args: argparse.Namespace) -> None:
 def _check_training(args: argparse.Namespace) -> None:
     if args.colour_jitter and args.augment == "none":
         raise UserError("--colour_jitter does nothing with --augment none", "leave one of them out")
-    if args.swa and args.swa_start >= args.epoch:
-        raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
-    if args.epoch_begin is not None and args.epoch_begin >= args.epoch:
-        raise UserError(f"--epoch_begin {args.epoch_begin} leaves no epoch of --epoch {args.epoch}", "lower it")
     if args.labeled_batch_size is not None and args.labeled_batch_size >= args.batch_size:
         raise UserError(
             f"--labeled_batch_size {args.labeled_batch_size} fills --batch_size {args.batch_size}", "lower it"

@@ -26,7 +26,6 @@ from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words, save_scores
-from utils.scoring.label_posterior import relabelled
 from utils.scoring.planted import CalibratedPosterior
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
@@ -44,22 +43,23 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     """Warm-up on the observed labels, then on what replaces them; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute, plant=args.plant)
     announce(experiment, data, compute)
-    evidence = Evidence("relabel", data, args.choose)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
+    first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
+    evidence = Evidence("relabel", data, args.choose, first_training)
 
-    def learner(number: int, data: NoisyData, optimisation: Optimisation) -> Learner:
+    def learner(number: int, optimisation: Optimisation) -> Learner:
+        name = args.model_type[min(number, len(args.model_type)) - 1]
         network = new_network(
-            args.model_type, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
-            counter=number - 1,
-        )  # fmt: skip
+            name, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed, counter=number - 1
+        )
         return Learner(network, data, compute, optimisation, number)
 
     if args.relabel_by == "posterior":
         optimisation = replace(optimisation_of(args, schedule_of(args, warm_up)), augment=args.augment or "standard")
-        posterior = learn_labels(learner(1, data, optimisation), warm_up, evidence, losses, experiment)
+        posterior = learn_labels(learner(1, optimisation), warm_up, evidence, losses, experiment)
         optimisation = replace(optimisation, schedule=schedule_of(args, later), augment=args.augment or "strong")
-        second = learner(2, data.with_planted(args.plant, 2), optimisation)
+        second = learner(2, optimisation)
         weights = args.balance, args.reg_term2
         evidence = learn_posterior(second, posterior, warm_up, later, weights, evidence, losses, experiment)
         soft_labels = evidence.posterior().posterior_
@@ -67,7 +67,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=warm_up)
         plain_until = warm_up if args.ce_loss_inWarmup else 0
         weights = args.reg_term1, args.reg_term2
-        only = learner(1, data, optimisation_of(args, schedule))
+        only = learner(1, optimisation_of(args, schedule))
         soft_labels = replace_by_predictions(
             only, args.epoch_1st, warm_up, plain_until, weights, evidence, losses, experiment
         )  # fmt: skip
@@ -91,7 +91,7 @@ def learn_labels(
     of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")
     evidence.load_state_dict(of_warm_up["evidence"])
     posterior = evidence.posterior()
-    experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, learner.data)}")
+    experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, evidence)}")
     return posterior
 
 
@@ -107,15 +107,10 @@ def learn_posterior(
 ) -> Evidence:
     """A fresh network on the posterior that the warm-up of `before` epochs found; what it says of the labels.
 
-    Other errors are planted for it, which the warm-up has not seen, and the warm-up's are right again.
+    The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
-    data = learner.data
-    evidence = Evidence(of_warm_up.prefix, data, of_warm_up.choice.how)
-    trained = data.training_labels.cpu().numpy()
-    if data.planted is not None:
-        experiment.save_array("planted_ids_2nd", data.planted.ids)
-    soft_labels = relabelled(posterior.posterior_, posterior.transition_, data.labels, trained)
-    targets = torch.from_numpy(soft_labels).to(learner.compute.device)
+    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs)
+    targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 
     def loss_of(ids: Tensor) -> Tensor:
         logits, mixed_targets = learner.mixed(ids, targets[ids])
@@ -123,8 +118,8 @@ def learn_posterior(
 
     try:
         train_and_track(
-            learner, RELABELLING, before, epochs, loss_of, lambda logits, epoch: soft_labels, {}, evidence, losses,
-            experiment,
+            learner, RELABELLING, before, epochs, loss_of, lambda logits, epoch: posterior.trained_, {}, evidence,
+            losses, experiment,
         )  # fmt: skip
     except Diverged as error:  # in its first epoch: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")

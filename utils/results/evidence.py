@@ -12,7 +12,7 @@ from torch import Tensor
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.scoring.accumulated import Accumulated
+from utils.scoring.accumulated import SMALLEST, Accumulated
 from utils.scoring.choosing import Candidate, ScoreChoice
 from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
@@ -20,21 +20,20 @@ from utils.scoring.planted import CalibratedPosterior
 
 
 class Evidence:
-    """Collects the passes of one training; `prefix` names its scores, `PREFIX_mean_loss` and so on.
+    """Collects the passes of one training of so many `epochs`; `prefix` names its scores, `PREFIX_mean_loss` and so on.
 
-    `how`: see ScoreChoice. Beside the chosen score it keeps the predictions of the newest moment, unless those of an
-    earlier one told the planted errors clearly better. Raises UserError for an oracle without the truth.
+    `how`: see ScoreChoice. Raises UserError for an oracle without the truth.
     """
 
-    def __init__(self, prefix: str, data: NoisyData, how: str) -> None:
+    def __init__(self, prefix: str, data: NoisyData, how: str, epochs: int) -> None:
         if how == "oracle" and not 0 < (data.noise_ratio or 0) < 1:
             raise UserError("--choose oracle needs true labels that tell right ones from wrong ones", "leave it out")
-        self.prefix, self.data = prefix, data
-        self.accumulated = Accumulated(data.training_labels, data.num_classes)
+        self.prefix, self.data, self.epochs = prefix, data, epochs
+        self.accumulated = Accumulated(data.training_labels, data.num_classes, epochs // 2)
         planted = None if data.planted is None else data.planted.ids
         self.choice = ScoreChoice(how, planted, data.is_noisy)
-        self._of_predictions = ScoreChoice("last" if how == "oracle" else how, planted, None)
-        self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1
+        self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1; once the training is over ...
+        self.window = ""  # ... and of which epochs they are
 
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
@@ -42,43 +41,58 @@ class Evidence:
         trained = self.accumulated.scores(self.data.training_labels)
         observed = trained if self.data.planted is None else self.accumulated.scores(self.data.device_labels)
         if self._hides_planted:
-            observed["prediction"] = self._without_planted(observed["prediction"])
+            observed["prediction"] = self._without_planted(observed["prediction"], self.accumulated.predictions())
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
-        name = f"{self.prefix}_prediction"
-        self._of_predictions.consider(moment, {name: candidates[name]})
-        if self._of_predictions.moment == moment:
-            self.predictions = self.accumulated.predictions()
         aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
         return aucs | criteria
 
+    def conclude(self) -> None:
+        """A training is over: keep the predictions that speak best for held-out labels.
+
+        Without such labels those of all epochs. Where the loss under the prediction was chosen, that under these takes
+        its place, with p_noisy, which knows other things, beside it.
+        """
+        windows = self.accumulated.windows()
+        fits = {name: self._posterior(predictions) for name, predictions in windows.items()}
+        best = max(fits, key=lambda name: np.nan_to_num(fits[name].likelihood_))  # the first where all are nan
+        self.predictions, self.window = windows[best], best
+        if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
+            trained = self.data.training_labels.cpu().numpy()
+            p_noisy = Candidate(fits[best].p_noisy_, wrong(fits[best].trained_, trained))
+            both = self._loss(self.predictions).with_rank_of(p_noisy)
+            self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
+
     def posterior(self) -> CalibratedPosterior:
         """Of the kept predictions."""
+        return self._posterior(self.predictions)
+
+    def _posterior(self, predictions: np.ndarray) -> CalibratedPosterior:
         planted = None if self.data.planted is None else self.data.planted.ids
         trained = self.data.training_labels.cpu().numpy()
-        return CalibratedPosterior().fit(self.predictions, trained, self.data.labels, planted)
+        return CalibratedPosterior().fit(predictions, trained, self.data.labels, planted)
 
-    def conclude(self) -> None:
-        """A training is over: where its prediction was chosen, p_noisy, which knows other things, votes beside it."""
-        if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
-            posterior, trained = self.posterior(), self.data.training_labels.cpu().numpy()
-            p_noisy = Candidate(posterior.p_noisy_, wrong(posterior.trained_, trained))
-            both = self.choice.best.with_rank_of(p_noisy)
-            self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
+    def _loss(self, predictions: np.ndarray) -> Candidate:
+        """Of either kind of labels under predictions (N, C)."""
+        rows, trained = np.arange(len(predictions)), self.data.training_labels.cpu().numpy()
+        losses = [-np.log(np.maximum(predictions[rows, labels], SMALLEST)) for labels in (self.data.labels, trained)]
+        if self._hides_planted:
+            losses[0] = self._without_planted(losses[0], predictions)
+        return Candidate(*losses)
 
     @property
     def _hides_planted(self) -> bool:
         """Whether planted classes are taken out of predictions; of two classes that would leave no choice."""
         return self.data.planted is not None and self.data.num_classes > 2
 
-    def _without_planted(self, scores: np.ndarray) -> np.ndarray:
+    def _without_planted(self, scores: np.ndarray, predictions: np.ndarray) -> np.ndarray:
         """Of planted samples the loss of their own label once the planted class is taken out of the prediction.
 
         The network has been taught the planted label: what it gives to that says nothing about their own.
         """
         ids, planted = self.data.planted.ids, self.data.training_labels.cpu().numpy()
         scores = scores.copy()
-        scores[ids] += np.log1p(-np.minimum(self.accumulated.predictions()[ids, planted[ids]], 1 - 1e-6))
+        scores[ids] += np.log1p(-np.minimum(predictions[ids, planted[ids]], 1 - 1e-6))
         return scores
 
     def observed_predictions(self) -> np.ndarray:
@@ -98,7 +112,7 @@ class Evidence:
         """{name: (N,)}: the accumulated scores of the observed labels."""
         scores = self.accumulated.scores(self.data.device_labels)
         if self._hides_planted:
-            scores["prediction"] = self._without_planted(scores["prediction"])
+            scores["prediction"] = self._without_planted(scores["prediction"], self.accumulated.predictions())
         return scores
 
     def save(self, experiment: Experiment) -> dict[str, float | None]:
@@ -113,12 +127,12 @@ class Evidence:
         return {
             "accumulated": self.accumulated.state_dict(),
             "choice": self.choice.state_dict(),
-            "of_predictions": self._of_predictions.state_dict(),
+            "window": self.window,
             "predictions": None if self.predictions is None else torch.from_numpy(self.predictions),
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.accumulated.load_state_dict(state["accumulated"])
         self.choice.load_state_dict(state["choice"])
-        self._of_predictions.load_state_dict(state["of_predictions"])
+        self.window = state["window"]
         self.predictions = None if state["predictions"] is None else state["predictions"].numpy()

@@ -24,6 +24,10 @@ class Found:
     source: str  # where it came from
     posterior: np.ndarray | None = None  # float32 (N, C), of the true class given predictions and label
     transition: np.ndarray | None = None  # float64 (C, C), of labels (columns) given true classes (rows)
+    trained: np.ndarray | None = None  # int64 (N,), labels trained on; None where no errors were planted
+
+
+OF_POSTERIOR = ("posterior", "transition", "trained")
 
 
 def read_scores(
@@ -37,7 +41,8 @@ def read_scores(
     """The first of the scores `names` (None = the separation's) that there is, with the posterior.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
-    type, ratio and seed. Raises UserError where there is none, or where its scores belong to other images or labels.
+    type, ratio, labels file and seed. Raises UserError where there is none, or where its scores belong to other images
+    or labels.
     """
     record = _named(root, separation, experiment_name, choice) if experiment_name else None
     if record is None:
@@ -53,11 +58,8 @@ def read_scores(
                 break
             file = record.path / f"{name}.npy"
             scores = validate_scores(record.read_array(name), fingerprint["samples"], file)
-            posterior, transition = (
-                record.read_array(more) if record.holds(more) else None
-                for more in (f"{separation.key}_posterior", f"{separation.key}_transition")
-            )
-            return Found(scores, str(file), posterior, transition)
+            files = (f"{separation.key}_posterior", f"{separation.key}_transition", "trained_labels")
+            return Found(scores, str(file), *(record.read_array(f) if record.holds(f) else None for f in files))
     raise UserError(f"{record.path} holds no {names[0]}.npy", f"run python3 {record['command']} --overwrite")
 
 
@@ -84,6 +86,7 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
         "noise_type": choice.noise_type,
         "noise_ratio": choice.noise_ratio,
         "seed": choice.seed,
+        "labels_file": fingerprint.get("labels_file"),
     }
     found = [
         record

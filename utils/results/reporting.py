@@ -34,8 +34,9 @@ def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_d
     # Written again on a resume: the first start may have been stopped before it came this far.
     experiment.save_array("labels", data.labels)
     experiment.save_array("sample_ids", data.sample_ids)
+    save_left_out(experiment, data)
     if data.planted is not None:
-        experiment.save_array("planted_ids", data.planted.ids)
+        experiment.save_array("trained_labels", data.training_labels.cpu().numpy())
     if data.clean_labels is not None:
         experiment.save_array("clean_labels", data.clean_labels)
         matrices = {TRUTH: transition_matrix(data.clean_labels, data.labels, data.num_classes)}
@@ -74,6 +75,12 @@ def write_reliability(experiment: Experiment, data: NoisyData, p_noisy: np.ndarr
     found = reliability(p_noisy, data.is_noisy)
     reliability_figure(experiment.record.own("reliability.png"), found, data.choice.in_words())
     return {"p_noisy_calibration_error": found.error}
+
+
+def save_left_out(experiment: Experiment, data: NoisyData, name: str = "skipped.csv") -> None:
+    """Which images take no part, and why; no file where all do."""
+    if data.left_out:
+        experiment.write_csv(name, [{"file": file, "reason": reason} for file, reason in data.left_out.items()])
 
 
 def write_accuracy_figure(

@@ -36,7 +36,7 @@ def save_scores(
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
     aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | evidence.save(experiment)
-    experiment.log(f"p_noisy: {posterior_in_words(posterior, evidence.data)}")
+    experiment.log(f"p_noisy: {posterior_in_words(posterior, evidence)}")
     experiment.save_array("p_noisy", p_noisy)
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)
@@ -69,13 +69,13 @@ def draw_scores(
     roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy, subject, wrong)
 
 
-def posterior_in_words(posterior: CalibratedPosterior, data: NoisyData) -> str:
-    """Where the probabilities come from."""
-    said = f"{posterior.noise_rate_:.3f} of the labels wrong"
+def posterior_in_words(posterior: CalibratedPosterior, evidence: Evidence) -> str:
+    """What it finds, and by what."""
+    said = f"{posterior.noise_rate_:.3f} of the labels wrong, by the predictions of {evidence.window}"
     if not posterior.calibrated_:
-        return f"{said}, not calibrated: too few errors were planted"
+        return f"{said}; not calibrated: too few errors were planted"
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_
     return (
-        f"{said} (by {len(data.planted.ids)} planted errors a class is {factor:.2f} times as probable for being the "
-        f"label, and held-out labels are likeliest at temperature {temperature:.2f})"
+        f"{said}; {len(evidence.data.planted.ids)} planted errors show that being the label makes a class {factor:.2f} "
+        f"times as probable, and temperature {temperature:.2f}"
     )

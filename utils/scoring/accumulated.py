@@ -17,17 +17,23 @@ from torch import Tensor
 from utils.scoring.label_posterior import align
 
 NAMES = ("prediction", "mean_loss", "aum")  # the first holds best where some networks memorise and some do not
+SUMS = ("log_probs", "margins", "probs", "first_probs")
 SMALLEST = 1e-8  # probability
 
 
 class Accumulated:
-    """The sums over the passes of one training over N samples."""
+    """The sums over the passes of one training over N samples.
 
-    def __init__(self, labels: Tensor, num_classes: int) -> None:
+    `half`: after so many passes the second half of them begins; 0 = they are not told apart.
+    """
+
+    def __init__(self, labels: Tensor, num_classes: int, half: int = 0) -> None:
         self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
-        self.passes = 0
+        self.passes, self.half = 0, half
         shape = (len(labels), num_classes)
-        self.log_probs, self.margins, self.probs = (torch.zeros(shape, device=labels.device) for _ in range(3))
+        self.log_probs, self.margins, self.probs, self.first_probs = (
+            torch.zeros(shape, device=labels.device) for _ in range(4)
+        )
 
     def add(self, logits: Tensor) -> None:
         """A pass: logits float32 (N, C)."""
@@ -36,10 +42,23 @@ class Accumulated:
         self.margins += margins(logits)
         self.probs += log_probs.exp()
         self.passes += 1
+        if self.passes == self.half:
+            self.first_probs.copy_(self.probs)
 
     def predictions(self) -> np.ndarray:
         """The mean of the softmax outputs, aligned to the shares of the labels, float32 (N, C), rows sum to 1."""
-        return align((self.probs / self.passes).cpu().numpy(), self.prior)[0]
+        return self._aligned(self.probs / self.passes)
+
+    def windows(self) -> dict[str, np.ndarray]:
+        """{words: predictions float32 (N, C)} of all passes and of either half, as far as they are told apart."""
+        found = {"all epochs": self.predictions()}
+        if 0 < self.half < self.passes:
+            found["the first half"] = self._aligned(self.first_probs / self.half)
+            found["the second half"] = self._aligned((self.probs - self.first_probs) / (self.passes - self.half))
+        return found
+
+    def _aligned(self, probs: Tensor) -> np.ndarray:
+        return align(probs.clamp_min(0).cpu().numpy(), self.prior)[0]
 
     def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
@@ -52,11 +71,11 @@ class Accumulated:
         }
 
     def state_dict(self) -> dict:
-        return {name: vars(self)[name] for name in ("passes", "log_probs", "margins", "probs")}
+        return {name: vars(self)[name] for name in ("passes", *SUMS)}
 
     def load_state_dict(self, state: dict) -> None:
         self.passes = state["passes"]
-        for name in ("log_probs", "margins", "probs"):
+        for name in SUMS:
             vars(self)[name].copy_(state[name])
 
 

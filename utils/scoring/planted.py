@@ -93,6 +93,7 @@ class CalibratedPosterior:
       p_noisy_        float32 (N,): how probably each own label is wrong
       transition_     float64 (C, C): rows = true class, columns = label, rows sum to 1
       noise_rate_     mean of p_noisy_
+      likelihood_     mean log likelihood of the held-out labels; nan where it is not calibrated
     """
 
     def fit(
@@ -101,13 +102,15 @@ class CalibratedPosterior:
         """Fit to mean predictions (N, C), the labels trained on, the own ones int (N,), and the planted ids (P,)."""
         self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
         self.memorisation_, fitted = Memorisation(1.0, 0.0), LabelPosterior()
+        self.likelihood_ = np.nan
         if not self.calibrated_:
             fitted.fit(probs, trained)
         else:
             self.memorisation_ = memorisation(probs, trained, own, planted)
             probs = self.memorisation_.without(probs, trained)
             fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
-            fitted = max(fits, key=lambda fit: held_out_likelihood(fit.label_probs(), trained, own, planted))
+            likelihoods = [held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits]
+            fitted, self.likelihood_ = fits[int(np.argmax(likelihoods))], max(likelihoods)
         self.temperature_ = float(fitted.temperature)
         self.trained_ = fitted.posterior_
         self.posterior_ = fitted.of(own)

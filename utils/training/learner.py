@@ -189,9 +189,21 @@ class Learner:
 
 
 def new_network(
-    name: str, num_classes: int, compute: Compute, *, width: float, dropout: float = 0.0, seed: int, counter: int = 0
+    name: str,
+    num_classes: int,
+    compute: Compute,
+    *,
+    width: float,
+    dropout: float | None = None,
+    seed: int,
+    counter: int = 0,
 ) -> nn.Module:
-    """A fresh network on the device; `counter` tells the draws of several networks of a run apart."""
+    """A fresh network on the device; `counter` tells the draws of several networks of a run apart.
+
+    `dropout`: None = what is usual for the network.
+    """
+    name = models.ALIASES.get(name, name)
+    dropout = models.DROPOUT[name] if dropout is None else dropout
     seed_torch(seed, "init", counter)
     return compute.prepare(models.build(name, num_classes, width=width, dropout=dropout))
 

@@ -11,6 +11,8 @@ from utils.command_line.parser import COUNT, RATE, RATIO, SEED, WEIGHT, Parser, 
 from utils.errors import UserError
 
 BALANCE = 0.8  # weight of L_p, the paper's
+STEPS = (3 / 4, 7 / 8)  # of the epochs, where --schedule steps lowers the rate unless --M says otherwise
+STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 8000, 60, 160  # of a training on targets that it cannot memorise
 SCHEDULES = ("cosine", "steps", "constant")
 AUGMENT = ("none", "standard", "strong")  # what each does: utils/data/device_images.py
 
@@ -68,7 +70,15 @@ def optimisation_of(args: argparse.Namespace, schedule: Schedule, colour_jitter:
 
 def schedule_of(args: argparse.Namespace, epochs: int, **later: float) -> Schedule:
     """What the flags say of the rate over so many epochs; `later`: later_base and later_from."""
-    return Schedule(args.lr, args.schedule, args.M, args.gamma_scheduler, epochs, **later)
+    milestones = args.M
+    if args.schedule == "steps" and not milestones:
+        milestones = [max(1, round(share * epochs)) for share in STEPS]
+    return Schedule(args.lr, args.schedule, milestones, args.gamma_scheduler, epochs, **later)
+
+
+def enough_epochs(samples: int, batch_size: int) -> int:
+    """As many as make `STEPS_WANTED` steps, so that small sets are learnt from for longer, within bounds."""
+    return min(max(FEWEST_EPOCHS, round(STEPS_WANTED * batch_size / samples)), MOST_EPOCHS)
 
 
 def add_optimisation(
@@ -76,7 +86,6 @@ def add_optimisation(
     *,
     epochs_flag: str,
     epochs: int | None,
-    milestones: list[int],
     epochs_help: str,
     schedule: str | None = "cosine",
     mixup: float | None = 1.0,
@@ -93,7 +102,7 @@ def add_optimisation(
         type=COUNT,
         action="append",
         metavar="EPOCH",
-        help=f"epoch after which the rate is multiplied by GAMMA; repeatable (with --schedule steps: {milestones})",
+        help="epoch after which the rate is multiplied by GAMMA; repeatable (--schedule steps: 3/4 and 7/8 of them)",
     )
     group.add_argument(
         "--schedule",
@@ -110,7 +119,7 @@ def add_optimisation(
     group.add_argument(
         "--seed", type=SEED, default=1, help="seed of label noise, initialisation, order and augmentation"
     )
-    group.set_defaults(default_milestones=milestones, default_schedule=schedule)
+    group.set_defaults(default_schedule=schedule)
     _add_resisting(parser, mixup, ema, augment, balance)
     return group
 
@@ -151,9 +160,9 @@ def _add_resisting(
 
 def resolve_optimisation(args: argparse.Namespace) -> None:
     """Put the schedule and its milestones in place. Raises UserError for milestones of another schedule."""
-    milestones, schedule = vars(args).pop("default_milestones"), vars(args).pop("default_schedule")
+    schedule = vars(args).pop("default_schedule")
     if args.schedule is None:
         args.schedule = "steps" if args.M else schedule
     if args.M and args.schedule != "steps":
         raise UserError(f"--M does nothing with --schedule {args.schedule}", "leave one of them out")
-    args.M = sorted(args.M or milestones) if args.schedule == "steps" else []
+    args.M = sorted(args.M or [])

@@ -16,6 +16,7 @@ from utils.command_line.running import run_script
 from utils.data.choice import SECOND, data_choice
 from utils.errors import UserError
 from utils.experiments.record import NAME_PATTERN
+from utils.training.optimisation import schedule_of
 
 SCRIPTS = ("main.py", "parallel.py", "relabel.py")
 
@@ -74,12 +75,13 @@ def test_help_prints_every_default_once(name, monkeypatch, capsys):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch, capsys):
     entries, resolved = help_entries(name, monkeypatch, capsys), vars(arguments(name))
+    noise_type = entries["first_stage_noise_type"]
+    assert f"(default: {resolved['first_stage_noise_type']}; none for 'folder' and with --labels)" in noise_type
     for flag in ("first_stage_noise_ratio", "second_stage_noise_ratio"):
         if flag in entries:
             assert f"(default: {resolved[flag]})" in entries[flag]
     if name != "relabel.py":  # there it depends on the way
         assert f"(default: {resolved['schedule']}; steps with --M)" in entries["schedule"]
-    assert f"(with --schedule steps: {arguments(name, '--schedule', 'steps').M})" in entries["M"]
     assert "for digits 0.25" in entries["width"] and resolved["width"] == 0.25
     assert "default: 1," in entries["width"] and arguments(name, "--first_stage_data_name", "cifar10").width == 1
 
@@ -89,7 +91,7 @@ def test_help_says_something_about_every_flag_and_documents_every_flag(name, mon
     entries = help_entries(name, monkeypatch, capsys)
     undocumented = vars(load_script(name).parser().parse_args([])).keys() - entries.keys()
     # set_defaults, not flags
-    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "milestones", "schedule"}
+    assert {flag.split("_")[-1] for flag in undocumented} <= {"ratio", "schedule"}
     assert not [entry for entry in entries.values() if len(entry.split()) < 4]
 
 
@@ -141,9 +143,54 @@ def test_noise_type_none_has_ratio_zero():
     assert arguments("parallel.py", *zero).first_stage_noise_ratio == 0
 
 
+FOLDER = ("--first_stage_data_name", "folder", "--train_root", "a")
+
+
+@pytest.mark.parametrize(
+    "flags, noise",
+    [
+        ([], ("random_in_noise", 0.4)),
+        (["--first_stage_data_name", "cifar10"], ("random_in_noise", 0.4)),
+        (FOLDER, ("none", 0)),
+        ([*FOLDER, "--first_stage_noise_ratio", 0], ("none", 0)),
+        ([*FOLDER, "--first_stage_noise_type", "random_in_noise"], ("random_in_noise", 0.4)),
+        (
+            [*FOLDER, "--first_stage_noise_type", "real_in_noise", "--first_stage_noise_ratio", 0.2],
+            ("real_in_noise", 0.2),
+        ),
+        (["--labels", "mine.csv"], ("none", 0)),
+        (["--labels", "mine.csv", "--first_stage_noise_type", "none"], ("none", 0)),
+        ([*FOLDER, "--labels", "mine.csv"], ("none", 0)),
+    ],
+)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_labels_that_may_be_wrong_already_are_taken_as_they_are(name, flags, noise):
+    args = arguments(name, *flags)
+    assert (args.first_stage_noise_type, args.first_stage_noise_ratio) == noise
+
+
+def test_so_it_is_with_ssl_and_with_a_second_stage():
+    args = resolve(load_script("ssl.py").parser().parse_args(["--forget", "--dataset", "folder", "--train_root", "a"]))
+    assert (args.noise_type, args.noise_ratio) == ("none", 0)
+    args = arguments("main.py", "--second_stage_data_name", "folder", "--second_stage_root", "b")
+    assert (args.first_stage_noise_type, args.second_stage_noise_type) == ("random_in_noise", "none")
+    assert arguments("main.py").second_stage_noise_type == "random_in_noise"  # with ratio 0
+
+
+def test_labels_are_those_of_the_first_stage_and_broken_images_those_of_any_folder():
+    flags = ["--labels", "mine.csv", "--second_stage_data_name", "folder", "--second_stage_root", "b", "--skip_broken"]
+    args = arguments("main.py", *flags)
+    first, second = data_choice(args), data_choice(args, SECOND)
+    assert (first.labels, first.skip_broken) == ("mine.csv", False)
+    assert (second.labels, second.skip_broken) == (None, True)
+
+
 def test_milestones_are_sorted_and_replace_the_default():
     assert arguments("main.py", "--M", 80, "--M", 40).M == [40, 80]
-    assert arguments("main.py", "--schedule", "steps").M == [30]
+    args = arguments("main.py", "--schedule", "steps")
+    assert args.M == [] and schedule_of(args, 40).milestones == [30, 35]  # 3/4 and 7/8
+    assert schedule_of(arguments("main.py", "--M", 7), 40).milestones == [7]
+    assert not schedule_of(arguments("main.py"), 40).milestones
 
 
 def test_milestones_mean_the_schedule_of_steps_and_cosine_has_none():
@@ -171,7 +218,7 @@ def test_networks_are_kept_from_memorising_by_default(name):
 def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
     args = arguments("relabel.py", *flags)
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("prediction", 40, 20, "steps")
-    assert (args.M, args.mixup, args.ema) == ([35], 0, 0)
+    assert (args.M, args.mixup, args.ema) == ([], 0, 0)
     assert (args.lr_2nd, args.reg_term1, args.reg_term2) == (0.1, 0.8, 0.4)
 
 
@@ -184,8 +231,9 @@ def test_relabelling_by_the_posterior_has_defaults_of_its_own():
 
 def test_the_choice_of_data_reads_the_flags_of_its_stage():
     flags = ("--train_root", "a", "--second_stage_root", "b", "--first_stage_data_name", "folder", "--image_size", 64,
-             "--second_stage_data_name", "folder",
-             "--second_stage_noise_ratio", 0.1, "--second_stage_subset", 3, 1, "--seed", 5)  # fmt: skip
+             "--first_stage_noise_type", "random_in_noise", "--second_stage_data_name", "folder",
+             "--second_stage_noise_type", "random_in_noise", "--second_stage_noise_ratio", 0.1,
+             "--second_stage_subset", 3, 1, "--seed", 5)  # fmt: skip
     args = arguments("main.py", *flags)
     first, second = data_choice(args), data_choice(args, SECOND)
     assert (first.name, first.root, first.subset, first.image_size, first.noise_ratio) == ("folder", "a", None, 64, 0.4)
@@ -231,6 +279,19 @@ WRONG_EVERYWHERE = {
     "one class": (["--first_stage_num_classes", "1"], "1 is outside"),
     "gpu -2": (["--cuda_dev", "-2"], "-2 is outside"),
     "ratio without noise": (["--first_stage_noise_type", "none", "--first_stage_noise_ratio", "0.4"], "no effect"),
+    "ratio without a type for folder": (
+        [*FOLDER, "--first_stage_noise_ratio", "0.3"],
+        "ratio 0.3 has no effect on the labels of 'folder'.* on purpose with --first_stage_noise_type random_in_noise",
+    ),
+    "ratio on given labels": (
+        ["--labels", "mine.npy", "--first_stage_noise_ratio", "0.3"],
+        "on the labels of --labels",
+    ),
+    "noise on given labels": (
+        ["--labels", "mine.npy", "--first_stage_noise_type", "random_in_noise"],
+        "would change the labels of --labels",
+    ),
+    "nothing to skip": (["--skip_broken"], "--skip_broken is for 'folder'"),
     "folder without root": (["--first_stage_data_name", "folder"], "--train_root"),
     "size of digits": (["--image_size", "64"], "--image_size is for 'folder', not digits"),
     "size too small": (["--first_stage_data_name", "folder", "--train_root", "a", "--image_size", "4"], "4 is outside"),
@@ -304,6 +365,8 @@ def test_the_default_name_tells_what_ran():
     assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_seed1"
     args = arguments("relabel.py", "--first_stage_subset", 3, 1, "--first_stage_noise_type", "none", "--seed", 2)
     assert default_name("relabel.py", args) == "relabel_digits_classes3-1_none_seed2"
+    args = arguments("relabel.py", "--labels", "some/where/human labels.npz:worst")
+    assert default_name("relabel.py", args) == "relabel_digits_labels-human-labels.npz-worst_seed1"
 
 
 @pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])

@@ -184,6 +184,13 @@ def test_the_description_states_requested_and_realised_ratio_and_the_matrix():
     assert rows == [["ant", "75.0", "25.0"], ["bee", ".", "100.0"]]
 
 
+def test_labels_as_they_came_are_described_without_a_request_and_an_image_of_no_class_is_wrong():
+    clean, observed = np.array([0, 0, 0, -1, 1, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    text = describe_noise(clean, observed, ("ant", "bee"), "as mine.csv has it", None)
+    assert text.startswith("label noise: as mine.csv has it, realised 0.1250 (1 of 8 labels)")
+    assert [line.split() for line in text.splitlines()[-2:]] == [["ant", "100.0", "."], ["bee", ".", "100.0"]]
+
+
 def test_many_classes_are_described_by_what_they_mostly_become():
     clean = np.repeat(np.arange(100), 4)
     observed = clean.copy()

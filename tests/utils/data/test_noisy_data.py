@@ -1,15 +1,18 @@
 """A data set as the methods see it: what is planted among its labels, and what stays as it was."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import datasets
 from utils.compute import Compute
 from utils.data.choice import DataChoice
 from utils.data.noisy_data import prepare
+from utils.errors import UserError
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
 DIGITS = DataChoice("digits", None, [0, 1, 2], None, None, "random_in_noise", 0.2, 1)
@@ -57,3 +60,85 @@ def test_the_prior_is_the_share_of_each_class_among_the_observed_labels():
     data = replace(prepare(DIGITS, CPU, plant=0.5), labels=np.array([0, 2, 2, 0, 0]))
     assert data.prior.dtype == torch.float32
     np.testing.assert_allclose(data.prior, [0.6, 0, 0.4])
+
+
+# -- labels from a file, images of one's own -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    """Labels of all digits, where every third 0 is called 1 and nothing else is wrong."""
+    labels = datasets.load("digits").labels.copy()
+    labels[np.flatnonzero(labels == 0)[::3]] = 1
+    np.save(tmp_path / "swapped.npy", labels)
+    return str(tmp_path / "swapped.npy")
+
+
+def given(file, **changes) -> DataChoice:
+    return replace(DIGITS, noise_type="none", noise_ratio=0.0, labels=file, **changes)
+
+
+def test_labels_from_a_file_are_observed_and_those_of_a_known_set_stay_the_truth(swapped):
+    plain, data = prepare(replace(DIGITS, noise_type="none"), CPU), prepare(given(swapped), CPU)
+    truth = datasets.load("digits", classes=[0, 1, 2]).labels
+    np.testing.assert_array_equal(data.clean_labels, truth)
+    wrong = np.flatnonzero(data.is_noisy)
+    np.testing.assert_array_equal(wrong, np.flatnonzero(truth == 0)[::3])
+    assert (data.labels[wrong] == 1).all() and data.noise_ratio == len(wrong) / len(truth)
+    assert plain.clean_labels is None
+    assert f"label noise: as {swapped} has it, realised {data.noise_ratio:.4f}" in data.describe()
+    np.testing.assert_array_equal(data.test_labels, plain.test_labels)
+
+
+def test_the_labels_file_is_part_of_what_scores_belong_to(swapped, tmp_path):
+    plain, data = prepare(replace(DIGITS, noise_type="none"), CPU), prepare(given(swapped), CPU)
+    assert "labels_file" not in plain.fingerprint() and len(data.fingerprint()["labels_file"]) == 16
+    labels = np.load(swapped)
+    np.save(tmp_path / "copy.npy", labels)
+    labels[np.flatnonzero(labels == 9)[0]] = 8  # not of the classes that are kept
+    np.save(tmp_path / "other.npy", labels)
+    assert prepare(given(str(tmp_path / "copy.npy")), CPU).fingerprint() == data.fingerprint()
+    other = prepare(given(str(tmp_path / "other.npy")), CPU).fingerprint()
+    assert [key for key in other if other[key] != data.fingerprint()[key]] == ["labels_file"]
+
+
+def test_errors_are_planted_among_labels_from_a_file_too(swapped):
+    data = prepare(given(swapped), CPU, plant=0.1)
+    assert len(data.planted.ids) == round(0.1 * len(data))
+    np.testing.assert_array_equal(np.flatnonzero(data.training_labels.numpy() != data.labels), data.planted.ids)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of two grey pictures without a train/, and one that is none."""
+    for grey, name in enumerate(("cat/a", "cat/b", "dog/a", "dog/b")):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 10 * grey).save(tmp_path / "pictures" / f"{name}.png")
+    (tmp_path / "pictures/cat/broken.png").write_text("not an image")
+    return DataChoice("folder", str(tmp_path / "pictures"), None, None, 16, "none", 0.0, 1, skip_broken=True)
+
+
+def test_images_of_ones_own_are_taken_as_they_are_and_the_broken_ones_left_out(pictures):
+    with pytest.raises(UserError, match="cat/broken.png does not decode"):
+        prepare(replace(pictures, skip_broken=False), CPU)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # none about memory that cannot be written to
+        data = prepare(pictures, CPU)
+    assert data.labels.tolist() == [0, 0, 1, 1] and data.clean_labels is None
+    assert data.left_out == {"cat/broken.png": "does not decode as an image (of no known format)"}
+    lines = data.describe()
+    assert "left out: 1 images, listed in skipped.csv" in lines
+    assert "labels: taken as they are, none made wrong on purpose (noise type none); the truth is unknown" in lines
+    assert data.images.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
+
+
+def test_noise_is_added_to_images_of_ones_own_where_that_is_asked_for(pictures):
+    data = prepare(replace(pictures, noise_type="random_in_noise", noise_ratio=0.5), CPU)
+    assert data.clean_labels.tolist() == [0, 0, 1, 1] and data.is_noisy.sum() == 2
+
+
+def test_labels_of_images_of_ones_own_leave_the_truth_unknown(pictures, tmp_path):
+    np.save(tmp_path / "mine.npy", [1, 0, 0, 1])
+    data = prepare(replace(pictures, labels=str(tmp_path / "mine.npy")), CPU)
+    assert data.labels.tolist() == [1, 0, 0, 1] and data.clean_labels is None
+    assert f"labels: taken as {tmp_path}/mine.npy has them, none made wrong" in data.describe()

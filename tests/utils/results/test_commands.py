@@ -13,6 +13,7 @@ from utils.results.commands import classify_command, export_command, separation_
 from utils.separations import FORGET, RELABEL, SEPARATIONS
 
 CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5, mirror=False)
+AS_GIVEN = DataChoice("folder", "my images", None, None, None, "none", 0.0, 5, labels="my labels.csv", skip_broken=True)
 UNKNOWN = DataChoice("digits", None, None, None, None, "none", 0.0, 1)
 
 
@@ -24,6 +25,11 @@ def test_the_training_command_names_the_same_data():
     ]  # fmt: skip
 
 
+def test_the_training_command_names_the_labels_file_and_leaves_out_the_same_images():
+    command = ssl_command(RELABEL, "r", AS_GIVEN, "experiments")
+    assert "--train_root 'my images' --skip_broken --labels 'my labels.csv' --noise_type none --seed 5" in command
+
+
 def test_what_was_not_set_is_left_out():
     assert ssl_command(RELABEL, "r", UNKNOWN, "experiments") == (
         "python3 ssl.py --relabel r --dataset digits --noise_type none --seed 1"
@@ -31,7 +37,7 @@ def test_what_was_not_set_is_left_out():
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS.values(), ids=SEPARATIONS)
-@pytest.mark.parametrize("choice", [CHOICE, UNKNOWN])
+@pytest.mark.parametrize("choice", [CHOICE, AS_GIVEN, UNKNOWN])
 def test_every_command_parses_back_to_the_same_data(separation, choice):
     _, script, *flags = shlex.split(separation_command(separation, choice, "experiments"))
     assert data_choice(resolve(load_script(script).parser().parse_args(flags))) == choice

@@ -54,7 +54,7 @@ def logits(sure, labels=CLEAN, seed=0):
 
 
 def test_a_pass_is_scored_by_the_observed_labels_and_chosen_by_those_of_the_training():
-    evidence = Evidence("x", data(), "proxy")
+    evidence = Evidence("x", data(), "proxy", 4)
     columns = evidence.add(logits(3), "epoch 1")
     alone = Accumulated(torch.from_numpy(TRAINED), C)
     alone.add(logits(3))
@@ -72,7 +72,7 @@ def test_a_pass_is_scored_by_the_observed_labels_and_chosen_by_those_of_the_trai
 
 
 def test_without_the_truth_there_are_no_aucs_and_the_same_choice():
-    known, unknown = (Evidence("x", data(clean=clean), "proxy") for clean in (CLEAN, None))
+    known, unknown = (Evidence("x", data(clean=clean), "proxy", 4) for clean in (CLEAN, None))
     columns = unknown.add(logits(3), "epoch 1")
     known.add(logits(3), "epoch 1")
     assert [columns[f"auc_{name}"] for name in NAMES] == [None] * 3
@@ -80,59 +80,63 @@ def test_without_the_truth_there_are_no_aucs_and_the_same_choice():
 
 
 def test_more_candidates_are_considered_after_the_accumulated_ones():
-    evidence = Evidence("x", data(), "proxy")
+    evidence = Evidence("x", data(), "proxy", 4)
     perfect = np.isin(np.arange(N), PLANTED).astype(np.float32)
     columns = evidence.add(logits(0), "epoch 1", {"mine": Candidate(-perfect, perfect)})
     assert (evidence.choice.name, columns["planted_auc_mine"]) == ("mine", 1.0)
     np.testing.assert_array_equal(evidence.choice.best.observed, -perfect)
-    last = Evidence("x", data(), "last")
+    last = Evidence("x", data(), "last", 4)
     last.add(logits(0), "epoch 1", {"mine": Candidate(-perfect, perfect)})
     assert last.choice.name == "x_prediction"
 
 
-def test_predictions_are_of_the_moment_at_which_they_told_planted_errors_best():
-    evidence = Evidence("x", data(), "proxy")
-    evidence.add(logits(4), "epoch 1")
-    first = evidence.predictions.copy()
-    is_planted = torch.from_numpy(np.isin(np.arange(N), PLANTED))[:, None]
-    for epoch in range(2, 10):  # it memorises the planted errors, and nothing else
-        evidence.add(logits(9, TRAINED, seed=epoch) * is_planted, f"epoch {epoch}")
-    np.testing.assert_array_equal(evidence.predictions, first)
-    np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
-    newest = Evidence("x", data(), "last")
-    for epoch, labels in enumerate((CLEAN, TRAINED)):
-        newest.add(logits(4, labels), f"epoch {epoch}")
-    np.testing.assert_array_equal(newest.predictions, newest.accumulated.predictions())
+def test_predictions_are_of_the_epochs_that_speak_best_for_held_out_labels():
+    for first, second, window in ((6, 0, "the first half"), (0, 6, "the second half"), (6, 6, "all epochs")):
+        evidence = Evidence("x", data(), "proxy", 4)
+        for epoch, sure in enumerate((first, first, second, second)):  # the own labels, as surely as that
+            evidence.add(logits(sure, OBSERVED, seed=epoch), f"epoch {epoch}")
+        evidence.conclude()
+        if window != "all epochs":  # else the three are alike
+            assert evidence.window == window
+        np.testing.assert_array_equal(evidence.predictions, evidence.accumulated.windows()[evidence.window])
+    alone = Evidence("x", data(planted=False), "last", 4)
+    for epoch in range(4):
+        alone.add(logits(3, seed=epoch), f"epoch {epoch}")
+    alone.conclude()
+    assert alone.window == "all epochs"
+    np.testing.assert_array_equal(alone.predictions, alone.accumulated.predictions())
 
 
 def test_predictions_are_given_out_without_what_was_planted():
-    evidence = Evidence("x", data(), "proxy")
+    evidence = Evidence("x", data(), "proxy", 4)
     evidence.add(logits(3, TRAINED), "epoch 1")
+    evidence.conclude()
     probs, kept = evidence.observed_predictions(), np.setdiff1d(np.arange(N), PLANTED)
     np.testing.assert_array_equal(probs[PLANTED, TRAINED[PLANTED]], 0)
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
     np.testing.assert_allclose(probs[kept], evidence.predictions[kept], atol=1e-6)
     assert (evidence.predictions[PLANTED, TRAINED[PLANTED]] > 0).all()  # of the training, as it was
-    whole = Evidence("x", data(planted=False), "proxy")
+    whole = Evidence("x", data(planted=False), "proxy", 4)
     whole.add(logits(3), "epoch 1")
+    whole.conclude()
     np.testing.assert_array_equal(whole.observed_predictions(), whole.predictions)
 
 
 @pytest.mark.parametrize("clean", [None, OBSERVED], ids=["unknown truth", "no wrong label"])
 def test_an_oracle_needs_a_truth_that_tells_labels_apart(clean):
     with pytest.raises(UserError, match="--choose oracle needs true labels"):
-        Evidence("x", data(clean=clean), "oracle")
+        Evidence("x", data(clean=clean), "oracle", 4)
 
 
 def test_a_candidate_is_a_score_of_both_kinds_of_labels():
-    candidate = Evidence("x", data(), "proxy").candidate(lambda labels: labels.numpy() * 2.0)
+    candidate = Evidence("x", data(), "proxy", 4).candidate(lambda labels: labels.numpy() * 2.0)
     np.testing.assert_array_equal(candidate.observed, 2.0 * OBSERVED)
     np.testing.assert_array_equal(candidate.trained, 2.0 * TRAINED)
 
 
 def test_the_accumulated_scores_of_the_last_pass_are_written():
     saved = {}
-    evidence = Evidence("x", data(), "proxy")
+    evidence = Evidence("x", data(), "proxy", 4)
     for epoch in (1, 2):
         columns = evidence.add(logits(2, seed=epoch), f"epoch {epoch}")
     found = evidence.save(SimpleNamespace(save_array=saved.__setitem__))
@@ -146,7 +150,7 @@ def test_the_accumulated_scores_of_the_last_pass_are_written():
 @pytest.mark.parametrize("planted", [True, False])
 def test_a_saved_state_goes_on_where_it_was(passes, planted):
     file = io.BytesIO()
-    evidence, again = (Evidence("x", data(planted), "proxy") for _ in range(2))
+    evidence, again = (Evidence("x", data(planted), "proxy", 4) for _ in range(2))
     for epoch in range(passes):
         evidence.add(logits(3, seed=epoch), f"epoch {epoch}")
     torch.save(evidence.state_dict(), file)
@@ -155,27 +159,32 @@ def test_a_saved_state_goes_on_where_it_was(passes, planted):
     columns = [one.add(logits(1, seed=9), "last") for one in (evidence, again)]
     assert columns[0] == columns[1] and str(evidence.choice) == str(again.choice)
     np.testing.assert_array_equal(evidence.choice.best.observed, again.choice.best.observed)
+    for one in (evidence, again):
+        one.conclude()
     np.testing.assert_array_equal(evidence.predictions, again.predictions)
+    assert evidence.window == again.window
 
 
 def test_at_the_end_p_noisy_votes_beside_the_prediction():
-    evidence = Evidence("x", data(), "proxy")
+    evidence = Evidence("x", data(), "proxy", 4)
     for epoch in range(3):
         evidence.add(logits(3, TRAINED, seed=epoch), f"epoch {epoch}")
     if evidence.choice.name != "x_prediction":  # another score was clearly better: leave it
         evidence.choice.take("x_prediction", "epoch 2", evidence.choice.best)
-    before, posterior = evidence.choice.best, evidence.posterior()
     evidence.conclude()
+    posterior, rows = evidence.posterior(), np.arange(N)
     assert evidence.choice.name == "x_prediction_and_p_noisy"
-    np.testing.assert_array_equal(evidence.choice.best.observed, mean_rank(before.observed, posterior.p_noisy_))
-    trained = wrong(posterior.trained_, TRAINED)
-    np.testing.assert_array_equal(evidence.choice.best.trained, mean_rank(before.trained, trained))
+    loss = -np.log(evidence.predictions[rows, TRAINED])
+    trained = mean_rank(loss, wrong(posterior.trained_, TRAINED))
+    np.testing.assert_array_equal(evidence.choice.best.trained, trained)
+    loss = -np.log(evidence.observed_predictions()[rows, OBSERVED])
+    np.testing.assert_allclose(evidence.choice.best.observed, mean_rank(loss, posterior.p_noisy_), atol=0.02)
 
 
 def test_what_was_chosen_otherwise_is_left_alone_at_the_end():
     perfect = np.isin(np.arange(N), PLANTED).astype(np.float32)
     for how, more in (("proxy", {"mine": Candidate(-perfect, perfect)}), ("oracle", {})):
-        evidence = Evidence("x", data(), how)
+        evidence = Evidence("x", data(), how, 4)
         evidence.add(logits(0), "epoch 1", more)
         name, best = evidence.choice.name, evidence.choice.best
         evidence.conclude()

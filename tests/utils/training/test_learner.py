@@ -445,5 +445,5 @@ def test_seed_and_counter_alone_decide_a_fresh_network():
 
 def test_a_fresh_network_is_what_was_asked_for():
     network = new_network(models.PREACT_RESNET18, 3, CPU, width=0.05, dropout=0.3, seed=1)
-    assert network.head1.out_features == 3 and network.num_features == 26 and network.dropout.p == 0.3
+    assert network.head1.out_features == 3 and network.num_features == 32 and network.dropout.p == 0.3
     assert network.stem.weight.is_contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from utils.training.optimisation import Optimisation, Schedule, optimisation_of, schedule_of
+from utils.training.optimisation import Optimisation, Schedule, enough_epochs, optimisation_of, schedule_of
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,11 @@ def test_a_script_without_a_flag_for_it_does_not_balance_the_plain_loss():
     args, schedule = argparse.Namespace(**SGD, **RESISTING), Schedule(0.4)
     expected = Optimisation(schedule, 50, 0.8, 1e-3, 7, mixup=2.0, ema=0.9, augment="strong", colour_jitter=0.4)
     assert optimisation_of(args, schedule, 0.4) == expected
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "epochs"),
+    [(1437, 100, 160), (5000, 100, 160), (10_000, 100, 80), (50_000, 100, 60), (8000, 50, 60)],
+)
+def test_small_sets_are_learnt_from_for_longer(samples, batch_size, epochs):
+    assert enough_epochs(samples, batch_size) == epochs  # 8,000 steps, from 60 to 160 epochs
