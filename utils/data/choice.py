@@ -46,8 +46,11 @@ class DataChoice:
         name = (Path(self.root).resolve().name or self.name) if self.name == "folder" else self.name
         classes = "" if self.subset is None else f" ({len(self.subset)} classes)"
         said = {"random_in_noise": "random noise", "real_in_noise": "class-dependent noise"}.get(self.noise_type)
-        noise_in_words = "labels as given" if said is None else f"{100 * self.noise_ratio:g} % {said}"
-        return f"{name}{classes}, {noise_in_words}, seed {self.seed}"
+        if self.labels is not None:
+            labels = f"labels of {Path(self.labels).name}"
+        else:
+            labels = "labels as given" if said is None else f"{100 * self.noise_ratio:g} % {said}"
+        return f"{name}{classes}, {labels}, seed {self.seed}"
 
     def flags(self, prefix: str) -> dict[str, object]:
         """{flag: value} that make this choice again on a command line; None = not needed."""

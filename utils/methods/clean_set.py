@@ -134,7 +134,7 @@ def draw_scores(
 ) -> None:
     """Histograms with what each score's clean set was selected by."""
     path, subject = experiment.record.own(file), data.choice.in_words()
-    histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, "the clean set ends here")
+    histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, "this score's clean set ends here")
 
 
 def probability(selected: Selected) -> np.ndarray:

@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, differences, read_finished
-from utils.methods.second_stage import CE, Oracle, SecondStage, SecondStageSettings, primary
+from utils.methods.second_stage import CE, LOSS, Oracle, SecondStage, SecondStageSettings, primary
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks

@@ -94,11 +94,11 @@ def _largest(percents: Mapping[str, np.ndarray], class_names: Sequence[str]) -> 
         points = values[rows, columns]
         (handles[other],) = panel.plot(points, places, "D", color=OTHER, ms=5, ls="", clip_on=False)
     for place, value in zip(places, off[rows, columns], strict=True):
-        panel.annotate(f"{value:.1f}", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        panel.annotate(f"{value:.2f}" if value < 10 else f"{value:.1f}", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
     even = float(np.nanmean(off))
     handles[f"every wrong class alike: {even:.2f} %"] = panel.axvline(even, color="#444444", ls="--", lw=1.2)
     kept = np.diag(percent)
-    handles[f"kept by {np.nanmin(kept):.0f} to {np.nanmax(kept):.0f} % of each class"] = Line2D([], [], ls="")
+    handles[f"each class keeps {np.nanmin(kept):.0f} to {np.nanmax(kept):.0f} % of its labels"] = Line2D([], [], ls="")
     short = [class_label(name) for name in class_names]
     names = [f"{short[row]} → {short[column]}" for row, column in zip(rows, columns, strict=True)]
     panel.set_yticks(places, names, parse_math=False)

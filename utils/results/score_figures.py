@@ -30,7 +30,7 @@ from utils.scoring.metrics import Reliability
 
 MIXTURE = ("#003A5C", "#7A2E00")  # darker clean and noisy, to stand out from the bars behind them
 CHANCE = "#AAAAAA"
-POINTS = ("o", "s", "^", "D", "v", "P")
+POINTS = (("o", 13), ("s", 9), ("^", 6), ("D", 4))  # shapes and sizes: of points at the same place all are seen
 FLOOR = 0.6  # samples: the bottom of a logarithmic axis of counts, below a bar of one
 NORMAL_95 = 1.96  # standard deviations of a 95 % interval
 
@@ -106,15 +106,14 @@ def roc_figure(
         said = f"{name}: AUC {auc(false_positives, true_positives):.3f}"
         if k:
             x, y, precision = operating_point(values, is_noisy, k)
-            marker = {"marker": POINTS[place % len(POINTS)], "color": style["color"], "mec": "white", "ms": 9}
+            shape, size = POINTS[place % len(POINTS)]
+            marker = {"marker": shape, "ms": size, "color": style["color"], "mec": "white"}
             (point,) = panel.plot(100 * x, 100 * y, ls="", zorder=3, **marker)
             line, said = (line, point), f"{said}, precision at k {100 * precision:.1f} %"
         handles[said] = line
     handles["chance: AUC 0.500"] = panel.plot((0, 100), (0, 100), color=CHANCE, lw=1)[0]
     if k:
-        handles[f"the k = {k:,} highest scores, as many as labels are estimated to be wrong"] = Line2D(
-            [], [], marker="o", ls="", color="#666666", mec="white", ms=9
-        )
+        handles[f"points: the k = {k:,} highest scores (labels estimated to be wrong)"] = Line2D([], [], ls="")
     panel.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
     panel.set_xlabel("clean samples wrongly called noisy (%)")
     panel.set_ylabel("noisy samples found (%)")
@@ -146,8 +145,9 @@ def reliability_figure(path: str | os.PathLike, reliability: Reliability, subjec
     )
     above.set(ylabel="labels that are wrong (%)", xlim=(-1, 101), ylim=(-2, 102))
     bins = len(reliability.counts)
-    below.stairs(np.maximum(reliability.counts, FLOOR), np.linspace(0, 100, bins + 1), fill=True, color=ALL, alpha=0.5)
+    below.stairs(np.maximum(reliability.counts, FLOOR), np.linspace(0, 100, bins + 1), fill=True, fc=ALL, ec="white")
     below.set(xlabel="p_noisy (%)", ylabel="samples", yscale="log", ylim=(FLOOR, 2 * counts.max()))
+    below.yaxis.minorticks_off()
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     finish(figure, path, "How far p_noisy means what it says", subject, handles, columns=1)
     return figure
@@ -184,7 +184,7 @@ def _draw_mixture(
     heights = np.where((heights > 0) & np.isfinite(heights), heights, np.nan)
     for label, colour, height in zip(("clean", "noisy"), MIXTURE, heights.T, strict=True):
         (line,) = panel.plot(axis, height, color=colour, lw=1.8, ls="-" if label == "clean" else "--")
-        handles.setdefault(f"mixture, {label} component", line)
+        handles.setdefault(f"mixture, {label} component, where it was fitted", line)
     return float(np.nanmax(heights, initial=0))
 
 

@@ -72,7 +72,7 @@ def track_figure(
     is_noisy: bool (N,), or None where the truth is unknown: then all samples together.
     x: (T,), ascending, what the points in time are on the axis `xlabel`.
     aucs: the tracks' names -> (T,) in [0, 1], drawn on a second axis; a track without one has no second axis.
-    means: the tracks' names -> (T,), the mean over all samples.
+    means: the tracks' names -> (T,), the mean loss over all samples.
     marks: label -> one or more x positions of vertical dashed lines, left out where outside the range of `x`.
     """
     x = np.asarray(x, dtype=float)
@@ -87,7 +87,7 @@ def track_figure(
             handles.setdefault(f"{label}: median, 25–75 %", _draw_band(panel, x, drawn[-1], colour, shift))
         if means and name in means:
             marker = {"marker": "s", "ls": ""} if len(x) == 1 else {"ls": ":", "lw": 1.6}
-            handles["mean of all samples"] = panel.plot(x, means[name], color=MEAN, **marker)[0]
+            handles["mean_loss: mean of all samples"] = panel.plot(x, means[name], color=MEAN, **marker)[0]
         _scale_to_the_medians(panel, np.array(drawn))
         panel.set_ylabel(textwrap.fill(name, 34))
         values = np.asarray((aucs or {}).get(name, ()), dtype=float)
@@ -114,13 +114,15 @@ def accuracy_figure(
 
     curves: name -> (T,) fractions in [0, 1], NaN where not measured. Measured points are joined across the
     missing ones; a curve without any is left out; with no curve left there is no file and None is returned.
-    rates: (T,), positive: the learning rate with which each point was reached from the one before; None = no panel.
+    rates: (T,): the learning rate with which each point was reached from the one before; without (None) or with none
+    above zero there is no such panel.
     """
     x = np.asarray(x, dtype=float)
     curves = {name: 100 * np.asarray(values, dtype=float) for name, values in curves.items()}
     if not any(np.isfinite(values).any() for values in curves.values()):
         return None
-    figure, panels = stacked_panels([PANEL_HEIGHT + 0.7] + [RATE_HEIGHT] * (rates is not None), share_x=True)
+    has_rates = rates is not None and bool(np.any(np.asarray(rates) > 0))
+    figure, panels = stacked_panels([PANEL_HEIGHT + 0.7] + [RATE_HEIGHT] * has_rates, share_x=True)
     panel = panels[0]
     handles: dict[str, object] = {}
     for place, (name, values) in enumerate(curves.items()):
@@ -132,7 +134,7 @@ def accuracy_figure(
     low, high = min(low, high - 5), max(high, low + 5)  # a flat curve should look flat
     panel.set_ylim(max(low, -0.7), min(high, 100.7))  # a line at 100 % is seen whole
     panel.set_ylabel("accuracy (%)")
-    if rates is not None:
+    if has_rates:
         _draw_rates(panels[1], x, np.asarray(rates, dtype=float))
     _finish_time_axis(panels, x, xlabel)
     finish(figure, path, title, subject, handles)
