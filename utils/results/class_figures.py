@@ -93,15 +93,14 @@ def _largest(percents: Mapping[str, np.ndarray], class_names: Sequence[str]) -> 
     for other, values in others:
         points = values[rows, columns]
         (handles[other],) = panel.plot(points, places, "D", color=OTHER, ms=5, ls="", clip_on=False)
-    for place, value in zip(places, off[rows, columns], strict=True):
-        panel.annotate(f"{value:.2f}" if value < 10 else f"{value:.1f}", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
     even = float(np.nanmean(off))
     handles[f"every wrong class alike: {even:.2f} %"] = panel.axvline(even, color="#444444", ls="--", lw=1.2)
     kept = np.diag(percent)
     handles[f"each class keeps {np.nanmin(kept):.0f} to {np.nanmax(kept):.0f} % of its labels"] = Line2D([], [], ls="")
     short = [class_label(name) for name in class_names]
-    names = [f"{short[row]} → {short[column]}" for row, column in zip(rows, columns, strict=True)]
+    pairs = zip(rows, columns, strict=True)
+    names = [f"{short[row]} → {short[column]}: {off[row, column]:.2f}" for row, column in pairs]
     panel.set_yticks(places, names, parse_math=False)
-    panel.set(ylim=(len(rows) - 0.4, -0.6), xlabel="share of the true class (%)", ylabel="true class → label")
+    panel.set(ylim=(len(rows) - 0.4, -0.6), xlabel="share of the true class (%)", ylabel="true class → label: share")
     panel.set_xlim(left=0)
     return figure, handles

@@ -30,7 +30,7 @@ from utils.scoring.metrics import Reliability
 
 MIXTURE = ("#003A5C", "#7A2E00")  # darker clean and noisy, to stand out from the bars behind them
 CHANCE = "#AAAAAA"
-POINTS = (("o", 13), ("s", 9), ("^", 6), ("D", 4))  # shapes and sizes: of points at the same place all are seen
+POINTS = (("o", 14), ("s", 10), ("^", 8), ("D", 5))  # shapes and sizes: of points at the same place all are seen
 FLOOR = 0.6  # samples: the bottom of a logarithmic axis of counts, below a bar of one
 NORMAL_95 = 1.96  # standard deviations of a 95 % interval
 
@@ -96,7 +96,7 @@ def roc_figure(
     """
     if not both_kinds(is_noisy):
         return None
-    figure = blank_figure(5.6, 5.9 + 0.25 * (len(scores) + bool(k)))
+    figure = blank_figure(5.6, 6.2 + 0.25 * (len(scores) + bool(k)))
     panel = figure.add_subplot()
     handles = {}
     for place, (name, values) in enumerate(scores.items()):
@@ -114,7 +114,7 @@ def roc_figure(
     handles["chance: AUC 0.500"] = panel.plot((0, 100), (0, 100), color=CHANCE, lw=1)[0]
     if k:
         handles[f"points: the k = {k:,} highest scores (labels estimated to be wrong)"] = Line2D([], [], ls="")
-    panel.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
+    panel.set(xlim=(-3, 103), ylim=(-3, 103), aspect="equal", anchor="N")
     panel.set_xlabel("clean samples wrongly called noisy (%)")
     panel.set_ylabel("noisy samples found (%)")
     finish(figure, path, "How well each score finds the mislabelled samples", subject, handles, columns=1)
@@ -144,8 +144,9 @@ def reliability_figure(path: str | os.PathLike, reliability: Reliability, subjec
         claimed, 100 * wrong, errors, color="#000000", marker="o", ms=5, lw=1.2, capsize=3
     )
     above.set(ylabel="labels that are wrong (%)", xlim=(-1, 101), ylim=(-2, 102))
-    bins = len(reliability.counts)
-    below.stairs(np.maximum(reliability.counts, FLOOR), np.linspace(0, 100, bins + 1), fill=True, fc=ALL, ec="white")
+    width = 100 / len(reliability.counts)
+    starts = width * np.arange(len(reliability.counts))
+    below.bar(starts, reliability.counts, width, align="edge", color=ALL, alpha=0.6, ec="white")
     below.set(xlabel="p_noisy (%)", ylabel="samples", yscale="log", ylim=(FLOOR, 2 * counts.max()))
     below.yaxis.minorticks_off()
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
