@@ -302,7 +302,9 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
     score, p_noisy, posterior = (record.read_array(name) for name in ("ssl_score", "p_noisy", "pseudo_labels"))
     write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior)
     if record.holds(f"transition_{last}"):  # a clean set comes without
-        write_transition(experiment, data, record.read_array(f"transition_{last}"))
+        transition = record.read_array(f"transition_{last}")
+        experiment.save_array("ssl_transition", transition)
+        write_transition(experiment, data, transition)
     figures = write_reliability(experiment, data, p_noisy)
     for number in range(1, runs + 1):
         run = f"run{number}"

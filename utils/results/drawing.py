@@ -56,8 +56,8 @@ def curve_style(place: int) -> dict[str, object]:
 
 
 def class_label(name: object, longest: int = 18) -> str:
-    """The name of a class, cut to so many characters; names come from folders and may be anything."""
-    text = printable(str(name))
+    """The name of a class in one line, cut to so many characters; names come from folders and may be anything."""
+    text = " ".join(printable(str(name)).split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
