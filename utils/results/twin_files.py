@@ -12,16 +12,19 @@ from utils.scoring.twins import Twins, contents, find_twins
 
 FILE = "duplicates.csv"
 COLUMNS = ("sample_id", "file", "label", "twin_id", "twin_file", "twin_label", "distance")
-MOST_PICTURES = 200_000  # that are compared: of these it takes four minutes of a core, and time grows with the square
+MOST_PICTURES = 200_000  # that are compared, which takes two minutes of a core; time grows with the square
 AT_A_TIME = 4096  # pictures that are copied from the device
 
 
 def write_twins(experiment: Experiment, data: NoisyData) -> Twins:
-    """duplicates.csv, the nearest pair first, files blank where images are none; the pairs whose labels differ."""
+    """duplicates.csv, the nearest pair first, files blank where images are none; the pairs whose labels differ.
+
+    Where the data set is not to be mirrored, mirror images are other pictures.
+    """
     if len(data) > MOST_PICTURES:
         experiment.log(f"near-duplicates are not looked for among more than {MOST_PICTURES} pictures")
         return Twins(*(np.empty(0, dtype=kind) for kind in (np.int64, np.int64, np.float32)))
-    twins = find_twins(contents(_portions(data)), data.labels)
+    twins = find_twins(contents(_portions(data)), data.labels, data.images.mirrored)
     rows = [
         _side(data, i, "sample_id", "file", "label")
         | _side(data, j, "twin_id", "twin_file", "twin_label")

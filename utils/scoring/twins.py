@@ -3,8 +3,8 @@
 A picture's content is its brightness on 16 x 16 fields, without what is the same along a whole row or a whole column of
 them (sky above sea looks alike on a thousand photographs that have nothing else in common), brought to length 1: so
 other sizes, compression, brightness and contrast make no difference. The distance of two pictures is the L2 distance of
-their contents, from 0 (copies) over 1.41 (nothing in common) to 2 (one is the other's negative); one of them may be
-mirrored.
+their contents, from 0 (copies) over 1.41 (nothing in common) to 2 (one is the other's negative), or of one of them and
+the other's mirror image, where that means the same.
 
 Mirroring costs nothing: with content = even + odd part under mirroring, the product of two contents is
 <even, even'> + <odd, odd'>, and that with the mirrored one <even, even'> - <odd, odd'>.
@@ -75,20 +75,21 @@ def _field_means(side: int) -> np.ndarray:
     return (FIELDS * overlap.clip(0)).astype(np.float32)
 
 
-def find_twins(of: Contents, labels: np.ndarray) -> Twins:
+def find_twins(of: Contents, labels: np.ndarray, mirrored: bool = True) -> Twins:
     """Of every picture its nearest twin with the same label and its nearest one with another label (N,).
 
-    So no group of copies becomes a list of all its pairs, and each picture that contradicts another is in it. Time grows
-    with N²: a minute of one core for 100,000 pictures, in a few blocks of memory beside the contents.
+    So no group of copies becomes a list of all its pairs, and each picture that contradicts another is in it.
+    `mirrored`: a mirror image is a twin too. Time grows with N²: 100,000 pictures take half a minute of one core, and
+    a third of a gigabyte beside their contents.
     """
     n = len(labels)
-    least = 1 - twin_distance(of) ** 2 / 2  # product of two contents
+    least = 1 - twin_distance(of, mirrored) ** 2 / 2  # product of two contents
     nearest = np.full((2, n), least, dtype=np.float32)  # products, to the same label and to another one
     twin = np.full((2, n), -1)
     for i in range(0, n, BLOCK):
         for j in range(i, n, BLOCK):
             rows, columns = slice(i, min(i + BLOCK, n)), slice(j, min(j + BLOCK, n))
-            products = _products(of, rows, columns)
+            products = _products(of, rows, columns, mirrored)
             if i == j:
                 np.fill_diagonal(products, -1)
             if products.max() <= least:  # as a rule
@@ -100,27 +101,28 @@ def find_twins(of: Contents, labels: np.ndarray) -> Twins:
                 _keep_nearer(nearest[k, columns], twin[k, columns], wanted.T, i)
     found = np.nonzero(twin >= 0)
     pairs = np.unique(np.sort(np.stack([found[1], twin[found]], axis=1), axis=1), axis=0)
-    distance = _distances(of, *pairs.T)
+    distance = _distances(of, *pairs.T, mirrored)
     order = np.argsort(distance, kind="stable")
     return Twins(pairs[order, 0], pairs[order, 1], distance[order])
 
 
-def twin_distance(of: Contents) -> float:
+def twin_distance(of: Contents, mirrored: bool = True) -> float:
     """How far apart two pictures of this set may be to be twins."""
     n = len(of.even)
     if n < 3:  # nobody beside a pair
         return MOST_DISTANCE
     probes = np.unique(np.linspace(0, n - 1, PROBES).astype(int))
     place = n - 1 - min(TYPICAL, n - 2)  # counted from the smallest product; the largest is with itself
-    product = np.partition(_products(of, probes, slice(None)), place, axis=1)[:, place]
+    product = np.partition(_products(of, probes, slice(None), mirrored), place, axis=1)[:, place]
     typical = float(np.quantile(np.sqrt((2 - 2 * product).clip(0)), DENSE))
     return float(np.clip(SHARE * typical, LEAST_DISTANCE, MOST_DISTANCE))
 
 
-def _products(of: Contents, some: slice | np.ndarray, others: slice) -> np.ndarray:
-    """float32: of the contents of some pictures and of others, or of their mirror images where that is more."""
+def _products(of: Contents, some: slice | np.ndarray, others: slice, mirrored: bool) -> np.ndarray:
+    """float32: of the contents of some pictures and others; `mirrored`: or of their mirror images, if that is more."""
     products = of.odd[some] @ of.odd[others].T
-    np.abs(products, out=products)
+    if mirrored:
+        np.abs(products, out=products)
     products += of.even[some] @ of.even[others].T
     return products
 
@@ -133,8 +135,10 @@ def _keep_nearer(nearest: np.ndarray, twin: np.ndarray, products: np.ndarray, st
     nearest[nearer], twin[nearer] = largest[nearer], start + at[nearer]
 
 
-def _distances(of: Contents, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _distances(of: Contents, first: np.ndarray, second: np.ndarray, mirrored: bool) -> np.ndarray:
     """float32 (P,), by differences: exactly 0 for copies."""
     even = np.square(of.even[first] - of.even[second]).sum(axis=1)
-    odd = (np.square(of.odd[first] + sign * of.odd[second]).sum(axis=1) for sign in (-1, 1))
-    return np.sqrt(even + np.minimum(*odd))
+    odd = np.square(of.odd[first] - of.odd[second]).sum(axis=1)
+    if mirrored:
+        odd = np.minimum(odd, np.square(of.odd[first] + of.odd[second]).sum(axis=1))
+    return np.sqrt(even + odd)
