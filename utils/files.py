@@ -6,7 +6,7 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,9 +35,9 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             temporary.unlink()
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A table whose columns are those of all rows, in the order in which they come; blank where there is none."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+def write_csv(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none."""
+    columns = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()

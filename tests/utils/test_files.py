@@ -87,6 +87,12 @@ def test_file_names_that_are_no_utf8_keep_their_bytes(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == b"file\ncaf\xe9.png\ncaf\xc3\xa9.png\n"
 
 
+def test_a_table_with_given_columns_has_them_without_rows_too(tmp_path):
+    for rows, expected in (([], "b,a\n"), ([{"a": 1}], "b,a\n,1\n")):
+        write_csv(tmp_path / "a.csv", rows, ("b", "a"))
+        assert (tmp_path / "a.csv").read_text() == expected
+
+
 def test_a_table_without_rows_is_an_empty_line(tmp_path):
     write_csv(tmp_path / "a.csv", [])
     assert (tmp_path / "a.csv").read_bytes() == b"\n"

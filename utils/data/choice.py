@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import datasets
 from utils.command_line.parser import RATIO, WHOLE, Parser, number
@@ -39,6 +40,17 @@ class DataChoice:
     @property
     def mirrored_by_default(self) -> bool:
         return datasets.DATASETS[self.name].mirrored
+
+    def in_words(self) -> str:
+        """For titles: data set (of a folder its name), noise and seed, as in "digits, 40 % random noise, seed 1"."""
+        name = (Path(self.root).resolve().name or self.name) if self.name == "folder" else self.name
+        classes = "" if self.subset is None else f" ({len(self.subset)} classes)"
+        said = {"random_in_noise": "random noise", "real_in_noise": "class-dependent noise"}.get(self.noise_type)
+        if self.labels is not None:
+            labels = f"labels of {Path(self.labels).name}"
+        else:
+            labels = "labels as given" if said is None else f"{100 * self.noise_ratio:g} % {said}"
+        return f"{name}{classes}, {labels}, seed {self.seed}"
 
     def flags(self, prefix: str) -> dict[str, object]:
         """{flag: value} that make this choice again on a command line; None = not needed."""

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,8 @@ class Experiment:
     def save_torch(self, name: str, state: dict) -> None:
         save_torch(self.record.own(name), state)
 
-    def write_csv(self, name: str, rows: list[dict[str, Any]]) -> None:
-        write_csv(self.record.own(name), rows)
+    def write_csv(self, name: str, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+        write_csv(self.record.own(name), rows, columns)
 
     # -- tracks -------------------------------------------------------------------------------------------------
 

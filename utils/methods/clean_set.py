@@ -11,9 +11,10 @@ from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.pseudo_labelling_flags import SCORES_OF
-from utils.results.figures import histogram_figure
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
-from utils.scoring.selection import Selected, agreed, combine, require_usable, summary, veto
+from utils.results.score_figures import histogram_figure
+from utils.scoring.mixture import BetaMixture
+from utils.scoring.selection import Selected, agreed, boundary, combine, require_usable, summary, veto
 from utils.separations import SEPARATIONS
 
 Selector = Callable[[np.ndarray], Selected]  # from scores (N,)
@@ -100,11 +101,13 @@ def select(
     # In the union the most confident score speaks for a sample, in the intersection the least confident one.
     together = np.max if agree else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)
+    thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
     if veto_share is not None:
         trusted = veto(np.ones_like(clean), scores["forget"], veto_share)
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
+        thresholds["forget"] = boundary(scores["forget"], ~trusted)
     mixtures = {key: s.mixture for key, s in selected.items() if s.mixture is not None}
-    histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
+    draw_scores("scores.png", scores, mixtures, thresholds, data, experiment)
     announce_selection("run1", selected, clean, data, experiment)
     return clean, p_noisy
 
@@ -115,9 +118,23 @@ def select_again(
     """The same from the loss (N,) of the run before against the original labels, for a later run."""
     selected = selector(loss)
     mixtures = {} if selected.mixture is None else {"ssl_loss": selected.mixture}
-    histogram_figure(experiment.record.own(f"scores_{run}.png"), {"ssl_loss": loss}, data.is_noisy, mixtures)
+    thresholds = {"ssl_loss": boundary(loss, ~selected.clean)}
+    draw_scores(f"scores_{run}.png", {"ssl_loss": loss}, mixtures, thresholds, data, experiment)
     announce_selection(run, {"ssl_loss": selected}, selected.clean, data, experiment)
     return selected.clean, probability(selected)
+
+
+def draw_scores(
+    file: str,
+    scores: dict[str, np.ndarray],
+    mixtures: dict[str, BetaMixture],
+    thresholds: dict[str, float | None],
+    data: NoisyData,
+    experiment: Experiment,
+) -> None:
+    """Histograms with what each score's clean set was selected by."""
+    path, subject = experiment.record.own(file), data.choice.in_words()
+    histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, "this score's clean set ends here")
 
 
 def probability(selected: Selected) -> np.ndarray:

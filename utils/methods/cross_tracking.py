@@ -161,9 +161,11 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
         "epoch",
         "epoch",
         "Each half scored by the model that never saw it, and by its own",
+        data.choice.in_words(),
     )
     write_accuracy_figure(
         experiment,
+        data,
         rows,
         {
             "own half (observed labels)": "train_accuracy",

@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, differences, read_finished
-from utils.methods.second_stage import CE, Oracle, SecondStage, SecondStageSettings, primary
+from utils.methods.second_stage import CE, LOSS, Oracle, SecondStage, SecondStageSettings, primary
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -180,8 +180,10 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
         "epoch",
         "epoch",
         "Stage 1: fitting the noisy labels",
+        first.choice.in_words(),
     )
-    write_accuracy_figure(experiment, rows1, {"train (observed labels)": "train_accuracy", "test": "test_accuracy"})
+    curves = {"train (observed labels)": "train_accuracy", "test": "test_accuracy"}
+    write_accuracy_figure(experiment, first, rows1, curves)
     oracle = second_stage.oracle
     draw_tracks(
         experiment.record.own("forgetting.png"),
@@ -192,6 +194,8 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
         "step",
         "fine-tuning step on the second data set",
         "Stage 2: forgetting the first data set",
+        first.choice.in_words(),
+        means={LOSS.name: "mean_loss"},
         marks=None if oracle is None else {"oracle: best AUC (uses true labels)": oracle.step},
     )
     scores = second_stage.scores.last()

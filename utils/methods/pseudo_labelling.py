@@ -27,7 +27,13 @@ from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
-from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.reporting import (
+    accuracy_numbers,
+    announce,
+    write_accuracy_figure,
+    write_reliability,
+    write_transition,
+)
 from utils.results.separation_results import posterior_in_words
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
@@ -295,7 +301,11 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         experiment.save_array(name, record.read_array(f"{name}_{last}"))
     score, p_noisy, posterior = (record.read_array(name) for name in ("ssl_score", "p_noisy", "pseudo_labels"))
     write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior)
-    figures = {}
+    if record.holds(f"transition_{last}"):  # a clean set comes without
+        transition = record.read_array(f"transition_{last}")
+        experiment.save_array("ssl_transition", transition)
+        write_transition(experiment, data, transition)
+    figures = write_reliability(experiment, data, p_noisy)
     for number in range(1, runs + 1):
         run = f"run{number}"
         rows = [row for row in experiment.history.rows if row["run"] == number]
@@ -305,7 +315,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
             "targets (truth)": "pseudo_label_accuracy",
             "train (observed labels)": "train_accuracy",
         }
-        write_accuracy_figure(experiment, rows, curves, f"accuracy{suffix}.png")
+        write_accuracy_figure(experiment, data, rows, curves, f"accuracy{suffix}.png")
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]

@@ -250,10 +250,12 @@ def write_results(
         "epoch",
         "epoch",
         "Soft relabelling",
+        data.choice.in_words(),
         marks={"relabelling begins": relabelling_from},
     )
     write_accuracy_figure(
         experiment,
+        data,
         rows,
         {
             "train (observed labels)": "train_accuracy",

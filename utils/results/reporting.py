@@ -1,13 +1,21 @@
-"""What every script says and leaves behind alike: the data it works on, accuracies and their figure."""
+"""What every script says and leaves behind alike: the data it works on, accuracies, what p_noisy says of the noise."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from utils.compute import Compute
 from utils.data.noise import transition_matrix
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.experiments.history import history_columns
-from utils.results.figures import accuracy_figure, confusion_figure
+from utils.results.class_figures import transition_figure
+from utils.results.score_figures import reliability_figure
+from utils.results.track_figures import accuracy_figure
+from utils.scoring.metrics import reliability
+
+TRUTH = "true"  # of a transition matrix
+CORNER = "true class / label"  # the header of the column of names: no class can be called that, since it holds a "/"
 
 
 def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_data: dict) -> None:
@@ -31,9 +39,42 @@ def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_d
         experiment.save_array("trained_labels", data.training_labels.cpu().numpy())
     if data.clean_labels is not None:
         experiment.save_array("clean_labels", data.clean_labels)
-        matrix = transition_matrix(data.clean_labels, data.labels, data.num_classes)
+        matrices = {TRUTH: transition_matrix(data.clean_labels, data.labels, data.num_classes)}
         title = "Label noise: where the labels of each class went"
-        confusion_figure(experiment.record.own("transition.png"), matrix, data.class_names, title)
+        path = experiment.record.own("transition.png")
+        transition_figure(path, matrices, data.class_names, title, data.choice.in_words())
+
+
+def write_transition(experiment: Experiment, data: NoisyData, transition: np.ndarray) -> None:
+    """transition_estimated.csv and .png of a noise matrix (C, C), rows = true class, that was found without the truth.
+
+    Where the truth is known, the figure shows it beside the estimate.
+    """
+    experiment.write_csv(
+        "transition_estimated.csv",
+        [
+            {CORNER: name} | {label: f"{share:.6f}" for label, share in zip(data.class_names, row, strict=True)}
+            for name, row in zip(data.class_names, transition, strict=True)
+        ],
+    )
+    matrices = {"estimated without the truth": transition}
+    if data.clean_labels is not None:
+        matrices[TRUTH] = transition_matrix(data.clean_labels, data.labels, data.num_classes)
+    title = "Label noise as estimated: where the labels of each class went"
+    path = experiment.record.own("transition_estimated.png")
+    transition_figure(path, matrices, data.class_names, title, data.choice.in_words())
+
+
+def write_reliability(experiment: Experiment, data: NoisyData, p_noisy: np.ndarray) -> dict[str, float]:
+    """How far p_noisy (N,) means what it says: reliability.png and the figure p_noisy_calibration_error.
+
+    Nothing where the truth is unknown.
+    """
+    if data.is_noisy is None:
+        return {}
+    found = reliability(p_noisy, data.is_noisy)
+    reliability_figure(experiment.record.own("reliability.png"), found, data.choice.in_words())
+    return {"p_noisy_calibration_error": found.error}
 
 
 def save_left_out(experiment: Experiment, data: NoisyData, name: str = "skipped.csv") -> None:
@@ -43,11 +84,19 @@ def save_left_out(experiment: Experiment, data: NoisyData, name: str = "skipped.
 
 
 def write_accuracy_figure(
-    experiment: Experiment, rows: list[dict], names: dict[str, str], file: str = "accuracy.png"
+    experiment: Experiment, data: NoisyData, rows: list[dict], names: dict[str, str], file: str = "accuracy.png"
 ) -> None:
-    """An accuracy figure from the history columns `names` {label: column}."""
-    epochs = [int(row["epoch"]) for row in rows]
-    accuracy_figure(experiment.record.own(file), epochs, history_columns(rows, names), "epoch", "Accuracy")
+    """An accuracy figure from the history columns `names` {label: column}, with the learning rate."""
+    rates = history_columns(rows, {"lr": "lr"}).get("lr")
+    accuracy_figure(
+        experiment.record.own(file),
+        [int(row["epoch"]) for row in rows],
+        history_columns(rows, names),
+        "epoch",
+        "Accuracy",
+        data.choice.in_words(),
+        rates,
+    )
 
 
 def accuracy_numbers(rows: list[dict]) -> dict[str, float | None]:

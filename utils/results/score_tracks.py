@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.experiments.experiment import Experiment
 from utils.experiments.history import history_columns
-from utils.results.figures import track_figure
+from utils.results.track_figures import track_figure
 from utils.scoring.metrics import auc
 
 
@@ -72,11 +72,14 @@ def draw_tracks(
     x: str,
     xlabel: str,
     title: str,
+    subject: str,
+    means: Mapping[str, str] | None = None,
     marks: Mapping[str, float] | None = None,
 ) -> None:
     """Medians, quartiles and AUCs over time, a panel per score.
 
-    tracks: {name: (T, N)}; rows: T rows of the history, whose column `x` holds the points in time.
+    tracks: {name: (T, N)}; rows: T rows of the history, whose column `x` holds the points in time; `means`: {name:
+    column of its mean}. `subject`: data, noise and seed.
     """
     drawn = {score.label: score.name for score in scores if score.label is not None}
     track_figure(
@@ -86,6 +89,8 @@ def draw_tracks(
         [int(row[x]) for row in rows],
         xlabel,
         title,
+        subject,
         aucs=history_columns(rows, {label: f"auc_{name}" for label, name in drawn.items()}),
+        means=history_columns(rows, {label: means[name] for label, name in drawn.items() if name in (means or {})}),
         marks=marks,
     )

@@ -9,11 +9,14 @@ import numpy as np
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
-from utils.results.figures import histogram_figure, roc_figure
+from utils.results.reporting import write_reliability, write_transition
+from utils.results.score_figures import histogram_figure, roc_figure
 from utils.results.suspect_files import write_suspects
+from utils.results.suspects import SUSPECT_FROM
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.planted import CalibratedPosterior, in_the_order_of
+from utils.scoring.selection import boundary
 from utils.separations import Separation
 
 
@@ -21,8 +24,8 @@ def save_scores(
     experiment: Experiment, data: NoisyData, separation: Separation, evidence: Evidence, scores: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """Write the chosen score, the others that the separation promises (N,) as far as they are there, the accumulated
-    ones, p_noisy, predictions, suspects, ROC and histograms; the figures auc_<score>, noise_ratio_realised and
-    noise_ratio_estimated."""
+    ones, p_noisy, predictions, the estimated noise, suspects and figures; the numbers auc_<score>,
+    noise_ratio_realised, noise_ratio_estimated and p_noisy_calibration_error."""
     choice, posterior = evidence.choice, evidence.posterior()
     score = choice.best.observed
     p_noisy = in_the_order_of(score, posterior.p_noisy_)
@@ -38,11 +41,32 @@ def save_scores(
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)
     experiment.save_array(f"{separation.key}_transition", posterior.transition_)
+    write_transition(experiment, data, posterior.transition_)
     write_suspects(experiment, data, scores, p_noisy, posterior.posterior_)
-    histogram_figure(experiment.record.own("scores.png"), scores, data.is_noisy, mixtures)
-    roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy)
+    draw_scores(experiment, data, scores, p_noisy, mixtures, round(posterior.noise_rate_ * len(data)))
+    errors = write_reliability(experiment, data, p_noisy)
     estimated = {"score": choice.name, "score_moment": choice.moment, "noise_ratio_estimated": posterior.noise_rate_}
-    return aucs | estimated | {"noise_ratio_realised": data.noise_ratio}
+    return aucs | estimated | errors | {"noise_ratio_realised": data.noise_ratio}
+
+
+def draw_scores(
+    experiment: Experiment,
+    data: NoisyData,
+    scores: dict[str, np.ndarray],
+    p_noisy: np.ndarray,
+    mixtures: dict[str, BetaMixture],
+    wrong: int,
+) -> None:
+    """scores.png and, where the truth is known, roc.png; `wrong`: the estimated number of wrong labels.
+
+    p_noisy follows the first of the scores, so of that alone a threshold parts the suspects from the rest.
+    """
+    subject, first = data.choice.in_words(), next(iter(scores))
+    thresholds = {first: boundary(scores[first], p_noisy >= SUSPECT_FROM)}
+    path = experiment.record.own("scores.png")
+    label = f"p_noisy = {SUSPECT_FROM}"
+    histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, label)
+    roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy, subject, wrong)
 
 
 def posterior_in_words(posterior: CalibratedPosterior, evidence: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""suspects.csv and suspects.html of an experiment, from what a method says of its data."""
+"""suspects.csv, suspects.html and duplicates.csv of an experiment, from what a method says of its data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from utils.results import thumbnails
 from utils.results.commands import export_command
 from utils.results.suspects import Suspects
 from utils.results.suspects_page import page
+from utils.results.twin_files import write_twins
 
 PAGE = "suspects.html"
+MOST_PAIRS = 200  # of twins on the page
 
 
 def write_suspects(
@@ -26,7 +28,7 @@ def write_suspects(
     p_noisy: np.ndarray,
     posterior: np.ndarray,
 ) -> None:
-    """suspects.csv, ranked by the first of the scores (N,), and the page as far as --report asks for it.
+    """suspects.csv, ranked by the first of the scores (N,), duplicates.csv, and the page as far as --report asks.
 
     `p_noisy` (N,); `posterior` (N, C): of the true class, given label and predictions.
     """
@@ -41,20 +43,25 @@ def write_suspects(
         posterior=posterior,
     )
     experiment.write_csv("suspects.csv", suspects.rows())
+    twins = write_twins(experiment, data)
     report = experiment.record["settings"].get("report")
     if report is None and data.file_names is None:  # only images of the user's own have a page unasked
         return
     shown = suspects.shown(report)
     if len(shown):
-        write_page(experiment, data, suspects, shown)
+        twin_rows = suspects.rows_of(np.stack([twins.first, twins.second], axis=1)[:MOST_PAIRS])
+        write_page(experiment, data, suspects, np.union1d(shown, twin_rows), twin_rows)
 
 
-def write_page(experiment: Experiment, data: NoisyData, suspects: Suspects, shown: np.ndarray) -> None:
-    """suspects.html with those rows of the table."""
+def write_page(
+    experiment: Experiment, data: NoisyData, suspects: Suspects, shown: np.ndarray, twins: np.ndarray
+) -> None:
+    """suspects.html with those rows of the table, (K,) ascending; among them pairs of twins (P, 2)."""
     pictures = thumbnails_of(data, suspects.positions[shown], experiment.log)
     known = data.fingerprint()
     command = export_command(experiment.path, with_folder=data.file_names is not None)
-    text = page(suspects, shown, pictures, experiment.name, f"{known['images']}-{known['labels']}", command)
+    fingerprint = f"{known['images']}-{known['labels']}"
+    text = page(suspects, shown, pictures, experiment.name, fingerprint, command, twins)
     write_atomically(experiment.record.own(PAGE), lambda handle: handle.write(text.encode()))
     experiment.log(f"{len(shown)} of {len(suspects)} samples to look at: open {experiment.path / PAGE} in a browser")
 

@@ -92,6 +92,12 @@ class Suspects:
         suspects, others = np.flatnonzero(self.is_suspect), np.flatnonzero(~self.is_suspect)
         return np.sort(np.concatenate([suspects[:MOST_SHOWN], others[: max(0, LEAST_SHOWN - len(suspects))]]))
 
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        """The rows, int64, of the samples at those positions of the data set, an array of any shape."""
+        row = np.empty(len(self), dtype=np.int64)
+        row[self.positions] = np.arange(len(self))
+        return row[positions]
+
     def rows(self) -> list[dict[str, Any]]:
         """Of suspects.csv."""
         return [self._row(k) for k in range(len(self))]

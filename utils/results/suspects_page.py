@@ -21,17 +21,25 @@ from utils.results.suspects import Suspects, printable
 from utils.results.thumbnails import URI_PREFIX
 
 FOLDER = Path(__file__).with_name("page")
-SCRIPTS = ("csv.js", "review.js", "grid.js", "filters.js", "page.js")  # in this order
+SCRIPTS = ("csv.js", "review.js", "grid.js", "filters.js", "twins.js", "page.js")  # in this order
 DIGITS = 4  # of probabilities
+NO_TWINS = np.empty((0, 2), dtype=np.int64)
 
 
 def page(
-    suspects: Suspects, shown: np.ndarray, pictures: Sequence[str], experiment: str, fingerprint: str, command: str
+    suspects: Suspects,
+    shown: np.ndarray,
+    pictures: Sequence[str],
+    experiment: str,
+    fingerprint: str,
+    command: str,
+    twins: np.ndarray = NO_TWINS,
 ) -> str:
     """The whole page as text.
 
-    `shown` int (K,): the rows of the table that it shows, `pictures` K thumbnails in base64. `fingerprint`: of data and
-    labels; decisions are kept under it and the name of the `experiment`. `command`: what to type with review.csv.
+    `shown` int (K,): the rows of the table that it shows, ascending, `pictures` K thumbnails in base64. `fingerprint`:
+    of data and labels; decisions are kept under it and the name of the `experiment`. `command`: what to type with
+    review.csv. `twins` int (P, 2): pairs of these rows that show the same under different labels.
     """
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -43,13 +51,18 @@ def page(
         script=Markup(script),
         style_digest=_digest(style),
         script_digest=_digest(script),
-        data=_json(page_data(suspects, shown, experiment, fingerprint)),
+        data=_json(page_data(suspects, shown, experiment, fingerprint, twins)),
         pictures=_json(list(pictures)),
     )
 
 
-def page_data(suspects: Suspects, shown: np.ndarray, experiment: str, fingerprint: str) -> dict[str, Any]:
-    """What page.js reads, column by column; labels are numbers of classes, -1 = belongs to no class."""
+def page_data(
+    suspects: Suspects, shown: np.ndarray, experiment: str, fingerprint: str, twins: np.ndarray
+) -> dict[str, Any]:
+    """What page.js reads, column by column; labels are numbers of classes, -1 = belongs to no class.
+
+    Twins are counted among the rows shown.
+    """
     truth = suspects.true_labels
     return {
         "experiment": experiment,
@@ -65,6 +78,7 @@ def page_data(suspects: Suspects, shown: np.ndarray, experiment: str, fingerprin
         "confidence": _rounded(suspects.confidence[shown]),
         "p_noisy": _rounded(suspects.p_noisy[shown]),
         "true_label": None if truth is None else truth[shown].tolist(),
+        "twins": np.searchsorted(shown, twins).tolist(),
     }
 
 

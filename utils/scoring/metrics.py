@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+BINS = 10  # of p_noisy
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What became of the samples with about one p_noisy, bin by bin; 0 and NaN where a bin holds none."""
+
+    counts: np.ndarray  # int64 (BINS,), samples
+    claimed: np.ndarray  # float64 (BINS,), their mean p_noisy
+    wrong: np.ndarray  # float64 (BINS,), the share of them whose label is wrong
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: how far claimed and wrong are apart, in [0, 1], in the mean over samples."""
+        filled = self.counts > 0
+        apart = np.abs(self.claimed[filled] - self.wrong[filled])
+        return float(np.average(apart, weights=self.counts[filled]))
+
+
+def reliability(p_noisy: np.ndarray, is_noisy: np.ndarray) -> Reliability:
+    """Of `p_noisy` (N,) in [0, 1] in bins of equal width; one on the border of two belongs to the upper one."""
+    p_noisy = p_noisy.astype(np.float64)
+    bins = np.minimum((p_noisy * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = (np.bincount(bins, values, minlength=BINS) for values in (p_noisy, is_noisy))
+    with np.errstate(invalid="ignore"):
+        return Reliability(counts, *(one / counts for one in sums))
 
 
 def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:

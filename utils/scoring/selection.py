@@ -86,6 +86,16 @@ def lowest(
     return clean
 
 
+def boundary(scores: np.ndarray, called: np.ndarray) -> float | None:
+    """The score half-way between the samples `called` wrong, bool (N,), and the others, which all lie lower.
+
+    None where no score tells the two apart, as in a clean set balanced over classes, or where one of them is empty.
+    """
+    if not called.any() or called.all() or scores[~called].max() > scores[called].min():
+        return None
+    return (float(scores[~called].max()) + float(scores[called].min())) / 2
+
+
 def combine(selections: Sequence[np.ndarray], agree: bool) -> np.ndarray:
     """Union of one or more clean sets, each bool (N,); with `agree` their intersection."""
     return np.logical_and.reduce(selections) if agree else np.logical_or.reduce(selections)

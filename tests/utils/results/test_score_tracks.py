@@ -74,8 +74,14 @@ def test_closed_tracks_have_their_names_rows_and_digests(tmp_path, max_rows):
 def test_a_figure_has_a_panel_for_each_score_that_has_a_label(monkeypatch):
     drawn = {}
     monkeypatch.setattr(score_tracks, "track_figure", lambda *given, **more: drawn.update(given=given, **more))
-    rows = [{"step": "0", "auc_x_loss": ""}, {"step": "10", "auc_x_loss": "0.75"}]  # text: taken over from a file
-    draw_tracks("f.png", (CE, LOSS), {"x_loss": "a track"}, IS_NOISY, rows, "step", "step", "Title", {"oracle": 10})
-    assert drawn["given"] == ("f.png", {"loss (nats)": "a track"}, IS_NOISY, [0, 10], "step", "Title")
+    rows = [  # text: taken over from a file
+        {"step": "0", "auc_x_loss": "", "mean_loss": "0.5"},
+        {"step": "10", "auc_x_loss": "0.75", "mean_loss": "0.75"},
+    ]
+    more = {"means": {"x_loss": "mean_loss", "x_ce": "mean_ce"}, "marks": {"oracle": 10}}
+    draw_tracks("f.png", (CE, LOSS), {"x_loss": "a track"}, IS_NOISY, rows, "step", "step", "Title", "digits", **more)
+    assert drawn["given"] == ("f.png", {"loss (nats)": "a track"}, IS_NOISY, [0, 10], "step", "Title", "digits")
+    np.testing.assert_array_equal(drawn["means"].pop("loss (nats)"), [0.5, 0.75])
+    assert drawn["means"] == {}
     np.testing.assert_array_equal(drawn["aucs"].pop("loss (nats)"), [np.nan, 0.75])
     assert drawn["aucs"] == {} and drawn["marks"] == {"oracle": 10}

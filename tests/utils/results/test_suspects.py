@@ -58,6 +58,11 @@ def test_rows_are_ranked_by_the_first_score_and_equal_ones_keep_their_order():
     assert table.is_suspect.tolist() == [True, True, False, False]
 
 
+def test_the_rows_of_samples_are_found_by_their_positions():
+    """The third sample is the worst, the first the last."""
+    assert suspects().rows_of(np.array([[2, 0], [1, 3]])).tolist() == [[0, 3], [1, 2]]
+
+
 def test_a_row_says_in_words_what_is_known():
     assert suspects().rows()[1] == {
         "sample_id": 11, "file": "b.png", "label": "dog", "first": "2", "second": "3", "p_noisy": "0.9000",

@@ -264,9 +264,41 @@ def test_hostile_names_stay_text(opened, tmp_path):
     ]
 
 
+def twin_words(browser):
+    """The text of every picture in the block of twins, in pairs."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#twins-list li')].map(pair => [...pair.children].map(b => b.innerText))"
+    )
+
+
+def test_twins_stand_side_by_side_and_are_chosen_and_judged_there(opened):
+    """Ranks 2 and 28 are a dog and a cat, 1 and 6 a cat and an owl; a filter that hides one makes way for it."""
+    browser = opened(twins=np.array([[1, 27], [0, 5]]))
+    assert text(browser, "twins").strip().startswith("Same picture, different labels")
+    assert text(browser, "twins-count") == "(2)"
+    assert twin_words(browser) == [["dog\np 0.97", "cat\np 0.07"], ["cat\np 1.00", "owl\np 0.83"]]
+    browser.find_element("css selector", "[data-pair='0-1']").click()  # cat, suggested dog
+    press(browser, "r")
+    assert twin_words(browser)[1] == ["cat\n→ dog", "owl\np 0.83"]
+    second = browser.find_elements("css selector", ".twin")[1]
+    second.click()
+    assert text(browser, "rank") == "#28" and second.get_attribute("aria-pressed") == "true"
+    assert text(browser, "count").startswith("30 shown")  # of the filter's pair it was none
+    press(browser, "x")
+    assert twin_words(browser)[0][1] == "cat\nremove" and text(browser, "progress") == "2 of 30 judged"
+    browser.find_elements("css selector", ".twin")[0].click()
+    assert text(browser, "rank") == "#2" and text(browser, "fact-given") == "dog"
+    press(browser, "u")
+    assert twin_words(browser)[0][1] == "cat\np 0.07"
+
+
+def test_without_twins_there_is_no_block(opened):
+    assert not opened().find_element("id", "twins").is_displayed()
+
+
 @pytest.mark.parametrize("size", [(390, 844), (320, 640)])
 def test_at_phone_width_nothing_is_cut_off(opened, size):
-    browser = opened(suspects(class_names=("a" * 60, "dog", "owl")))
+    browser = opened(suspects(class_names=("a" * 60, "dog", "owl")), twins=np.array([[0, 1], [2, 3], [4, 5]]))
     resize(browser, *size)
     browser.refresh()
     assert browser.execute_script("return document.documentElement.scrollWidth") == size[0]
@@ -277,7 +309,10 @@ def test_at_phone_width_nothing_is_cut_off(opened, size):
     assert browser.find_element("css selector", ".card img").size["width"] >= 96
     browser.find_element("id", "keep").click()
     assert text(browser, "progress") == "1 of 30 judged"
-    browser.find_element("css selector", "summary").click()
+    browser.find_element("css selector", "#twins summary").click()
+    assert browser.find_element("css selector", ".twin").is_displayed() and browser.execute_script(outside) == []
+    browser.find_element("css selector", "#twins summary").click()
+    browser.find_element("css selector", "#filters summary").click()
     assert (
         browser.find_element("id", "threshold").is_displayed()
         and browser.find_element("id", "grid").size["height"] > 90

@@ -39,9 +39,14 @@ def test_the_data_of_the_rows_shown_are_in_the_page():
     assert data | {"uri": ""} == {
         "experiment": "mine", "fingerprint": "f", "classes": list(HOSTILE), "samples": 3, "uri": "", "rank": [1, 3],
         "sample_id": [6, 5], "file": ["b/caf\ufffd.png", "a/1.png"], "label": [1, 0], "suggested": [0, 0],
-        "confidence": [0.8, 0.9], "p_noisy": [0.9877, 0.1], "true_label": [-1, 1],
+        "confidence": [0.8, 0.9], "p_noisy": [0.9877, 0.1], "true_label": [-1, 1], "twins": [],
     }  # fmt: skip
     assert element(written(), "pictures") == ["AAAA", "BBBB"]
+
+
+def test_twins_are_counted_among_the_rows_shown():
+    """Rows 0 and 2 of the table are the page's first and second."""
+    assert element(written(twins=np.array([[2, 0]])), "data")["twins"] == [[1, 0]]
 
 
 def test_no_name_ends_its_element_or_becomes_markup():

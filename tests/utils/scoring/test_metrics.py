@@ -1,9 +1,9 @@
-"""AUC against hand values."""
+"""AUC and calibration against hand values."""
 
 import numpy as np
 import pytest
 
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import auc, reliability
 
 IS_NOISY = np.array([False, False, True, True])
 
@@ -34,3 +34,22 @@ def test_auc_depends_on_the_order_alone():
 @pytest.mark.parametrize("is_noisy", [None, np.zeros(4, bool), np.ones(4, bool)])
 def test_auc_is_left_out_where_it_has_no_meaning(is_noisy):
     assert auc(np.arange(4.0), is_noisy) is None
+
+
+def test_reliability_by_hand():
+    """Of two called 0 one is wrong, of two called 0.5 one, and the one called 1 is: (2 * 0.5 + 2 * 0 + 1 * 0) / 5."""
+    found = reliability(np.float32([0, 0, 0.5, 0.5, 1]), np.array([False, True, False, True, True]))
+    assert found.counts.tolist() == [2, 0, 0, 0, 0, 2, 0, 0, 0, 1]
+    np.testing.assert_array_equal(found.claimed[[0, 5, 9, 1]], [0, 0.5, 1, np.nan])
+    np.testing.assert_array_equal(found.wrong[[0, 5, 9, 1]], [0.5, 0.5, 1, np.nan])
+    assert found.error == pytest.approx(0.2) and type(found.error) is float
+
+
+@pytest.mark.filterwarnings("error")
+def test_probabilities_that_mean_what_they_say_have_next_to_no_calibration_error():
+    """20,000 draws: the standard error of a bin's share is 0.011."""
+    generator = np.random.default_rng(0)
+    p_noisy = generator.random(20_000)
+    is_noisy = generator.random(20_000) < p_noisy
+    assert reliability(p_noisy, is_noisy).error < 0.02
+    assert reliability(p_noisy, ~is_noisy).error == pytest.approx(0.5, abs=0.02)  # the mean of |2 p - 1|

@@ -7,6 +7,7 @@ from utils.errors import UserError
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.selection import (
     agreed,
+    boundary,
     combine,
     lowest,
     require_usable,
@@ -217,3 +218,17 @@ def test_unusable_scores_are_refused_by_the_name_of_their_source(scores, message
     with pytest.raises(UserError, match=f"^runs/x/forget_ce.npy .*{message}"):
         validate_scores(scores, 3, "runs/x/forget_ce.npy")
     assert not recwarn
+
+
+# The boundary.
+
+
+def test_the_boundary_is_half_way_between_called_and_not_called():
+    scores = np.float32([1, 4, 2, 8])
+    assert boundary(scores, np.array([False, True, False, True])) == 3.0
+    assert boundary(np.float32([1, 2, 2, 3]), np.array([False, False, True, True])) == 2.0  # a tie
+
+
+@pytest.mark.parametrize("called", [[False] * 3, [True] * 3, [True, False, True]], ids=["nobody", "all", "unordered"])
+def test_without_one_between_them_there_is_no_boundary(called):
+    assert boundary(np.float32([1, 2, 3]), np.array(called)) is None

@@ -45,6 +45,10 @@ class Filters {
     }));
   }
 
+  clear() {
+    Object.assign(this.wanted, this.everything);
+  }
+
   // Rows of the data, worst first.
   view() {
     const { threshold, given, suggested, judged } = this.wanted;

@@ -25,6 +25,10 @@ const review = new Review(data);
 const lines = 2 + known + (data.file !== null); // of text under a card's picture
 const grid = new Grid(byId("grid"), byId("canvas"), lines, card, (position) => choose(position));
 const filters = new Filters(data, review, () => refresh(grid.row));
+const twins = new Twins(data, review, (row) => {
+  if (!grid.view.includes(row)) filters.clear();
+  refresh(row);
+});
 
 // -- names and words ----------------------------------------------------------------------------------------------
 
@@ -94,6 +98,7 @@ function shortFile(row) { // its last part; the whole path stands beside the lar
 
 function inspect() {
   const row = grid.row, some = row !== null;
+  twins.draw(row);
   byId("inspector").classList.toggle("nothing", !some);
   for (const id of ["keep", "relabel", "other", "remove"]) byId(id).disabled = !some;
   if (!some) return;
@@ -304,7 +309,7 @@ byId("picture").addEventListener("load", (event) => pixelated(event.target));
 window.addEventListener("beforeunload", (event) => { if (!review.kept && !review.downloaded) event.preventDefault(); });
 
 byId("summary").textContent = `${number(data.rank.length)} of ${number(data.samples)} samples`;
-if (matchMedia("(max-width: 60rem)").matches) byId("filters").open = false;
+if (matchMedia("(max-width: 60rem)").matches) byId("filters").open = byId("twins").open = false;
 refresh(null);
 byId("grid").focus({ preventScroll: true });
 document.documentElement.dataset.ready = "";
