@@ -21,9 +21,7 @@ def parser() -> Parser:
     parser = Parser(FORGET.script, __doc__)
     add_data(parser)
     add_second_stage_data(parser)
-    group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs of stage 1"
-    )
+    group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs of stage 1")
     group.add_argument(
         "--memorise_until",
         type=SHARE,

@@ -41,8 +41,10 @@ def parser() -> "Parser":
     network = parser.add_argument_group("network")
     network.add_argument(
         "--network",
+        nargs="+",
         choices=list(models.ALIASES),
-        help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18 (default: PR18; with --targets split MT_Net)",
+        help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18; or two: of earlier runs and of the last "
+        "(default: MT_Net PR18; with --targets split MT_Net)",
     )
     add_dropout(network)
     add_network_width(network)
@@ -50,7 +52,7 @@ def parser() -> "Parser":
         parser,
         epochs_flag="--epoch",
         epochs=None,
-        epochs_help=f"epochs of each run (default: {FEWEST_EPOCHS}, for small sets up to {MOST_EPOCHS})",
+        epochs_help=f"epochs of each run (default: {FEWEST_EPOCHS}; of the last, for small sets, up to {MOST_EPOCHS})",
         augment="strong",
         balance=None,
     )

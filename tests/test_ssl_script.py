@@ -74,7 +74,7 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
 def test_each_label_counts_as_far_as_the_separation_trusts_it(run, separated, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(pseudo_labelling, "PosteriorTargets", lambda *of: given.append(of) or PosteriorTargets(*of))
-    run("ssl.py", *SSL, "--parallel", "--epoch", "1", "--experiment_name", "e")
+    run("ssl.py", *SSL, "--parallel", "--epoch", "1", "--runs", "1", "--experiment_name", "e")
     ((targets, data),) = given
     labels, trained = (np.load(separated / f"{name}.npy") for name in ("labels", "trained_labels"))
     posterior = np.load(separated / "parallel_posterior.npy")
@@ -93,6 +93,12 @@ def test_any_flag_of_the_clean_set_means_split_targets(run, separated, tmp_path)
         assert settings["targets"] == ("split" if flags else "posterior")
         assert (tmp_path / name / "clean_set_run1.npy").exists() == bool(flags)
         assert settings["epoch_begin"] == (1 if flags else None)  # 3/8 of 2 epochs, one at least
+
+
+def test_the_last_run_has_a_network_and_epochs_of_its_own(run, separated, tmp_path):
+    printed = run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+    assert "4 + 4 epochs in 2 runs (--epoch, --runs)" in printed  # a flag given by hand is meant for each
+    assert torch.load(tmp_path / "e" / "model.pt", weights_only=True)["network"] == "PR18"
 
 
 def test_another_score_is_read_by_its_name(run, separated, tmp_path):
@@ -185,7 +191,8 @@ def test_the_second_run_trains_a_new_network_on_the_new_split(run, separated, tm
 
 def test_a_later_run_of_posterior_targets_begins_with_what_the_run_before_left(run, separated, tmp_path):
     for k in (1, 2, 3):
-        run("ssl.py", *SSL, "--parallel", "--epoch", "2", "--runs", k, "--experiment_name", f"runs{k}")
+        flags = ["--epoch", "2", "--runs", k, "--network", "PR18"]  # else the last run has another network
+        run("ssl.py", *SSL, "--parallel", *flags, "--experiment_name", f"runs{k}")
     for name in SCORE_FILES["ssl.py"]:
         if name != "ssl_score":
             for k in (1, 2):  # a run does not know how many follow
@@ -320,6 +327,7 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
         (["--scores", "mine.npy", "--targets", "posterior"], "--scores does nothing with --targets posterior"),
         (["--forget", "--double_run", "--bmm_th_2nd", "0.3"], "does nothing without --use_bmm"),
         (["--forget", "--bmm_th", "0.3"], "does nothing without --use_bmm"),
+        (["--relabel", "--network", "MT_Net", "PR18"], "names 2 networks for --runs 1"),
         (["--forget", "--epoch_begin", "4"], "leaves no epoch"),
         (["--forget", "--labeled_batch_size", "50"], "fills --batch_size"),
     ],

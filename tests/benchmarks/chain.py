@@ -48,7 +48,7 @@ def cross_entropy(flags: list[str], true_labels: bool) -> float:
     if true_labels:
         data = replace(data, labels=data.clean_labels)
     shape = {"width": args.width, "dropout": args.dropout}
-    network = new_network(args.network or "PR18", data.num_classes, compute, **shape, seed=args.seed, counter=1)
+    network = new_network((args.network or ["PR18"])[-1], data.num_classes, compute, **shape, seed=args.seed, counter=1)
     jitter = args.colour_jitter if data.images.coloured else 0.0
     optimisation = optimisation_of(args, schedule_of(args, epochs), jitter)
     optimisation = replace(optimisation, mixup=0.0, ema=0.0, balance=0.0)  # plain

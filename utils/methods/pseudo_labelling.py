@@ -45,7 +45,7 @@ from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import SEPARATIONS
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
-from utils.training.optimisation import optimisation_of, schedule_of
+from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule_of
 from utils.training.passes import accuracy_on_test, infer, score_samples
 
 Targets = PosteriorTargets | SplitTargets
@@ -54,28 +54,31 @@ Targets = PosteriorTargets | SplitTargets
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Read scores, then as often as asked: make targets, train from scratch; writes the whole experiment folder."""
     data = prepare(data_choice(args, SSL), compute)
+    epochs_before = args.epoch or FEWEST_EPOCHS  # of the runs that make targets only
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     announce(experiment, data, compute)
-    experiment.log(f"{args.epoch} epochs a run (--epoch), for {len(data)} images in batches of {args.batch_size}")
+    epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
+    in_words = f"{' + '.join(map(str, epochs))} epochs in {args.runs} run{'s' * (args.runs > 1)}"
+    experiment.log(f"{in_words} (--epoch, --runs), for {len(data)} images in batches of {args.batch_size}")
     keep_scores(found, experiment)
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
-    settings = RunSettings.from_flags(args)
     jitter = args.colour_jitter if data.images.coloured else 0.0
-    optimisation = optimisation_of(args, schedule_of(args, args.epoch), jitter)
 
     for number in range(1, args.runs + 1):
         targets = make.targets(number, experiment)
         if experiment.done(f"run{number}") and number < args.runs:
             continue
+        name = args.network[-1 if number == args.runs else 0]
         network = new_network(
-            args.network, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed,
-            counter=number,
-        )  # fmt: skip
+            name, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed, counter=number
+        )
+        settings = RunSettings.from_flags(args, epochs[number - 1])
+        optimisation = optimisation_of(args, schedule_of(args, settings.epochs), jitter)
         learner = Learner(network, make.data, compute, optimisation, number, name=f"run{number}")
         network = train_run(learner, settings, targets, experiment)
-    save_model(network, args.network, args.width, data, experiment)
+    save_model(network, args.network[-1], args.width, data, experiment)
     figures = write_results(args.runs, data, experiment)
     figures["test_accuracy"] = accuracy_on_test(network, data, compute)
     experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})
@@ -156,8 +159,9 @@ class RunSettings:
     swa_freq: int | None  # epochs between two averaged ones
 
     @classmethod
-    def from_flags(cls, args: argparse.Namespace) -> RunSettings:
-        return cls(args.epoch, args.labeled_batch_size, args.alpha, args.beta, args.swa_start, args.swa_freq)
+    def from_flags(cls, args: argparse.Namespace, epochs: int) -> RunSettings:
+        swa_start = None if args.swa_start is None else args.swa_start * epochs // args.epoch
+        return cls(epochs, args.labeled_batch_size, args.alpha, args.beta, swa_start, args.swa_freq)
 
     def averages(self, epoch: int) -> bool:
         """Whether the weights after an epoch, counted from 0, take part in the average."""

@@ -10,6 +10,7 @@ from utils.separations import SEPARATIONS
 from utils.training.optimisation import enough_epochs
 
 TARGETS = ("posterior", "split")
+TRAININGS = 3  # in a row, the separation's counted
 SCORES_OF = {
     "forget": ("forget_", "stage1_"),
     "parallel": ("parallel_",),
@@ -53,7 +54,8 @@ def add_targets(parser: Parser) -> None:
         "--runs",
         type=COUNT,
         metavar="K",
-        help="train so often, each time from what the last run found (default: 1)",
+        help="train so often, each time from what the last run found (default: until it is the third training in "
+        "a row, so 1 after relabel.py and 2 after the others; with --targets split 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 
@@ -107,7 +109,7 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
-    args.runs = args.runs or (2 if args.double_run else 1)
+    args.runs = args.runs or (2 if args.double_run else 1 if split else runs_after(args))
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
@@ -118,13 +120,20 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         refuse(args, "bmm_th", "bmm_th_2nd", without="--use_bmm")
     if args.runs == 1:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
-    defaults = {"network": "MT_Net" if split else "PR18"}
+    if args.network is not None and len(args.network) > min(args.runs, 2):
+        raise UserError(f"--network names {len(args.network)} networks for --runs {args.runs}", "give one, or two")
+    defaults = {"network": ["MT_Net"] if split else ["MT_Net", "PR18"]}
     if split:
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)
     if args.epoch is not None:
         resolve_epochs(args)
+
+
+def runs_after(args: argparse.Namespace) -> int:
+    """How many runs make `TRAININGS` trainings in a row with those of the separations."""
+    return max(1, TRAININGS - max(SEPARATIONS[key].trainings for key in SEPARATIONS if vars(args)[key] is not None))
 
 
 def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None:

@@ -37,9 +37,7 @@ def test_quartiles_of_a_memory_mapped_track_in_chunks(tmp_path, monkeypatch):
     np.testing.assert_allclose(quartiles(mapped, IS_NOISY), np.transpose(expected), rtol=1e-6)
 
 
-
 # ---- tracks
-
 
 
 @pytest.mark.parametrize("panels", [1, 3])
@@ -148,7 +146,6 @@ def test_the_mean_loss_is_drawn_over_the_track_that_has_one(tmp_path, steps):
 
 
 # ---- accuracy
-
 
 
 def test_accuracy_figure_is_in_percent_and_joins_measured_points(tmp_path):
