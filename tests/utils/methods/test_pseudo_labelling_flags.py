@@ -1,0 +1,24 @@
+import pytest
+
+from tests.tiny import load_script
+from utils.command_line.flags import resolve
+from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
+
+
+@pytest.mark.parametrize(
+    "flags, runs, networks",
+    [
+        ("--relabel", 1, ["MT_Net", "PR18"]),  # itself two trainings: this is the third
+        ("--parallel", 2, ["MT_Net", "PR18"]),
+        ("--forget", 2, ["MT_Net", "PR18"]),
+        ("--forget --parallel", 2, ["MT_Net", "PR18"]),
+        ("--forget --relabel", 1, ["MT_Net", "PR18"]),
+        ("--relabel --runs 3 --network PR18", 3, ["PR18"]),
+        ("--relabel --threshold 0.3", 1, ["MT_Net"]),
+        ("--parallel --use_bmm --double_run", 2, ["MT_Net"]),
+    ],
+)
+def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
+    args = resolve(load_script("ssl.py").parser().parse_args(flags.split()))
+    resolve_pseudo_labelling(args)
+    assert args.runs == runs and args.network == networks
