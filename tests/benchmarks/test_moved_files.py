@@ -1,0 +1,52 @@
+"""The newcomer's round: what is laid out and counted, by hand; and whole on a tiny set."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.benchmarks import moved_files
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three classes of 20 images of one brightness each."""
+    for number, name in enumerate("abc"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for image in range(20):
+            pixels = np.full((8, 8, 3), 40 + 80 * number + image, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{image}.png")
+    return tmp_path / "photos"
+
+
+def test_files_are_moved_and_nothing_else_changes(photos, tmp_path):
+    true = moved_files.lay_out(photos, tmp_path / "work", per_class=10, share=0.2, seed=1)
+    files = [file.relative_to(tmp_path / "work").as_posix() for file in (tmp_path / "work").glob("*/*")]
+    assert len(files) == 30 and set(files) == set(true)
+    assert moved_files.is_wrong(list(true), true).sum() == 6
+    for file, name in true.items():  # brightness tells the true class
+        brightness = int(np.asarray(Image.open(tmp_path / "work" / file))[0, 0, 0])
+        assert "abc"[(brightness - 40) // 80] == name
+
+
+def test_hits_by_hand(capsys):
+    wrong = np.zeros(400, dtype=bool)
+    wrong[[0, 50, 150, 350]] = True
+    moved_files.found("x", wrong, print)
+    assert capsys.readouterr().out == (
+        "x: moved 2 of the first 100, 3 of the first 300; precision at their number 4: 0.250\n"
+    )
+
+
+@pytest.mark.slow
+def test_the_round_is_whole(photos, tmp_path, capsys):
+    command = [str(photos), "--per_class", "20", "--work", str(tmp_path / "work"), "--cuda_dev", "-1"]
+    moved_files.main([*command, "--separation", "--epoch_1st 2"])
+    printed = capsys.readouterr().out
+    for words in (
+        "60 images in 3 classes, 12 of them moved",
+        "relabel.py: moved",
+        "parallel.py: moved",
+        "relabelled: ",
+    ):
+        assert words in printed
+    assert len(list((tmp_path / "work" / "relabelled").glob("*/*.png"))) == 60
