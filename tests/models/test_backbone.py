@@ -91,7 +91,9 @@ class Touch:
 def test_a_file_that_would_run_something_is_refused(tmp_path, cached):
     file = tmp_path / "evil.pt"
     if cached:
-        file = tmp_path / "hub" / "checkpoints" / os.path.basename(torchvision.models.get_model_weights(NAME).DEFAULT.url)
+        file = (
+            tmp_path / "hub" / "checkpoints" / os.path.basename(torchvision.models.get_model_weights(NAME).DEFAULT.url)
+        )
         file.parent.mkdir(parents=True)
     torch.save({"fc.weight": Touch(str(tmp_path / "ran"))}, file)
     with pytest.raises(UserError, match=f"{file.name} is damaged or holds more than weights"):
