@@ -48,11 +48,12 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
         raise UserError(f"{len(data)} samples make no {FOLDS} folds to learn from", f"give at least {2 * FOLDS}")
     fingerprint = {"network": args.features, "weights": backbone.weights}
     announce(experiment, data, compute, augmented=False, features=fingerprint)
+    experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
     permutation, _ = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
     compute = replace(compute, eval_batch_size=args.eval_batch_size or BATCH_SIZE[compute.device.type])
-    features, test_features = extracted(backbone, data, compute, experiment)
     evidence = Evidence("parallel", data, args.choose, epochs=1)
+    features, test_features = extracted(backbone, data, compute, experiment)
     snapshot = judge(data, features, test_features, folds_of(permutation), tracking_of(args), evidence, experiment)
     write_results(data, snapshot, evidence, experiment)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.tiny import SCORE_FILES, load_script
 from tests.torchvision_files import write_cifar10
+from utils import export
 from utils.errors import Stopped, UserError
 from utils.experiments.phase import Phase
 from utils.methods import frozen_features
@@ -49,7 +50,7 @@ def with_test_set(root):
         file.write_bytes((root / "train" / f"{name}.png").read_bytes())
 
 
-def test_a_run_leaves_what_a_training_leaves_and_ssl_goes_on_from_it(run, tmp_path, flags, image_folder, own):
+def test_a_run_leaves_what_a_training_leaves_and_others_go_on_from_it(run, tmp_path, flags, image_folder, own):
     with_test_set(image_folder)
     turned = Image.open(image_folder / "train" / "red" / "3.png").transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
@@ -87,6 +88,10 @@ def test_a_run_leaves_what_a_training_leaves_and_ssl_goes_on_from_it(run, tmp_pa
     ssl = ["--parallel", "e", "--dataset", "folder", "--train_root", image_folder, "--epoch", "1", "--width", "0.1"]
     ssl += ["--noise_type", "random_in_noise", "--noise_ratio", "0.2", "--batch_size", "10", "--cuda_dev", "-1"]
     assert "ssl_score" in run("ssl.py", *ssl, "--experiment_name", "s")
+    to = ["--p_noisy", "1", "--suspects", "drop", "--labels_csv", str(tmp_path / "cleaned.csv")]
+    export.main(["e", "--experiments_root", str(tmp_path), *to])
+    kept = (load(folder, "p_noisy").round(4) < 1).sum()  # as suspects.csv says it
+    assert len((tmp_path / "cleaned.csv").read_text().splitlines()) == 1 + kept
 
 
 def test_the_probabilities_of_a_fold_owe_nothing_to_its_labels(run, tmp_path, flags, image_folder):
@@ -117,24 +122,28 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(run, tmp_pat
             yield rows
 
     monkeypatch.setattr(frozen_features, "features_of", counted)
-    for stop_after in (2, 3):  # of 4 batches of the training images; then in the test images
+    # Of 4 batches of the training images and one of the test images: stopped after two, killed after one more, which is
+    # lost, and stopped after two again.
+    for last, killed in ((2, False), (1, True), (2, False)):
         with monkeypatch.context() as patch:
             calls = iter(range(1, 100))
 
-            def stop(phase, calls=calls, stop_after=stop_after):
-                if next(calls) == stop_after:
+            def end(phase, calls=calls, last=last, killed=killed):
+                if next(calls) == last:
+                    if killed:
+                        raise ZeroDivisionError
                     phase._experiment.stop.signum = 15
                     phase.checkpoint()
 
-            patch.setattr(Phase, "stop_if_asked", stop)
-            with pytest.raises(Stopped, match="go on with"):
+            patch.setattr(Phase, "stop_if_asked", end)
+            with pytest.raises(ZeroDivisionError if killed else Stopped):
                 run("parallel.py", *flags, "--experiment_name", "stopped")
     with monkeypatch.context() as patch:  # and once between the features and the scores
         patch.setattr(frozen_features, "judge", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run("parallel.py", *flags, "--experiment_name", "stopped")
     run("parallel.py", *flags, "--experiment_name", "stopped")
-    assert seen == [6, 6, 6, 2, 4]  # none twice
+    assert seen == [6, 6, 6, 6, 2, 4]
     files = [file.name for pattern in ("*.npy", "*.csv") for file in (tmp_path / "whole").glob(pattern)]
     assert {"features.npy", "test_features.npy", "parallel_score.npy", "history.csv"} <= set(files)
     for name in files:
