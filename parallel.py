@@ -1,6 +1,8 @@
 """Parallel cross tracking: two models, one per half of the data, each scoring the half that it never saw.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
+    python3 parallel.py --features resnet50 --first_stage_data_name folder --train_root my_images
+                                                        no training: regressions on a pretrained network's features
 
 Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely
 mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample class probabilities.
@@ -10,6 +12,7 @@ from utils.command_line.flags import add_compare, add_device, add_network_width,
 from utils.command_line.parser import Parser
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
+from utils.methods.frozen_features_flags import add_frozen_features, check_frozen_features
 from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import PARALLEL
 from utils.training.optimisation import add_optimisation
@@ -18,6 +21,7 @@ from utils.training.optimisation import add_optimisation
 def parser() -> Parser:
     parser = Parser(PARALLEL.script, __doc__)
     add_data(parser)
+    add_frozen_features(parser)
     group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs")
     add_network_width(group)
     add_choosing(add_tracking(parser))
@@ -27,11 +31,17 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = resolve(parser().parse_args(argv))
+    declared = parser()
+    args = declared.parse_args(argv)
+    check_frozen_features(args, declared)
+    args = resolve(args)
 
-    from utils.methods.cross_tracking import cross_tracking  # here, not above: --help answers without torch
+    if args.features is None:  # imported here, not above: --help answers without torch
+        from utils.methods.cross_tracking import cross_tracking as method
+    else:
+        from utils.methods.frozen_features import frozen_features as method
 
-    run_experiment(PARALLEL.script, PARALLEL.key, cross_tracking, args)
+    run_experiment(PARALLEL.script, PARALLEL.key, method, args)
 
 
 if __name__ == "__main__":

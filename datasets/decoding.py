@@ -13,7 +13,10 @@ misnamed              decoded as what it is, if that is one of FORMATS
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -43,11 +46,37 @@ def decode(path: str | os.PathLike, image_size: int) -> np.ndarray:
     A JPEG of more than twice that size is decoded at a half, a quarter or an eighth of its size, never below twice S,
     which is many times faster and leaves the resizing something to average. Raises Undecodable.
     """
+    with _as_undecodable(path):
+        pixels = np.asarray(_resize_and_crop(_decoded(path, image_size), image_size))
+    return pixels.transpose(2, 0, 1)
+
+
+def decode_whole(path: str | os.PathLike, side: int) -> Image.Image:
+    """One image as RGB, upright, neither resized nor cropped, for someone who resizes its shorter side to `side`.
+
+    A large JPEG is decoded as for `decode`: at a fraction of its size, never below twice that. Raises Undecodable, also
+    where the resizing would fill the memory.
+    """
+    with _as_undecodable(path):
+        image = _decoded(path, side)
+        _resized(image.size, side)
+        return image
+
+
+@contextlib.contextmanager
+def refusing_bombs() -> Iterator[None]:
+    """Around decoding, and around all threads that decode: what would fill the memory is not decoded."""
+    with warnings.catch_warnings():  # filters are global
+        warnings.filterwarnings("ignore", module="PIL")  # damaged metadata around whole pixels
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _as_undecodable(path: str | os.PathLike) -> Iterator[None]:
+    """Whatever a decoder raises as an Undecodable that names the file."""
     try:
-        with Image.open(path, formats=_KNOWN_FORMATS) as image:
-            image.draft(image.mode, (2 * image_size, 2 * image_size))  # does nothing unless it is a JPEG
-            image.load()
-            pixels = np.asarray(_resize_and_crop(_to_rgb(_upright(image)), image_size))
+        yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError) as error:
         raise Undecodable(path, f"is too large to decode ({error})", "shrink or remove it") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
@@ -56,7 +85,14 @@ def decode(path: str | os.PathLike, image_size: int) -> np.ndarray:
         unknown = isinstance(error, UnidentifiedImageError)  # whose message is the path again
         reason = "of no known format" if unknown else error
         raise Undecodable(path, f"does not decode as an image ({reason})") from error
-    return pixels.transpose(2, 0, 1)
+
+
+def _decoded(path: str | os.PathLike, side: int) -> Image.Image:
+    """RGB, upright, of a JPEG a fraction whose shorter side is at least twice `side`."""
+    with Image.open(path, formats=_KNOWN_FORMATS) as image:
+        image.draft(image.mode, (2 * side, 2 * side))  # does nothing unless it is a JPEG
+        image.load()
+        return _to_rgb(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -86,11 +122,16 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    shorter = min(image.size)
-    if shorter != size:
-        width, height = (size * side // shorter for side in image.size)
-        if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # a very long, thin image
-            raise Image.DecompressionBombError(f"it would be resized to {width}x{height}")
-        image = image.resize((width, height), Image.Resampling.BILINEAR)  # antialiased, as ever in Pillow
+    resized = _resized(image.size, size)
+    if resized != image.size:
+        image = image.resize(resized, Image.Resampling.BILINEAR)  # antialiased, as ever in Pillow
     left, top = (round((side - size) / 2) for side in image.size)
     return image.crop((left, top, left + size, top + size))
+
+
+def _resized(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) once the shorter of them is `side`; refused for a very long, thin image."""
+    width, height = (side * length // min(size) for length in size)
+    if (width, height) != size and Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"it would be resized to {width}x{height}")
+    return width, height

@@ -17,7 +17,6 @@ import math
 import os
 import shutil
 import struct
-import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from datasets.decoding import Undecodable, decode
+from datasets.decoding import Undecodable, decode, refusing_bombs
 from utils.errors import UserError
 from utils.files import write_atomically
 
@@ -66,9 +64,7 @@ def decoded_images(root: Path, split: str, files: Sequence[ImageFile], image_siz
 
     The images are a read-only memory map, or in memory where there is no cache: on a full or read-only disk.
     """
-    with warnings.catch_warnings():  # around all threads, since filters are global
-        warnings.filterwarnings("ignore", module="PIL")  # damaged metadata around whole pixels
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # what would fill the memory is not decoded
+    with refusing_bombs():
         return _cached_or_decoded(root, split, files, image_size)
 
 

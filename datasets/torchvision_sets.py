@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import socket
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,7 @@ import numpy as np
 from datasets import DATASETS
 from datasets.image_set import ImageSet
 from utils.errors import UserError
-
-DOWNLOAD_TIMEOUT = 30  # seconds without an answer: a firewall that swallows packets must not hang the run
+from utils.torchvision_access import download_timeout, import_torchvision
 
 
 def load_cifar10(root: Path, split: str) -> ImageSet:
@@ -28,14 +25,14 @@ def load_cifar100(root: Path, split: str) -> ImageSet:
 
 
 def load_svhn(root: Path, split: str) -> ImageSet:
-    torchvision_svhn = _torchvision_datasets().SVHN
+    torchvision_svhn = import_torchvision("datasets").SVHN
     _, file_name, md5 = torchvision_svhn.split_list[split]
     data = _read("svhn", torchvision_svhn, root, {file_name: md5}, split=split)
     return _image_set("svhn", split, data.data, data.labels, [str(digit) for digit in range(10)])
 
 
 def _load_cifar(name: str, class_name: str, root: Path, split: str) -> ImageSet:
-    torchvision_cifar = getattr(_torchvision_datasets(), class_name)
+    torchvision_cifar = getattr(import_torchvision("datasets"), class_name)
     md5s = {file_name: md5 for file_name, md5 in torchvision_cifar.train_list + torchvision_cifar.test_list}
     md5s[torchvision_cifar.meta["filename"]] = torchvision_cifar.meta["md5"]
     files = {f"{torchvision_cifar.base_folder}/{file_name}": md5 for file_name, md5 in md5s.items()}
@@ -56,26 +53,13 @@ def _image_set(name: str, split: str, images: Any, labels: Any, class_names: lis
     )
 
 
-def _torchvision_datasets() -> ModuleType:
-    # Imported here because a torch and a torchvision from different builds fail at this import, in several
-    # ways: ImportError, RuntimeError "operator torchvision::nms does not exist", OSError on a missing symbol.
-    try:
-        import torchvision.datasets
-    except Exception as error:
-        raise UserError(
-            f"torchvision is missing, or torch and torchvision come from different builds ({error})",
-            "reinstall both together with `pip install -r requirements.txt`",
-        ) from error
-    return torchvision.datasets
-
-
 def _read(name: str, torchvision_class: type, root: Path, files: dict[str, str], **options: Any) -> Any:
     """Torchvision's data set from `root`, downloaded first where a file is missing or fails its MD5 check.
 
     `files` maps the path of each file below `root` to its MD5 sum; it serves the message only.
     """
     try:
-        with contextlib.redirect_stdout(io.StringIO()), _socket_timeout(DOWNLOAD_TIMEOUT):
+        with contextlib.redirect_stdout(io.StringIO()), download_timeout():
             return torchvision_class(str(root), download=True, **options)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise UserError(
@@ -97,13 +81,3 @@ def _fault(root: Path, files: dict[str, str]) -> str:
         except OSError:
             return f"{file_name} cannot be read"
     return "the files are whole but cannot be read"
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float):
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from datasets.decoding import Undecodable, decode
+from datasets.decoding import Undecodable, decode, decode_whole, refusing_bombs
 from tests.datasets.folders import write_image, write_noise
 
 
@@ -185,3 +185,25 @@ def test_image_so_thin_that_resizing_it_would_fill_the_memory(tmp_path, monkeypa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     write_image(tmp_path / "a.png", size=(100, 1))  # 100 pixels, but 3200 x 32 once resized
     assert reason(tmp_path / "a.png").startswith("is too large to decode")
+
+
+def test_a_whole_image_is_upright_and_neither_resized_nor_cropped(tmp_path):
+    pixels, exif = write_noise(tmp_path / "a.png", size=(20, 10)), Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(pixels).save(tmp_path / "b.png", exif=exif)
+    np.testing.assert_array_equal(decode_whole(tmp_path / "a.png", 224), pixels)
+    np.testing.assert_array_equal(decode_whole(tmp_path / "b.png", 224), pixels[::-1, ::-1])
+
+
+def test_of_a_large_jpeg_a_fraction_is_decoded_that_is_at_least_twice_the_side(tmp_path):
+    write_image(tmp_path / "a.jpg", size=(800, 640))
+    sizes = {side: decode_whole(tmp_path / "a.jpg", side).size for side in (400, 160, 80, 79, 10)}
+    assert sizes == {400: (800, 640), 160: (400, 320), 80: (200, 160), 79: (200, 160), 10: (100, 80)}
+
+
+@pytest.mark.parametrize("limit", [2000, 99, 40])
+def test_a_whole_image_whose_resizing_would_fill_the_memory(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    write_image(tmp_path / "a.png", size=(100, 1))
+    with refusing_bombs(), pytest.raises(Undecodable, match="a.png is too large to decode"):
+        decode_whole(tmp_path / "a.png", 32)

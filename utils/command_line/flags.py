@@ -90,7 +90,7 @@ def add_device(parser: Parser) -> None:
         "--eval_batch_size",
         type=COUNT,
         metavar="B",
-        help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU)",
+        help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU; with --features 250 and 32)",
     )
     group.add_argument(
         "--threads", type=COUNT, metavar="T", help="CPU threads (default: what OMP_NUM_THREADS says, else one per core)"
@@ -110,11 +110,13 @@ def resolve(args: argparse.Namespace) -> argparse.Namespace:
 
 def default_name(script: str, args: argparse.Namespace) -> str:
     """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1,
-    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1"""
-    scores = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
+    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1, parallel_resnet50_digits_random_in_noise_0.4_seed1"""
+    way = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
+    if vars(args).get("features") is not None:
+        way = [args.features]
     choice = first_choice(args)
     noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
     if choice.labels is not None:
         noise = "labels-" + re.sub(r"[^A-Za-z0-9.]+", "-", choice.labels.rpartition("/")[2])[:60]
     subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
-    return "_".join([script.removesuffix(".py"), *scores, choice.name + subset, noise, f"seed{choice.seed}"])
+    return "_".join([script.removesuffix(".py"), *way, choice.name + subset, noise, f"seed{choice.seed}"])

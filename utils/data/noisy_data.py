@@ -44,6 +44,7 @@ class NoisyData:
     planted: Planted | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
     labels_digest: str | None = None  # of the labels file
+    test_file_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,15 +104,15 @@ class NoisyData:
         }
         return found if self.labels_digest is None else found | {"labels_file": self.labels_digest}
 
-    def describe(self) -> str:
-        """The data and what the noise did, as printable lines."""
+    def describe(self, augmented: bool = True) -> str:
+        """The data and what the noise did, as printable lines; `augmented`: training images are changed at random."""
         height, width = self.images.side
         test = "no test set" if self.test_labels is None else f"{len(self.test_labels)} test images"
         lines = [
             f"data: {self.choice.name}, {len(self)} training images of {height}x{width} pixels, "
             f"{self.num_classes} classes, {test}"
         ]
-        if self.choice.mirrored_by_default:
+        if augmented and self.choice.mirrored_by_default:
             mirrored = "are mirrored at random" if self.choice.mirror else "are not mirrored"
             lines.append(f"augmentation: training images {mirrored} (--mirror, --no-mirror)")
         if self.left_out:
@@ -186,6 +187,7 @@ def prepare(
         source_fingerprint=train.fingerprint()[:16],
         left_out={**train.left_out, **({} if test is None else test.left_out)},
         labels_digest=train.labels_digest,
+        test_file_names=None if test is None else test.file_names,
     )
     generator = stream_generator(choice.seed, "planted")
     trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)

@@ -160,7 +160,10 @@ class Experiment:
             require_space(self.path, 4 * rows * samples, "the tracks")
 
     def new_track(self, name: str, rows: int, samples: int) -> TrackFile:
-        """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it."""
+        """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it.
+
+        Anything else that grows by rows fits too, as the features of one sample after the other.
+        """
         track = TrackFile(self.record.own(f"{name}.npy"), rows, samples)
         track.require_space()
         self.tracks[name] = track

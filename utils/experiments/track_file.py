@@ -38,11 +38,15 @@ class TrackFile:
         return track
 
     def append(self, row: np.ndarray) -> None:
+        self.extend(row[None])
+
+    def extend(self, rows: np.ndarray) -> None:
+        """Several rows (R, N) at once."""
         if self._map is None:
             self.path.unlink(missing_ok=True)  # a stray one, which a resumed run would take for its own
             self._map = self._create()
-        self._map[self.rows] = row
-        self.rows += 1
+        self._map[self.rows : self.rows + len(rows)] = rows
+        self.rows += len(rows)
 
     def resume(self, rows: int) -> None:
         """Go on after `rows` rows that an interrupted run left."""

@@ -18,8 +18,12 @@ TRUTH = "true"  # of a transition matrix
 CORNER = "true class / label"  # the header of the column of names: no class can be called that, since it holds a "/"
 
 
-def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_data: dict) -> None:
+def announce(
+    experiment: Experiment, data: NoisyData, compute: Compute, *, augmented: bool = True, **more_data: dict
+) -> None:
     """Say and save what the run works on; nothing is written before. `more_data`: fingerprints beside the main one.
+
+    `augmented`: training images are changed at random.
 
     Raises UserError where an interrupted run worked on other data or in another precision.
     """
@@ -29,7 +33,7 @@ def announce(experiment: Experiment, data: NoisyData, compute: Compute, **more_d
     if resuming:
         experiment.log(f"going on with {experiment.path} on {compute}")
     else:
-        for line in (f"device: {compute}", *data.describe().splitlines()):
+        for line in (f"device: {compute}", *data.describe(augmented).splitlines()):
             experiment.log(line)
     # Written again on a resume: the first start may have been stopped before it came this far.
     experiment.save_array("labels", data.labels)

@@ -367,6 +367,8 @@ def test_the_default_name_tells_what_ran():
     assert default_name("relabel.py", args) == "relabel_digits_classes3-1_none_seed2"
     args = arguments("relabel.py", "--labels", "some/where/human labels.npz:worst")
     assert default_name("relabel.py", args) == "relabel_digits_labels-human-labels.npz-worst_seed1"
+    args = arguments("parallel.py", "--features", "resnet50")
+    assert default_name("parallel.py", args) == "parallel_resnet50_digits_random_in_noise_0.4_seed1"
 
 
 @pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])

@@ -329,6 +329,13 @@ def filled(path, count, max_rows=4):
     return track
 
 
+def test_several_rows_at_once_are_rows_one_after_the_other(tmp_path):
+    track = TrackFile(tmp_path / "loss_track.npy", 4, SAMPLES)
+    track.extend(rows(1))
+    track.extend(rows(3, start=1))
+    np.testing.assert_array_equal(track.read(), rows(4))
+
+
 def resumed(path, count, max_rows=4):
     track = TrackFile(path / "loss_track.npy", max_rows, SAMPLES)
     track.resume(count)

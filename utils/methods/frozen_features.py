@@ -1,0 +1,178 @@
+"""Frozen features: parallel cross tracking without a training, for a laptop and thousands of photographs.
+
+A pretrained network turns every image into a vector, once. Logistic regressions on these, one per fold, take the place
+of the two models: each fold is scored by the regression that never saw its labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from statistics import mean
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from datasets.decoding import refusing_bombs
+from models.backbone import Backbone, load_backbone
+from utils.compute import Compute
+from utils.data.choice import data_choice
+from utils.data.noisy_data import NoisyData, prepare
+from utils.data.pictures import Pictures
+from utils.errors import UserError
+from utils.experiments.experiment import Experiment
+from utils.methods.cross_tracking import CROSS_CE, CROSS_LOSS, split_in_halves
+from utils.results.evidence import Evidence
+from utils.results.reporting import announce
+from utils.results.separation_results import save_scores
+from utils.scoring.cross_fitting import FOLDS, Regression, folds_of
+from utils.scoring.tracker import Snapshot, Tracker
+from utils.scoring.tracking import Tracking, tracking_of
+from utils.separations import PARALLEL
+
+EXTRACTION, REGRESSION = "extraction", "regression"  # phases
+FEATURES, TEST_FEATURES = "features", "test_features"  # files
+BATCH_SIZE = {"cpu": 32, "cuda": 250}  # photographs of 224 pixels, unless --eval_batch_size says otherwise
+SECONDS_BETWEEN_CHECKPOINTS = 10
+
+
+def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
+    """Extract, fit, score; writes the whole experiment folder."""
+    backbone = load_backbone(args.features, args.weights)
+    data = prepare(data_choice(args), compute, plant=args.plant)
+    if len(data) < 2 * FOLDS:
+        raise UserError(f"{len(data)} samples make no {FOLDS} folds to learn from", f"give at least {2 * FOLDS}")
+    fingerprint = {"network": args.features, "weights": backbone.weights}
+    announce(experiment, data, compute, augmented=False, features=fingerprint)
+    experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
+    permutation, _ = split_in_halves(len(data), args.seed)
+    experiment.save_array("permutation", permutation)
+    compute = replace(compute, eval_batch_size=args.eval_batch_size or BATCH_SIZE[compute.device.type])
+    evidence = Evidence("parallel", data, args.choose, epochs=1)
+    features, test_features = extracted(backbone, data, compute, experiment)
+    snapshot = judge(data, features, test_features, folds_of(permutation), tracking_of(args), evidence, experiment)
+    write_results(data, snapshot, evidence, experiment)
+
+
+# -- features ----------------------------------------------------------------------------------------------------------
+
+
+def extracted(
+    backbone: Backbone, data: NoisyData, compute: Compute, experiment: Experiment
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features float32 (N, D) of the training images and (M, D) of the test images, None without those."""
+    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names)}
+    if data.test_images is not None:
+        pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, data.test_file_names)
+    if not experiment.done(EXTRACTION):
+        extract(backbone, pictures, compute, experiment)
+    of_test = experiment.record.read_array(TEST_FEATURES) if TEST_FEATURES in pictures else None
+    return experiment.record.read_array(FEATURES), of_test
+
+
+def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute, experiment: Experiment) -> None:
+    """The features of all `pictures` {name of the file: N of them} into files, a row each, written as they come."""
+    files = {name: experiment.new_track(name, len(of), backbone.dimension) for name, of in pictures.items()}
+    total = sum(len(of) for of in pictures.values())
+    with experiment.phase(EXTRACTION, {}) as phase:
+        done, saved = sum(file.rows for file in files.values()), time.monotonic()
+        with phase.bar(total, done, "image") as bar, refusing_bombs():
+            for name, file in files.items():
+                for rows in features_of(pictures[name], backbone, compute, file.rows):
+                    file.extend(rows)
+                    bar.update(len(rows))
+                    phase.stop_if_asked()
+                    if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                        phase.checkpoint()
+                        saved = time.monotonic()
+        phase.checkpoint()
+        for name in files:
+            experiment.close_track(name)
+
+
+@torch.inference_mode()
+def features_of(pictures: Pictures, backbone: Backbone, compute: Compute, first: int) -> Iterator[np.ndarray]:
+    """Batches of features float32 (B, D), in order, from picture `first` on."""
+    network = compute.prepare(backbone.network)
+    for batch in pictures.batches(backbone.transforms, backbone.side, compute.eval_batch_size, first):
+        batch = batch.to(compute.device, memory_format=torch.channels_last)
+        with compute.autocast():
+            features = network(batch).float()
+        if not features.isfinite().all():
+            raise UserError("the features are not finite numbers", "take other weights, or --precision fp32")
+        yield features.cpu().numpy()
+
+
+# -- regressions -------------------------------------------------------------------------------------------------------
+
+
+def judge(
+    data: NoisyData,
+    features: np.ndarray,
+    test_features: np.ndarray | None,
+    folds: list[np.ndarray],
+    tracking: Tracking,
+    evidence: Evidence,
+    experiment: Experiment,
+) -> Snapshot:
+    """What a regression that never saw the label of a sample says of it, for all samples; into `evidence` too."""
+    labels = data.training_labels.cpu().numpy()
+    scaler = StandardScaler().fit(features)
+    inputs = scaler.transform(features)
+    test_inputs = None if test_features is None else scaler.transform(test_features)
+    log_probs = np.empty((len(data), data.num_classes), dtype=np.float32)
+    accuracies = []
+    with experiment.phase(REGRESSION, {}) as phase:
+        with phase.bar(len(folds), 0, "fold") as bar:
+            for place, fold in enumerate(folds):
+                others = np.concatenate([*folds[:place], *folds[place + 1 :]])
+                regression = Regression().fit(inputs[others], labels[others])
+                log_probs[fold] = regression.log_probs(inputs[fold], data.num_classes)
+                accuracies.append({
+                    "train_accuracy": accuracy(regression, inputs[others], labels[others]),
+                    "cross_accuracy": accuracy(regression, inputs[fold], labels[fold]),
+                    "test_accuracy": accuracy(regression, test_inputs, data.test_labels),
+                })  # fmt: skip
+                experiment.history.add(fold=place + 1, penalty=regression.penalty_, **accuracies[-1])
+                experiment.log.quietly(f"{REGRESSION}: fold {place + 1}, {experiment.history.latest()}")
+                bar.update()
+                experiment.stop.raise_if_asked()  # with no checkpoint: all folds take seconds
+        tracker, device = Tracker(data.training_labels, data.num_classes, tracking), data.ids.device
+        tracker.update(torch.from_numpy(log_probs).to(device), data.ids, torch.from_numpy(features).to(device))
+        snapshot = tracker.finish()
+        candidates = {name: evidence.candidate(score) for name, score in scores_of(snapshot).items()}
+        columns = evidence.add(snapshot.logits, "the regressions", candidates)
+        evidence.conclude()
+        evidence.window = "the regressions"
+        experiment.history.add(fold="all", **mean_accuracies(accuracies), **columns)
+        experiment.save_array("cross_probs", snapshot.logits.softmax(1).cpu().numpy())
+    return snapshot
+
+
+def accuracy(regression: Regression, inputs: np.ndarray | None, labels: np.ndarray | None) -> float | None:
+    """Share of inputs (M, D) that are classified as their labels say, in [0, 1]; None without any."""
+    if inputs is None:
+        return None
+    return float(np.mean(regression.model_.predict(inputs) == labels))
+
+
+def mean_accuracies(of_folds: list[dict[str, float | None]]) -> dict[str, float | None]:
+    return {name: None if value is None else mean(of[name] for of in of_folds) for name, value in of_folds[0].items()}
+
+
+def scores_of(snapshot: Snapshot) -> dict[str, Callable[[Tensor], np.ndarray]]:
+    """{name: score (N,) of labels (N,)}: the neighbour cross-entropy, where it is tracked, and the loss."""
+    found = {CROSS_LOSS.name: snapshot.loss}
+    return found if snapshot.votes is None else {CROSS_CE.name: snapshot.ce} | found
+
+
+def write_results(data: NoisyData, snapshot: Snapshot, evidence: Evidence, experiment: Experiment) -> None:
+    """Scores, figures and final numbers."""
+    scores = {name: score(data.device_labels) for name, score in scores_of(snapshot).items()}
+    figures = save_scores(experiment, data, PARALLEL, evidence, scores)
+    last = experiment.history.rows[-1]
+    experiment.finish(figures | {name: last[name] for name in ("train_accuracy", "cross_accuracy", "test_accuracy")})
