@@ -6,20 +6,15 @@ Writes relabel_score.npy (the default) and relabel_loss.npy, float32 (N,), highe
 p_noisy.npy, and soft_labels.npy, float32 (N, C): the labels that it would put instead, with their probabilities.
 """
 
-import argparse
-
 import models
 from utils.command_line.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
 from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
-from utils.errors import UserError
+from utils.methods.relabelling_flags import EPOCHS_BY_PREDICTION, NETWORKS, resolve_way
 from utils.scoring.tracking import add_choosing
 from utils.separations import RELABEL
-from utils.training.optimisation import BALANCE, add_optimisation
-
-NETWORKS = [models.CNN13, models.PREACT_RESNET18]  # two that err in different ways
-BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
+from utils.training.optimisation import GROWING, add_optimisation
 
 
 def parser() -> Parser:
@@ -36,9 +31,15 @@ def parser() -> Parser:
     add_dropout(network)
     add_network_width(network)
     add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs=None, epochs_help="epochs, warm-up included "
-        "(default: 120; by prediction 40)", schedule=None, mixup=None, ema=None, augment=None,
-    )  # fmt: skip
+        parser,
+        epochs_flag="--epoch_1st",
+        epochs_help="epochs, warm-up included "
+        f"(default: {RELABEL.epochs}; by prediction {EPOCHS_BY_PREDICTION}; {GROWING})",
+        schedule=None,
+        mixup=None,
+        ema=None,
+        augment=None,
+    )
     relabelling = parser.add_argument_group("relabelling")
     relabelling.add_argument(
         "--relabel_by",
@@ -66,39 +67,10 @@ def parser() -> Parser:
     return parser
 
 
-def resolve_way(args: argparse.Namespace) -> None:
-    """Which way it is, and the defaults that belong to it."""
-    belonging = [flag for flag in BY_PREDICTION if vars(args)[flag] not in (None, False)]
-    if args.relabel_by is None:
-        args.relabel_by = "prediction" if belonging else "posterior"
-    if args.relabel_by == "posterior" and belonging:
-        raise UserError(f"--{belonging[0]} does nothing with --relabel_by posterior", "leave one of them out")
-    if args.relabel_by == "prediction" and args.balance != BALANCE:
-        raise UserError("--balance does nothing by prediction, whose weight of L_p is --reg_term1", "leave it out")
-    defaults = {"model_type": NETWORKS, "epoch_1st": 120, "default_schedule": "cosine"}
-    defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
-    if args.relabel_by == "prediction":
-        defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
-        defaults |= {"model_type": [models.CNN13], "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
-    for name, value in defaults.items():
-        if vars(args)[name] is None:
-            setattr(args, name, value)
-    most = 2 if args.relabel_by == "posterior" else 1
-    if len(args.model_type) > most:
-        raise UserError(f"--model_type names {len(args.model_type)} networks, and {most} can be trained", "name fewer")
-    if args.warmup_e is None:
-        args.warmup_e = max(1, args.epoch_1st // 2)
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     resolve_way(args)
     args = resolve(args)
-    if args.warmup_e >= args.epoch_1st:
-        raise UserError(
-            f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",
-            "lower the warm-up",
-        )
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 

@@ -51,7 +51,6 @@ def parser() -> "Parser":
     group = add_optimisation(
         parser,
         epochs_flag="--epoch",
-        epochs=None,
         epochs_help=f"epochs of each run (default: {FEWEST_EPOCHS}; of the last, for small sets, up to {MOST_EPOCHS})",
         augment="strong",
         balance=None,

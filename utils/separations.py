@@ -12,11 +12,12 @@ class Separation:
     key: str  # ssl.py's flag --KEY, and the method in run.json
     script: str
     scores: tuple[str, ...]  # names of its score files, the one that ranks the suspects first
+    epochs: int  # of all its trainings together, by default
     trainings: int  # one after the other, each on what the one before thinks of the labels
 
 
-FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 1)
-PARALLEL = Separation("parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 1)
-RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 2)
+FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 1)
+PARALLEL = Separation("parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 1)
+RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 2)
 
 SEPARATIONS = {separation.key: separation for separation in (FORGET, PARALLEL, RELABEL)}

@@ -63,7 +63,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     report(f"seed {seed}: " + "; ".join(f"{row} {value:.4f}" for row, value in rows.items()) + f" ({took})")
 
     settings = peers.Settings(
-        epochs=args.epochs or relabel["settings"]["epoch_1st"], schedule="cosine", lr=0.1, wd=5e-4, batch_size=100,
+        epochs=args.epochs or sum(relabel["epochs"]), schedule="cosine", lr=0.1, wd=5e-4, batch_size=100,
         network=models.CNN13, width=WIDTH, folds=FOLDS, device=compute.device.type, precision=compute.precision,
         compiled=compute.compile,
     )  # fmt: skip

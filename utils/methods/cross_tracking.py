@@ -24,7 +24,7 @@ from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import optimisation_of, schedule_of
+from utils.training.optimisation import epochs_for, optimisation_of, schedule_of
 from utils.training.passes import infer
 
 PHASE = "training"
@@ -67,7 +67,8 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     data = prepare(data_choice(args), compute, plant=args.plant)
     if len(data) < 4:
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
-    announce(experiment, data, compute)
+    args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
+    announce(experiment, data, compute, epochs=[args.epoch_1st])
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
     halves = []

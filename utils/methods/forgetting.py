@@ -29,7 +29,7 @@ from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE, tracking_of
 from utils.separations import FORGET
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import Schedule, optimisation_of, schedule_of
+from utils.training.optimisation import Schedule, epochs_for, optimisation_of, schedule_of
 
 STAGE1 = "stage1"  # phase
 STREAM1 = 1
@@ -50,12 +50,13 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     second = prepare(data_choice(args, SECOND), compute, stream="label_noise_2nd", like=first.images, with_test=False)
     if args.save_best_AUC_model and not 0 < (first.noise_ratio or 0) < 1:
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
+    args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
     settings = {key: vars(args)[key] for key in STAGE1_SETTINGS} | first.fingerprint()
     source = None
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
     stage2 = SecondStageSettings.from_flags(args, second)
-    announce(experiment, first, compute, second_data=second.fingerprint())
+    announce(experiment, first, compute, epochs=[args.epoch_1st], second_data=second.fingerprint())
     experiment.log.quietly("second " + second.describe().splitlines()[0])
     save_left_out(experiment, second, "skipped_2nd.csv")
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))

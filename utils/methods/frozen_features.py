@@ -47,7 +47,7 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     if len(data) < 2 * FOLDS:
         raise UserError(f"{len(data)} samples make no {FOLDS} folds to learn from", f"give at least {2 * FOLDS}")
     fingerprint = {"network": args.features, "weights": backbone.weights}
-    announce(experiment, data, compute, augmented=False, features=fingerprint)
+    announce(experiment, data, compute, features=fingerprint)
     experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
     permutation, _ = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)

@@ -58,10 +58,8 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
-    announce(experiment, data, compute)
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
-    in_words = f"{' + '.join(map(str, epochs))} epochs in {args.runs} run{'s' * (args.runs > 1)}"
-    experiment.log(f"{in_words} (--epoch, --runs), for {len(data)} images in batches of {args.batch_size}")
+    announce(experiment, data, compute, epochs=epochs)
     keep_scores(found, experiment)
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
     jitter = args.colour_jitter if data.images.coloured else 0.0

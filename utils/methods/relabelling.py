@@ -22,6 +22,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import Diverged
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
+from utils.methods.relabelling_flags import resolve_epochs
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -42,9 +43,10 @@ LOSS = TrackedScore("relabel_loss", "loss_track", "loss against the original lab
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Warm-up on the observed labels, then on what replaces them; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute, plant=args.plant)
-    announce(experiment, data, compute)
-    losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
+    resolve_epochs(args, len(data))
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
+    announce(experiment, data, compute, epochs=[warm_up, later])
+    losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
     first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
     evidence = Evidence("relabel", data, args.choose, first_training)
 

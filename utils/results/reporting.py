@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from utils.compute import Compute
@@ -19,22 +21,24 @@ CORNER = "true class / label"  # the header of the column of names: no class can
 
 
 def announce(
-    experiment: Experiment, data: NoisyData, compute: Compute, *, augmented: bool = True, **more_data: dict
+    experiment: Experiment, data: NoisyData, compute: Compute, *, epochs: Sequence[int] = (), **more_data: dict
 ) -> None:
     """Say and save what the run works on; nothing is written before. `more_data`: fingerprints beside the main one.
 
-    `augmented`: training images are changed at random.
+    `epochs`: of each training, one after the other; without any, images are not augmented either.
 
     Raises UserError where an interrupted run worked on other data or in another precision.
     """
     resuming = experiment.resuming
-    experiment.begin(data.fingerprint(), resolved_precision=compute.precision, **more_data)
+    experiment.begin(data.fingerprint(), resolved_precision=compute.precision, epochs=list(epochs), **more_data)
     experiment.record.update(device=str(compute))
     if resuming:
         experiment.log(f"going on with {experiment.path} on {compute}")
     else:
-        for line in (f"device: {compute}", *data.describe(augmented).splitlines()):
+        for line in (f"device: {compute}", *data.describe(augmented=bool(epochs)).splitlines()):
             experiment.log(line)
+        if epochs:
+            experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images")
     # Written again on a resume: the first start may have been stopped before it came this far.
     experiment.save_array("labels", data.labels)
     experiment.save_array("sample_ids", data.sample_ids)

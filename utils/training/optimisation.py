@@ -13,6 +13,8 @@ from utils.errors import UserError
 BALANCE = 0.8  # weight of L_p, the paper's
 STEPS = (3 / 4, 7 / 8)  # of the epochs, where --schedule steps lowers the rate unless --M says otherwise
 STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 8000, 60, 160  # of a training on targets that it cannot memorise
+SMALL, LARGE = 1400, 50_000  # samples, between which the default epochs stay as they are
+GROWING = f"more below {SMALL:,} images, fewer above {LARGE:,}"
 SCHEDULES = ("cosine", "steps", "constant")
 AUGMENT = ("none", "standard", "strong")  # what each does: utils/data/device_images.py
 
@@ -76,16 +78,26 @@ def schedule_of(args: argparse.Namespace, epochs: int, **later: float) -> Schedu
     return Schedule(args.lr, args.schedule, milestones, args.gamma_scheduler, epochs, **later)
 
 
+def epochs_for(samples: int, usual: int) -> int:
+    """The default epochs: up to ten times the usual ones of a small set, which makes few steps of each, down to a
+    quarter of them of a large one."""
+    more, fewer = min(max(1, SMALL / samples), 10), max(min(1, LARGE / samples), 1 / 4)
+    return max(1, round(usual * more * fewer))
+
+
 def enough_epochs(samples: int, batch_size: int) -> int:
-    """As many as make `STEPS_WANTED` steps, so that small sets are learnt from for longer, within bounds."""
-    return min(max(FEWEST_EPOCHS, round(STEPS_WANTED * batch_size / samples)), MOST_EPOCHS)
+    """As many as make `STEPS_WANTED` steps, so that small sets are learnt from for longer, within bounds.
+
+    Of the smallest and largest sets more and fewer, as `epochs_for` says.
+    """
+    usual = min(max(FEWEST_EPOCHS, round(STEPS_WANTED * batch_size / samples)), MOST_EPOCHS)
+    return epochs_for(samples, usual)
 
 
 def add_optimisation(
     parser: Parser,
     *,
     epochs_flag: str,
-    epochs: int | None,
     epochs_help: str,
     schedule: str | None = "cosine",
     mixup: float | None = 1.0,
@@ -95,7 +107,7 @@ def add_optimisation(
 ) -> argparse._ArgumentGroup:
     """The flags of SGD and of what keeps a network from memorising, with a script's defaults."""
     group = parser.add_argument_group("optimisation (SGD)")
-    group.add_argument(epochs_flag, type=COUNT, default=epochs, metavar="EPOCHS", help=epochs_help)
+    group.add_argument(epochs_flag, type=COUNT, metavar="EPOCHS", help=epochs_help)
     group.add_argument("--lr", type=RATE, default=0.1, help="learning rate")
     group.add_argument(
         "--M",

@@ -16,6 +16,7 @@ from utils.command_line.running import run_script
 from utils.data.choice import SECOND, data_choice
 from utils.errors import UserError
 from utils.experiments.record import NAME_PATTERN
+from utils.methods.relabelling_flags import resolve_epochs
 from utils.training.optimisation import schedule_of
 
 SCRIPTS = ("main.py", "parallel.py", "relabel.py")
@@ -39,6 +40,7 @@ def arguments(name, *flags):
     args = script.parser().parse_args([str(flag) for flag in flags])
     if name == "relabel.py":
         script.resolve_way(args)
+        resolve_epochs(args, 5000)
     return resolve(args)
 
 
@@ -227,6 +229,8 @@ def test_relabelling_by_the_posterior_has_defaults_of_its_own():
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("posterior", 120, 60, "cosine")
     assert (args.M, args.reg_term2, args.lr_2nd, args.reg_term1) == ([], 0, None, None)
     assert arguments("relabel.py", "--epoch_1st", 11).warmup_e == 5
+    with pytest.raises(UserError, match="--warmup_e 60 leaves no epoch of --epoch_1st 60"):
+        arguments("relabel.py", "--epoch_1st", 60, "--warmup_e", 60)
 
 
 def test_the_choice_of_data_reads_the_flags_of_its_stage():

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from utils.training.optimisation import Optimisation, Schedule, enough_epochs, optimisation_of, schedule_of
+from utils.training.optimisation import Optimisation, Schedule, enough_epochs, epochs_for, optimisation_of, schedule_of
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,11 @@ def test_a_script_without_a_flag_for_it_does_not_balance_the_plain_loss():
 )
 def test_small_sets_are_learnt_from_for_longer(samples, batch_size, epochs):
     assert enough_epochs(samples, batch_size) == epochs  # 8,000 steps, from 60 to 160 epochs
+
+
+@pytest.mark.parametrize(
+    ("samples", "epochs"),
+    [(1400, 40), (1437, 40), (50_000, 40), (700, 80), (140, 400), (20, 400), (100_000, 20), (10_000_000, 10)],
+)
+def test_default_epochs_grow_where_a_set_is_small_and_shrink_where_it_is_large(samples, epochs):
+    assert epochs_for(samples, 40) == epochs

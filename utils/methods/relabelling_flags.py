@@ -1,0 +1,52 @@
+"""The defaults of relabel.py, which depend on the way that labels are replaced, and on the data. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+
+import models
+from utils.errors import UserError
+from utils.separations import RELABEL
+from utils.training.optimisation import BALANCE, epochs_for
+
+NETWORKS = [models.CNN13, models.PREACT_RESNET18]  # two that err in different ways
+BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
+EPOCHS_BY_PREDICTION = 40
+
+
+def resolve_way(args: argparse.Namespace) -> None:
+    """Which way it is, and the defaults that belong to it."""
+    belonging = [flag for flag in BY_PREDICTION if vars(args)[flag] not in (None, False)]
+    if args.relabel_by is None:
+        args.relabel_by = "prediction" if belonging else "posterior"
+    if args.relabel_by == "posterior" and belonging:
+        raise UserError(f"--{belonging[0]} does nothing with --relabel_by posterior", "leave one of them out")
+    if args.relabel_by == "prediction" and args.balance != BALANCE:
+        raise UserError("--balance does nothing by prediction, whose weight of L_p is --reg_term1", "leave it out")
+    defaults = {"model_type": NETWORKS, "default_schedule": "cosine"}
+    defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
+    if args.relabel_by == "prediction":
+        defaults = {"default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
+        defaults |= {"model_type": [models.CNN13], "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
+    for name, value in defaults.items():
+        if vars(args)[name] is None:
+            setattr(args, name, value)
+    most = 2 if args.relabel_by == "posterior" else 1
+    if len(args.model_type) > most:
+        raise UserError(f"--model_type names {len(args.model_type)} networks, and {most} can be trained", "name fewer")
+    if args.epoch_1st is not None:
+        resolve_epochs(args)
+
+
+def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None:
+    """The epochs, and those of the warm-up; without --epoch_1st once `samples` are known."""
+    if args.epoch_1st is None:
+        usual = RELABEL.epochs if args.relabel_by == "posterior" else EPOCHS_BY_PREDICTION
+        args.epoch_1st = epochs_for(samples, usual)
+    if args.warmup_e is None:
+        args.warmup_e = max(1, args.epoch_1st // 2)
+    if args.warmup_e >= args.epoch_1st:
+        raise UserError(
+            f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",
+            "lower the warm-up",
+        )
