@@ -14,7 +14,7 @@ from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data, add_second_stage_data
 from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import FORGET
-from utils.training.optimisation import GROWING, add_optimisation
+from utils.training.optimisation import FEWER, add_optimisation
 
 
 def parser() -> Parser:
@@ -22,7 +22,7 @@ def parser() -> Parser:
     add_data(parser)
     add_second_stage_data(parser)
     group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs_help=f"epochs of stage 1 (default: {FORGET.epochs}; {GROWING})"
+        parser, epochs_flag="--epoch_1st", epochs_help=f"epochs of stage 1 (default: {FORGET.epochs}; {FEWER})"
     )
     group.add_argument(
         "--memorise_until",

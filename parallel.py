@@ -15,7 +15,7 @@ from utils.data.choice import add_data
 from utils.methods.frozen_features_flags import add_frozen_features, check_frozen_features
 from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import PARALLEL
-from utils.training.optimisation import GROWING, add_optimisation
+from utils.training.optimisation import FEWER, add_optimisation
 
 
 def parser() -> Parser:
@@ -23,7 +23,7 @@ def parser() -> Parser:
     add_data(parser)
     add_frozen_features(parser)
     group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs_help=f"epochs (default: {PARALLEL.epochs}; {GROWING})"
+        parser, epochs_flag="--epoch_1st", epochs_help=f"epochs (default: {PARALLEL.epochs}; {FEWER})"
     )
     add_network_width(group)
     add_choosing(add_tracking(parser))

@@ -14,7 +14,7 @@ from utils.data.choice import add_data
 from utils.methods.relabelling_flags import EPOCHS_BY_PREDICTION, NETWORKS, resolve_way
 from utils.scoring.tracking import add_choosing
 from utils.separations import RELABEL
-from utils.training.optimisation import GROWING, add_optimisation
+from utils.training.optimisation import FEWER, add_optimisation
 
 
 def parser() -> Parser:
@@ -34,7 +34,7 @@ def parser() -> Parser:
         parser,
         epochs_flag="--epoch_1st",
         epochs_help="epochs, warm-up included "
-        f"(default: {RELABEL.epochs}; by prediction {EPOCHS_BY_PREDICTION}; {GROWING})",
+        f"(default: {RELABEL.epochs}; by prediction {EPOCHS_BY_PREDICTION}; {FEWER})",
         schedule=None,
         mixup=None,
         ema=None,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 
 import numpy as np
@@ -16,6 +17,8 @@ from utils.data.choice import data_choice
 from utils.data.noisy_data import prepare
 from utils.errors import Stopped, UserError
 from utils.experiments.phase import Phase
+from utils.results import reporting
+from utils.training import expectation
 
 SEPARATIONS = ("main.py", "parallel.py", "relabel.py")
 
@@ -35,6 +38,34 @@ def read_suspects(folder):
 
 def history(folder):
     return list(csv.DictReader((folder / "history.csv").open()))
+
+
+@pytest.mark.parametrize("script", SEPARATIONS)
+def test_an_estimate_ends_before_the_work_and_leaves_nothing(run, tmp_path, script):
+    printed = run(script, *TINY_ARGS[script], "--estimate", "--experiment_name", "e")
+    assert re.search(r"expected: about \d+ s, \d+\.\d GB of memory, \d+ MB of disk$", printed, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_timing_changes_nothing_of_the_run(run, tmp_path, monkeypatch):
+    for name, rates in {"timed": expectation.Rates, "not": NoRates}.items():
+        monkeypatch.setattr(expectation, "Rates", rates)
+        monkeypatch.setattr(reporting, "SHORT", 0)
+        printed = run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", name)
+        assert "expected: about" in printed
+    np.testing.assert_array_equal(load(tmp_path / "timed", "relabel_score"), load(tmp_path / "not", "relabel_score"))
+
+
+class NoRates:
+    """Times nothing."""
+
+    first_step, weights = 1.0, 0
+
+    def __init__(self, *of):
+        pass
+
+    def seconds(self, part):
+        return 1.0
 
 
 @pytest.mark.parametrize("script", SEPARATIONS)

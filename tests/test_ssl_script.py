@@ -101,6 +101,12 @@ def test_the_last_run_has_a_network_and_epochs_of_its_own(run, separated, tmp_pa
     assert torch.load(tmp_path / "e" / "model.pt", weights_only=True)["network"] == "PR18"
 
 
+def test_an_estimate_ends_before_the_work_and_leaves_nothing(run, separated, tmp_path):
+    printed = run("ssl.py", *SSL, "--parallel", "--estimate")
+    assert "expected: about" in printed
+    assert [folder.name for folder in tmp_path.iterdir()] == ["sep"]
+
+
 def test_another_score_is_read_by_its_name(run, separated, tmp_path):
     printed = run("ssl.py", *SSL, *SPLIT, "--parallel", "--score", "parallel_aum", "--experiment_name", "e")
     assert f"parallel scores: {separated / 'parallel_aum.npy'}" in printed

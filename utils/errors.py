@@ -16,6 +16,10 @@ class Diverged(UserError):
     """A network whose loss or outputs are no longer finite; what was tracked before remains good."""
 
 
+class Foreseen(Exception):  # noqa: N818 (no error)
+    """All that was asked for is said: what the run would take (--estimate)."""
+
+
 class Stopped(BaseException):
     """Ctrl-C or SIGTERM: after the current step was finished and checkpointed, or at once where it was asked for twice.
 

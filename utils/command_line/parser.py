@@ -44,7 +44,7 @@ SHARE = number(float, 0, 1, low_open=True)
 
 # -- the parser ------------------------------------------------------------------------------------------------------
 
-EPILOG = "Results go to EXPERIMENTS_ROOT/EXPERIMENT_NAME; README.md says how to read them."
+EPILOG = "Results go to EXPERIMENTS_ROOT/EXPERIMENT_NAME; utils/README.md says what is what."
 
 
 class Parser(argparse.ArgumentParser):

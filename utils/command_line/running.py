@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from utils.command_line.flags import default_name
 from utils.data.choice import data_choice
-from utils.errors import Stopped, UserError
+from utils.errors import Foreseen, Stopped, UserError
 from utils.results.commands import classify_command, ssl_command
 from utils.separations import SEPARATIONS
 
@@ -32,8 +35,11 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     compare = vars(args).get("compare")
     # A slip of the pen in --compare shows now, not after hours.
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
-    experiment = Experiment(args.experiments_root, name, other)
-    with experiment.open(script, key, vars(args), args.overwrite):
+    experiment = Experiment(args.experiments_root, f"{name}_{os.getpid()}" if args.estimate else name, other)
+    with (
+        passing(experiment.path) if args.estimate else nullcontext(),
+        experiment.open(script, key, vars(args), args.overwrite),
+    ):
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
@@ -43,6 +49,22 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
         print_result(experiment, next_command(args, experiment))
         if compare:
             print(compare_experiments(experiment, compare))
+
+
+@contextmanager
+def passing(folder: Path) -> Iterator[None]:
+    """A folder that does not stay, whose run ends as soon as it is foreseen."""
+    made = [path for path in (folder, folder.parent) if not path.exists()]
+    try:
+        yield
+    except Foreseen:
+        return
+    finally:
+        if folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        if folder.parent in made:
+            with suppress(OSError):
+                folder.parent.rmdir()
 
 
 def print_result(experiment: Experiment, next_command: str) -> None:

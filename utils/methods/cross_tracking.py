@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from statistics import mean
 
 import numpy as np
@@ -16,13 +17,14 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
-from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import auc
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
+from utils.training.expectation import Expectation, Work, expect, images_of_a_pass
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import epochs_for, optimisation_of, schedule_of
 from utils.training.passes import infer
@@ -69,6 +71,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
     announce(experiment, data, compute, epochs=[args.epoch_1st])
+    foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
     halves = []
@@ -84,6 +87,18 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
     train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
     write_results(data, tracks, evidence, experiment)
+
+
+def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:
+    """What the run will take: an epoch of both models is one of all samples, and both score all of them after it."""
+    epochs, name = args.epoch_1st, models.PREACT_RESNET18
+    passes = len(data) + images_of_a_pass(data)
+    searches = epochs if args.track_CE else 0  # own and cross, among either half: four quarters of a whole one
+    work = [Work(name, epochs * len(data), epochs * passes, searches)]
+    optimisation, tracking = optimisation_of(args, schedule_of(args, epochs)), tracking_of(args)
+    return partial(
+        expect, work, (4 if args.track_CE else 2) * epochs, data, compute, optimisation, args.width, tracking
+    )
 
 
 def split_in_halves(n: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import models
@@ -21,13 +22,14 @@ from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, differences, read_finished
 from utils.methods.second_stage import CE, LOSS, Oracle, SecondStage, SecondStageSettings, primary
 from utils.results.evidence import Evidence
-from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
+from utils.results.reporting import accuracy_numbers, announce, foresee, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import auc
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE, tracking_of
 from utils.separations import FORGET
+from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import Schedule, epochs_for, optimisation_of, schedule_of
 
@@ -61,6 +63,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     save_left_out(experiment, second, "skipped_2nd.csv")
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
+    expectation = expectation_of(args, stage2, source is None, first, compute)
+    foresee(experiment, expectation, compute, args.estimate)
     evidence = Evidence("stage1", first, args.choose, args.epoch_1st)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     if not experiment.done(STAGE1):
@@ -81,6 +85,18 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     )
     second_stage.run(args.checkpoint_every)
     write_results(first, second_stage, experiment)
+
+
+def expectation_of(
+    args: argparse.Namespace, stage2: SecondStageSettings, trains: bool, first: NoisyData, compute: Compute
+) -> partial[Expectation | None]:
+    """What the run will take: stage 1, unless it is taken over, with a pass after every epoch; tracked steps."""
+    name, rows = models.PREACT_RESNET18, stage2.tracked_rows
+    work = [Work.of_epochs(name, args.epoch_1st, first)] if trains else []
+    work.append(Work(name, stage2.steps * args.batch_size, rows * len(first), rows if args.track_CE else 0))
+    optimisation, tracking = optimisation_of(args, schedule_of(args, args.epoch_1st)), tracking_of(args)
+    track_rows = args.epoch_1st + (1 + args.track_CE) * rows
+    return partial(expect, work, track_rows, first, compute, optimisation, args.width, tracking)
 
 
 # -- stage 1 -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from statistics import mean
 
 import numpy as np
@@ -27,12 +28,13 @@ from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.cross_tracking import CROSS_CE, CROSS_LOSS, split_in_halves
 from utils.results.evidence import Evidence
-from utils.results.reporting import announce
+from utils.results.reporting import announce, foresee
 from utils.results.separation_results import save_scores
 from utils.scoring.cross_fitting import FOLDS, Regression, folds_of
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
+from utils.training.expectation import PER_SAMPLE, START_AND_END, Expectation, peak_memory
 
 EXTRACTION, REGRESSION = "extraction", "regression"  # phases
 FEATURES, TEST_FEATURES = "features", "test_features"  # files
@@ -49,9 +51,11 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     fingerprint = {"network": args.features, "weights": backbone.weights}
     announce(experiment, data, compute, features=fingerprint)
     experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
+    compute = replace(compute, eval_batch_size=args.eval_batch_size or BATCH_SIZE[compute.device.type])
+    if not experiment.done(EXTRACTION):
+        foresee(experiment, partial(expect_extraction, backbone, data, compute), compute, args.estimate)
     permutation, _ = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
-    compute = replace(compute, eval_batch_size=args.eval_batch_size or BATCH_SIZE[compute.device.type])
     evidence = Evidence("parallel", data, args.choose, epochs=1)
     features, test_features = extracted(backbone, data, compute, experiment)
     snapshot = judge(data, features, test_features, folds_of(permutation), tracking_of(args), evidence, experiment)
@@ -65,13 +69,37 @@ def extracted(
     backbone: Backbone, data: NoisyData, compute: Compute, experiment: Experiment
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Features float32 (N, D) of the training images and (M, D) of the test images, None without those."""
-    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names)}
-    if data.test_images is not None:
-        pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, data.test_file_names)
+    pictures = pictures_of(data)
     if not experiment.done(EXTRACTION):
         extract(backbone, pictures, compute, experiment)
     of_test = experiment.record.read_array(TEST_FEATURES) if TEST_FEATURES in pictures else None
     return experiment.record.read_array(FEATURES), of_test
+
+
+def pictures_of(data: NoisyData) -> dict[str, Pictures]:
+    """{name of the file for their features: pictures} of the training images and, if there are any, the test images."""
+    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names)}
+    if data.test_images is not None:
+        pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, data.test_file_names)
+    return pictures
+
+
+def expect_extraction(backbone: Backbone, data: NoisyData, compute: Compute, short: float) -> Expectation | None:
+    """What it will take, by a timed batch after one that warms up; the regressions take less and are not counted."""
+    pictures = pictures_of(data)
+    with refusing_bombs():
+        batches = features_of(pictures[FEATURES], backbone, compute, 0)
+        start = time.perf_counter()
+        first = len(next(batches))
+        warm = time.perf_counter()
+        timed = next(batches, None)
+    total = sum(len(of) for of in pictures.values())
+    each = (warm - start) / first if timed is None else (time.perf_counter() - warm) / len(timed)
+    if total * each < short:
+        return None
+    disk = 4 * total * backbone.dimension
+    seconds = START_AND_END + PER_SAMPLE * len(data) + total * each
+    return Expectation(seconds, peak_memory(compute) + 3 * disk, 3 * disk, disk)  # features, scaled, whitened
 
 
 def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute, experiment: Experiment) -> None:

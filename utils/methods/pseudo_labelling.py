@@ -30,6 +30,7 @@ from utils.results.found_scores import Found
 from utils.results.reporting import (
     accuracy_numbers,
     announce,
+    foresee,
     write_accuracy_figure,
     write_reliability,
     write_transition,
@@ -43,6 +44,7 @@ from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import SEPARATIONS
+from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
 from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule_of
@@ -60,6 +62,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
     announce(experiment, data, compute, epochs=epochs)
+    foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
     keep_scores(found, experiment)
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
     jitter = args.colour_jitter if data.images.coloured else 0.0
@@ -80,6 +83,15 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     figures = write_results(args.runs, data, experiment)
     figures["test_accuracy"] = accuracy_on_test(network, data, compute)
     experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})
+
+
+def expectation_of(
+    args: argparse.Namespace, epochs: list[int], data: NoisyData, compute: Compute
+) -> partial[Expectation | None]:
+    """What the runs of so many epochs will take, with a pass after every epoch."""
+    networks = [args.network[0]] * (len(epochs) - 1) + [args.network[-1]]
+    work = [Work.of_epochs(name, number, data) for name, number in zip(networks, epochs, strict=True)]
+    return partial(expect, work, 0, data, compute, optimisation_of(args, schedule_of(args, args.epoch)), args.width)
 
 
 # -- 1. targets --------------------------------------------------------------------------------------------------------

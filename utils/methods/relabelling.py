@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,13 +25,14 @@ from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.methods.relabelling_flags import resolve_epochs
 from utils.results.evidence import Evidence
-from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words, save_scores
 from utils.scoring.planted import CalibratedPosterior
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.separations import RELABEL
+from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
 from utils.training.optimisation import Optimisation, optimisation_of, schedule_of
@@ -46,6 +48,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     resolve_epochs(args, len(data))
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
     announce(experiment, data, compute, epochs=[warm_up, later])
+    foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
     first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
     evidence = Evidence("relabel", data, args.choose, first_training)
@@ -75,6 +78,17 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         )  # fmt: skip
     experiment.save_array("soft_labels", soft_labels)
     write_results(data, losses, evidence, soft_labels, warm_up, experiment)
+
+
+def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:
+    """What the run will take: one or two trainings, each with a pass after every epoch."""
+    epochs = [args.epoch_1st]
+    if args.relabel_by == "posterior":
+        epochs = [args.warmup_e, args.epoch_1st - args.warmup_e]
+    networks = (args.model_type[0], args.model_type[-1])
+    work = [Work.of_epochs(name, number, data) for name, number in zip(networks, epochs, strict=False)]
+    optimisation = replace(optimisation_of(args, schedule_of(args, args.epoch_1st)), augment=args.augment or "strong")
+    return partial(expect, work, args.epoch_1st, data, compute, optimisation, args.width)
 
 
 # -- by the posterior --------------------------------------------------------------------------------------------------

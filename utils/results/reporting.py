@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from utils.compute import Compute
 from utils.data.noise import transition_matrix
 from utils.data.noisy_data import NoisyData
+from utils.errors import Foreseen, UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.history import history_columns
+from utils.files import require_space
 from utils.results.class_figures import transition_figure
 from utils.results.score_figures import reliability_figure
 from utils.results.track_figures import accuracy_figure
 from utils.scoring.metrics import reliability
+from utils.training.expectation import SHORT, Expectation, free_memory
 
 TRUTH = "true"  # of a transition matrix
 CORNER = "true class / label"  # the header of the column of names: no class can be called that, since it holds a "/"
@@ -51,6 +54,33 @@ def announce(
         title = "Label noise: where the labels of each class went"
         path = experiment.record.own("transition.png")
         transition_figure(path, matrices, data.class_names, title, data.choice.in_words())
+
+
+def foresee(
+    experiment: Experiment,
+    expectation: Callable[..., Expectation | None],
+    compute: Compute,
+    only: bool,
+) -> None:
+    """Say what the run will take; `expectation(short=)`: of a run of at least so many seconds. Not said on a resume.
+
+    `only`: and no more, which ends in Foreseen (--estimate). Raises UserError for what cannot fit.
+    """
+    if experiment.history.rows:
+        return
+    expected = expectation(short=0.0 if only else SHORT)
+    if expected is None:
+        return
+    experiment.log(f"expected: {expected}")
+    require_space(experiment.path, expected.disk, "the run")
+    free = free_memory(compute)
+    if free is not None and expected.more_memory > free:
+        raise UserError(
+            f"the run needs {expected.more_memory / 1e9:.1f} GB of memory more, and {free / 1e9:.1f} GB are free",
+            "take fewer images, fewer epochs or a larger --track_every",
+        )
+    if only:
+        raise Foreseen
 
 
 def write_transition(experiment: Experiment, data: NoisyData, transition: np.ndarray) -> None:

@@ -13,8 +13,8 @@ from utils.errors import UserError
 BALANCE = 0.8  # weight of L_p, the paper's
 STEPS = (3 / 4, 7 / 8)  # of the epochs, where --schedule steps lowers the rate unless --M says otherwise
 STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 8000, 60, 160  # of a training on targets that it cannot memorise
-SMALL, LARGE = 1400, 50_000  # samples, between which the default epochs stay as they are
-GROWING = f"more below {SMALL:,} images, fewer above {LARGE:,}"
+LARGE = 50_000  # samples, up to which the default epochs stay as they are
+FEWER = f"fewer above {LARGE:,} images"
 SCHEDULES = ("cosine", "steps", "constant")
 AUGMENT = ("none", "standard", "strong")  # what each does: utils/data/device_images.py
 
@@ -79,16 +79,17 @@ def schedule_of(args: argparse.Namespace, epochs: int, **later: float) -> Schedu
 
 
 def epochs_for(samples: int, usual: int) -> int:
-    """The default epochs: up to ten times the usual ones of a small set, which makes few steps of each, down to a
-    quarter of them of a large one."""
-    more, fewer = min(max(1, SMALL / samples), 10), max(min(1, LARGE / samples), 1 / 4)
-    return max(1, round(usual * more * fewer))
+    """The default epochs: of a large set down to a quarter of the usual ones, since it makes more steps of each.
+
+    A small set gets no more of them: with 300 digits instead of 1,437 more epochs only memorise more.
+    """
+    return max(1, round(usual * max(min(1, LARGE / samples), 1 / 4)))
 
 
 def enough_epochs(samples: int, batch_size: int) -> int:
     """As many as make `STEPS_WANTED` steps, so that small sets are learnt from for longer, within bounds.
 
-    Of the smallest and largest sets more and fewer, as `epochs_for` says.
+    Of the largest sets fewer, as `epochs_for` says.
     """
     usual = min(max(FEWEST_EPOCHS, round(STEPS_WANTED * batch_size / samples)), MOST_EPOCHS)
     return epochs_for(samples, usual)

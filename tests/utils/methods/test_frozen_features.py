@@ -94,6 +94,12 @@ def test_a_run_leaves_what_a_training_leaves_and_others_go_on_from_it(run, tmp_p
     assert len((tmp_path / "cleaned.csv").read_text().splitlines()) == 1 + kept
 
 
+def test_an_estimate_ends_before_the_work_and_leaves_nothing(run, tmp_path, flags):
+    before = set(tmp_path.iterdir())
+    assert "expected: about" in run("parallel.py", *flags, "--estimate")
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_the_probabilities_of_a_fold_owe_nothing_to_its_labels(run, tmp_path, flags, image_folder):
     names = [f"train/{c}/{k}.png" for c in ("blue", "red") for k in range(10)]
     labels = ["blue"] * 10 + ["red"] * 10
