@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
+import datasets
 from tests.tiny import SCORE_FILES, TINY_ARGS, load_script
+from utils.classifier import Classifier
 from utils.command_line.flags import resolve
 from utils.compute import choose
 from utils.data.choice import data_choice
@@ -250,6 +252,16 @@ def test_cross_probabilities_are_the_other_models(run, tmp_path):
     )
     assert sorted(load(tmp_path / "e", "permutation")) == list(range(len(labels)))
     assert not np.array_equal(load(tmp_path / "e", "loss_track"), load(tmp_path / "e", "own_loss_track"))
+
+
+def test_kept_models_give_the_cross_probabilities_again(run, tmp_path):
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--keep_models", "--experiment_name", "e")
+    permutation, probs = load(tmp_path / "e", "permutation"), load(tmp_path / "e", "cross_probs")
+    images, n = datasets.load("digits", split="train", classes=[0, 1, 2]).images, len(permutation)
+    halves = permutation[: n - n // 2], permutation[n - n // 2 :]
+    for k, other in enumerate(reversed(halves)):
+        found = Classifier.load(tmp_path / "e" / f"model_{k}.pt", cuda_dev=-1).probabilities(images[other])
+        np.testing.assert_allclose(found, probs[other], atol=0.02)  # bf16, in other batches
 
 
 @pytest.mark.parametrize("flags", [[], ["--ce_loss_inWarmup"]], ids=["posterior", "prediction"])

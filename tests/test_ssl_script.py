@@ -68,6 +68,10 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
     assert found["noise_ratio_estimated"] == pytest.approx(np.load(folder / "p_noisy.npy").mean(), abs=1e-6)
     with (folder / "history.csv").open() as handle:
         rows = [(row["run"], row["epoch"]) for row in csv.DictReader(handle)]
+    for of_run in ("run1", "run2"):
+        track = np.load(folder / f"loss_track_{of_run}.npy")
+        assert track.shape == (4, n) and np.isfinite(track).all()
+    assert all((folder / f"{name}.png").exists() for name in ("tracking", "tracking_run1", "roc"))
     assert rows == [(run, str(epoch)) for run in "12" for epoch in range(1, 5)]
 
 

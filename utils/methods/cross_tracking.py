@@ -16,7 +16,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
-from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
+from utils.results.reporting import accuracy_numbers, announce, save_model, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import auc
@@ -82,6 +82,9 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
     evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
     train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
+    if args.keep_models:
+        for k, half in enumerate(halves):
+            save_model(experiment, data, half.network, models.PREACT_RESNET18, args.width, f"model_{k}.pt")
     write_results(data, tracks, evidence, experiment)
 
 

@@ -19,7 +19,15 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, differences, read_finished
-from utils.methods.second_stage import CE, LOSS, Oracle, SecondStage, SecondStageSettings, primary
+from utils.methods.second_stage import (
+    CE,
+    LOSS,
+    Oracle,
+    SecondStage,
+    SecondStageSettings,
+    frozen_parameters,
+    primary,
+)
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -62,6 +70,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
 
     evidence = Evidence("stage1", first, args.choose, args.epoch_1st)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
+    frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))

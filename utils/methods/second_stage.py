@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 
 from utils.compute import Compute, seed_torch
 from utils.data.noisy_data import NoisyData
-from utils.errors import Diverged
+from utils.errors import Diverged, UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.phase import Phase
 from utils.results.evidence import Evidence
@@ -44,6 +47,7 @@ class SecondStageSettings:
     thaw_at: int  # the step or epoch, from 1, at which the backbone begins to move; 1 = never frozen
     thaw_by_epoch: bool  # thaw_at counts epochs
     batch_norm_thaws: bool  # from then on batch norm is in training mode
+    frozen_layers: Sequence[str] = ()  # patterns of the parameters that never move
 
     @classmethod
     def from_flags(cls, args: argparse.Namespace, second: NoisyData) -> SecondStageSettings:
@@ -56,6 +60,7 @@ class SecondStageSettings:
             thaw_at=args.unfreeze_secondStage if args.freeze_earlySecondStage else 1,
             thaw_by_epoch=args.freeze_epochWise,
             batch_norm_thaws=args.batch_eval_preUnfreeze_only,
+            frozen_layers=args.freeze_layers or (),
         )
 
     @property
@@ -91,6 +96,26 @@ class Oracle:
         vars(self).update(state)
 
 
+def frozen_parameters(network: nn.Module, patterns: Sequence[str]) -> set[str]:
+    """The names of the backbone's parameters that match a shell pattern.
+
+    Raises UserError for a pattern that matches none, and where nothing of the backbone is left to move.
+    """
+    shared = {id(parameter) for parameter in network.backbone()}
+    names = [name for name, parameter in network.named_parameters() if id(parameter) in shared]
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name in names if fnmatchcase(name, pattern)}
+        if not matching:
+            layers = dict.fromkeys(re.sub(r"(\.\d+)?\..*", r"\1", name) for name in names)  # blocks.3, stem
+            listed = ", ".join(f"{layer}.*" for layer in layers)
+            raise UserError(f"--freeze_layers {pattern} matches no parameter of the backbone", f"there are {listed}")
+        found |= matching
+    if len(found) == len(names):
+        raise UserError("--freeze_layers freezes the whole backbone: nothing would be forgotten", "name fewer layers")
+    return found
+
+
 def primary(scores: dict) -> str:
     """The original's score: the neighbour cross-entropy where it is tracked."""
     return next(name for name in (CE.name, LOSS.name) if name in scores)
@@ -117,6 +142,16 @@ class SecondStage:
         self.of_stage1 = self.choice.best  # what fine-tuning is to add to
         seed_torch(optimisation.seed, "init_2nd")
         network.add_second_head(second.num_classes)
+        frozen = frozen_parameters(network, settings.frozen_layers)
+        named = dict(network.named_parameters())
+        for name in frozen:
+            named[name].requires_grad_(False)
+        self.moving = [p for p in network.backbone() if p.requires_grad]  # of the backbone, once it has thawed
+        self.frozen_norms = [
+            module
+            for place, module in network.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and any(name.startswith(f"{place}.") for name in frozen)
+        ]  # their statistics stay too
         self.learner = Learner(
             network,
             second,
@@ -124,7 +159,7 @@ class SecondStage:
             optimisation,
             STREAM2,
             name="stage 2",
-            parameters=[*network.backbone(), *network.head2.parameters()],
+            parameters=[*self.moving, *network.head2.parameters()],
             fused=settings.thaw_at == 1,
         )
         self.tracker = Tracker(first.training_labels, first.num_classes, tracking)
@@ -154,7 +189,10 @@ class SecondStage:
             try:
                 self.fine_tune(phase, checkpoint_every)
             except Diverged as error:  # what was tracked before is whole
-                self.experiment.log(f"{STAGE2}: {error.what}: going on with the steps before")
+                self.experiment.log(f"{STAGE2}: {error.what}: going on with the steps before, without stage2.pt")
+            else:
+                weights = self.learner.network.state_dict()
+                self.experiment.save_torch("stage2.pt", {"step": self.steps_done, "weights": weights})
             if self.limit_passed():
                 limit = self.settings.mean_loss_limit
                 self.experiment.log(f"stage 2 stopped at step {self.steps_done}: the mean loss passed {limit}")
@@ -174,13 +212,13 @@ class SecondStage:
         """What may move: at first perhaps head 2 alone; batch norm keeps its statistics unless it thaws too."""
         network = self.learner.network
         self.frozen = self.settings.frozen(self.steps_done)
-        for parameter in network.backbone():
+        for parameter in self.moving:
             parameter.requires_grad_(not self.frozen)
         network.train()
-        if self.frozen or not self.settings.batch_norm_thaws:
-            for module in network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        kept = self.frozen_norms if self.settings.batch_norm_thaws and not self.frozen else network.modules()
+        for module in kept:
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def loss(self, ids: Tensor) -> Tensor:
         """Cross-entropy of the second set through head 2."""
