@@ -71,6 +71,12 @@ def test_a_separation_leaves_what_the_design_promises(run, tmp_path, script):
     positions = np.argsort(load(folder, "sample_ids"))[np.argsort(np.argsort(order))]
     assert (np.diff(load(folder, SCORE_FILES[script][0])[positions]) <= 0).all()
     np.testing.assert_allclose([float(row["p_noisy"]) for row in suspects], p_noisy[positions], atol=1e-4)
+    with (folder / "dynamics.csv").open(newline="") as handle:
+        dynamics = list(csv.DictReader(handle))
+    assert [int(row["sample_id"]) for row in dynamics] == load(folder, "sample_ids").tolist()
+    learnt = {row["learnt_from_epoch"] for row in dynamics} - {""}
+    assert learnt and learnt <= ({"3", "4"} if script == "relabel.py" else {"1", "2", "3"})  # after a warm-up of 2
+    assert ("forgotten_from_step" in dynamics[0]) == (script == "main.py")
     assert "transition matrix" in printed and "next: python3 ssl.py" in printed
 
 
@@ -252,6 +258,32 @@ def test_cross_probabilities_are_the_other_models(run, tmp_path):
     )
     assert sorted(load(tmp_path / "e", "permutation")) == list(range(len(labels)))
     assert not np.array_equal(load(tmp_path / "e", "loss_track"), load(tmp_path / "e", "own_loss_track"))
+
+
+def streak(holds, moments):
+    """The first moment of the last unbroken run of True that lasts to the end, as in dynamics.csv."""
+    broken = [k for k, held in enumerate(holds) if not held]
+    first = broken[-1] + 1 if broken else 0
+    return "" if first == len(holds) else str(moments[first])
+
+
+def test_dynamics_are_those_of_the_tracks(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--track_every", "2", "--lr_2nd", "0.5", "--experiment_name", "e")
+    folder = tmp_path / "e"
+    with (folder / "dynamics.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    stage1, stage2 = load(folder, "stage1_loss_track"), load(folder, "loss_track")
+    # Of three classes the likeliest has a probability of a third at least; with more than a half it is surely that.
+    sure = np.all([((of < np.log(2)) | (of > np.log(3))).all(0) for of in (stage1, stage2)], axis=0)
+    assert sure.sum() > 20 and len(rows) == len(sure)
+    for i in np.flatnonzero(sure):
+        learnt, forgotten = stage1[:, i] < np.log(2), stage2[:, i] > np.log(3)
+        assert rows[i]["learnt_from_epoch"] == streak(learnt, [1, 2, 3])
+        assert int(rows[i]["forgetting_events"]) == np.sum(learnt[:-1] & ~learnt[1:])
+        assert rows[i]["forgotten_from_step"] == streak(forgotten, [0, 2, 4, 6])
+    assert len({rows[i]["forgotten_from_step"] for i in np.flatnonzero(sure)}) > 1
+    np.testing.assert_allclose([float(row["mean_loss"]) for row in rows], stage1.mean(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose([float(row["aum"]) for row in rows], -load(folder, "stage1_aum"), rtol=1e-4, atol=1e-6)
 
 
 def test_kept_models_give_the_cross_probabilities_again(run, tmp_path):

@@ -15,6 +15,7 @@ from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_model, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -178,6 +179,7 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
     )
     scores = tracks.last()
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
+    write_dynamics(experiment, data, evidence)
     figures |= {
         f"auc_{own.name}": auc(scores[own.name], data.is_noisy) for own in (OWN_LOSS, OWN_CE) if own.name in scores
     }

@@ -28,6 +28,7 @@ from utils.methods.second_stage import (
     frozen_parameters,
     primary,
 )
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -134,10 +135,14 @@ def fitted(experiment: Experiment) -> float:
 
 
 def read_stage1(path: Path) -> dict:
+    again = "run that experiment again with --overwrite"
     try:
-        return load_torch(path / "stage1.pt", STAGE1_ENTRIES, "run that experiment again with --overwrite")
+        stage1 = load_torch(path / "stage1.pt", STAGE1_ENTRIES, again)
     except FileNotFoundError:
         raise UserError(f"{path} holds no stage1.pt", "name an experiment of main.py") from None
+    if "learnt" not in stage1["evidence"]:
+        raise UserError(f"{path / 'stage1.pt'} is of an earlier version, without the dynamics of its training", again)
+    return stage1
 
 
 def reusable_stage1(name: str, settings: dict, precision: str, experiment: Experiment) -> Record:
@@ -209,6 +214,7 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
     )
     scores = second_stage.scores.last()
     figures = save_scores(experiment, first, FORGET, second_stage.evidence, scores)
+    write_dynamics(experiment, first, second_stage.evidence, second_stage.forgotten)
     figures["auc_stage1_loss"] = auc(experiment.record.read_array("stage1_loss"), first.is_noisy)
     if CE.name in scores:
         figures["auc_stage1_ce"] = rows2[0]["auc_forget_ce"]

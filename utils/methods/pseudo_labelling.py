@@ -25,6 +25,7 @@ from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
 from utils.results.reporting import (
@@ -279,6 +280,7 @@ def save_run(
     experiment.save_array(f"ssl_loss_{run}", last.loss(data.device_labels))
     for name, values in evidence.scores().items():
         experiment.save_array(f"ssl_{name}_{run}", values)
+    write_dynamics(experiment, data, evidence)  # that of the last run stays
     if isinstance(targets, SplitTargets):
         experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
         experiment.save_array(f"pseudo_labels_{run}", targets.current)

@@ -22,6 +22,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import Diverged
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -109,7 +110,7 @@ def learn_posterior(
 
     The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
-    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs)
+    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs, before)
     evidence.choice.load_state_dict(of_warm_up.choice.state_dict())  # it competes with what was best so far
     targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 
@@ -264,4 +265,5 @@ def write_results(
         },
     )
     figures = save_scores(experiment, data, RELABEL, evidence, losses.last())
+    write_dynamics(experiment, data, evidence)
     experiment.finish(figures | relabelled_shares(soft_labels, data) | accuracy_numbers(rows))

@@ -21,6 +21,7 @@ from utils.experiments.phase import Phase
 from utils.results.evidence import Evidence
 from utils.results.score_tracks import ScoreTracks, TrackedScore
 from utils.scoring.choosing import Candidate
+from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.metrics import auc
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking
@@ -165,6 +166,7 @@ class SecondStage:
         self.tracker = Tracker(first.training_labels, first.num_classes, tracking)
         scores = [LOSS, CE] if tracking.with_ce else [LOSS]
         self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
+        self.forgotten = Streak(len(first), first.device_labels.device)
         self.latest: Snapshot | None = None  # of the last tracked step of this process
         self.frozen = False  # whether only head 2 moved in the last step
         self.mean_loss = 0.0  # of the first set, at the last tracked step
@@ -175,7 +177,7 @@ class SecondStage:
 
     def run(self, checkpoint_every: int) -> None:
         """Fine-tune until the steps are done or the limit is passed; `checkpoint_every` steps apart."""
-        parts = self.learner.parts() | {"choice": self.choice}
+        parts = self.learner.parts() | {"choice": self.choice, "forgotten": self.forgotten}
         if self.oracle is not None:
             parts["oracle"] = self.oracle
         steps = self.settings.steps
@@ -250,6 +252,7 @@ class SecondStage:
             where = f"stage 2, epoch {row['epoch']}, step {row['step']}"
             learner = self.learner
             self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
+        self.forgotten.update(row["step"], ~learnt(self.latest.logits, self.first.device_labels))
         candidates = self.candidates(self.latest)
         self.scores.append({name: candidates[name].observed for name in (LOSS.name, CE.name) if name in candidates})
         self.mean_loss = float(candidates[LOSS.name].observed.mean(dtype=np.float64))  # float32 overflows
