@@ -329,6 +329,9 @@ def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tm
     printed = run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "a")
     row = next(line for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]).split()
     assert row[2] == row[6] == "1.0000"  # rank correlation and overlap with itself
+    ends = [line.split() for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]][1]
+    assert ends[2] == ends[5] == "1.0000" and ends[3] == ends[4] > ends[6] == ends[7]  # overlaps; purities of the ends
+    assert all((tmp_path / name / "compare.png").exists() for name in "ab")
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "c", "--seed", "2")
     with pytest.raises(UserError, match="seed 2 there, 1 here"):
         run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "c")

@@ -236,6 +236,15 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     assert (clean["agree"] >= both_take).all()  # and the next best ones, up to half of the smaller set
     assert clean["agree"].sum() == max(both_take.sum(), round(by_hand[0].sum() / 2))
     np.testing.assert_array_equal(clean["veto"], (by_hand[0] | by_hand[1]) & ~vetoed)
+    with (tmp_path / "veto" / "veto.csv").open() as handle:
+        rows = {float(row["fn_th"]): row for row in csv.DictReader(handle)}
+    assert len(rows) == 101 and (tmp_path / "veto" / "veto.png").exists()  # --fn_th 0.2 is one of the percents
+    assert int(rows[0.0]["clean_set_size"]) == clean["union"].sum() and rows[1.0]["clean_set_size"] == "0"
+    right = np.load(tmp_path / "veto" / "labels.npy") == np.load(tmp_path / "veto" / "clean_labels.npy")
+    assert int(rows[0.2]["clean_set_size"]) == clean["veto"].sum()
+    assert int(rows[0.2]["wrong_removed"]) == (clean["union"] & vetoed & ~right).sum()
+    assert int(rows[0.2]["right_removed"]) == (clean["union"] & vetoed & right).sum()
+    assert float(rows[0.2]["clean_set_purity"]) == pytest.approx(right[clean["veto"]].mean(), abs=1e-6)
 
 
 def test_sets_that_hardly_agree_are_pointed_out(run, separated, tmp_path):

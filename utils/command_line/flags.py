@@ -62,7 +62,7 @@ def add_compare(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--compare",
         metavar="EXPERIMENT",
-        help="print how these scores agree with those of a finished experiment on the same data",
+        help="print and draw how these scores agree with those of a finished experiment on the same data",
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from utils.command_line.flags import default_name
-from utils.data.choice import data_choice
+from utils.data.choice import data_choice, first_choice
 from utils.errors import Stopped, UserError
 from utils.results.commands import classify_command, ssl_command
 from utils.separations import SEPARATIONS
@@ -26,7 +26,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     """A script from its flags to its result table; a finished experiment only prints its figures again."""
     from utils.compute import choose, keep_freed_memory
     from utils.experiments.experiment import Experiment
-    from utils.results.comparison import compare_experiments, read_comparable
+    from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
 
     name = default_name(script, args) if args.experiment_name is None else args.experiment_name
     compare = vars(args).get("compare")
@@ -43,6 +43,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
         print_result(experiment, next_command(args, experiment))
         if compare:
             print(compare_experiments(experiment, compare))
+            draw_comparison(experiment, compare, first_choice(args).in_words())
 
 
 def print_result(experiment: Experiment, next_command: str) -> None:

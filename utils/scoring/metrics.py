@@ -35,6 +35,17 @@ def reliability(p_noisy: np.ndarray, is_noisy: np.ndarray) -> Reliability:
         return Reliability(counts, *(one / counts for one in sums))
 
 
+def vetoed(clean: np.ndarray, scores: np.ndarray, is_noisy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64 (N + 1,) each: how many (wrong, right) labels of a clean set a veto of the k highest scores takes out.
+
+    k = 0 ... N, of all samples, those outside the set too. `clean`, `is_noisy` bool (N,). Ties go by position.
+    """
+    order = np.argsort(-scores, kind="stable")
+    taken = np.stack([clean & is_noisy, clean & ~is_noisy])[:, order]
+    wrong, right = np.cumsum(np.pad(taken.astype(np.int64), ((0, 0), (1, 0))), axis=1)
+    return wrong, right
+
+
 def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:
     """Area under the ROC curve of `scores` (N,), higher = more likely mislabelled, in [0, 1]; 0.5 = chance.
 

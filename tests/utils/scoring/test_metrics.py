@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.scoring.metrics import auc, reliability
+from utils.scoring.metrics import auc, reliability, vetoed
 
 IS_NOISY = np.array([False, False, True, True])
 
@@ -53,3 +53,10 @@ def test_probabilities_that_mean_what_they_say_have_next_to_no_calibration_error
     is_noisy = generator.random(20_000) < p_noisy
     assert reliability(p_noisy, is_noisy).error < 0.02
     assert reliability(p_noisy, ~is_noisy).error == pytest.approx(0.5, abs=0.02)  # the mean of |2 p - 1|
+
+
+def test_a_veto_takes_out_the_highest_scores_of_the_clean_set():
+    # From the highest score on: sample 3 (outside the set), 1 (wrong), 2 (right; the same score as 4), 4, 0 (right).
+    scores, clean = np.array([0.1, 0.8, 0.5, 0.9, 0.5]), np.array([True, True, True, False, True])
+    wrong, right = vetoed(clean, scores, np.array([False, True, False, True, True]))
+    assert (wrong.tolist(), right.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 2])
