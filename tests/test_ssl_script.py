@@ -247,6 +247,21 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     assert float(rows[0.2]["clean_set_purity"]) == pytest.approx(right[clean["veto"]].mean(), abs=1e-6)
 
 
+def test_images_of_another_set_are_found_apart_and_belong_to_the_data(run, tmp_path):
+    ood = ["--ood_ratio", "0.2", "--ood_data", "patches"]
+    run("parallel.py", *TINY_ARGS["parallel.py"], *ood, "--experiment_name", "par")
+    clean, found = np.load(tmp_path / "par" / "clean_labels.npy"), figures(tmp_path / "par")
+    assert (clean == -1).sum() == round(0.2 * len(clean))
+    for name in ("score", "ce", "loss", "prediction", "mean_loss", "aum"):
+        assert {f"auc_parallel_{name}{kind}" for kind in ("", "_ood", "_label_noise")} <= found.keys()
+    with pytest.raises(UserError, match="has the same data"):
+        run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+    with pytest.raises(UserError, match="par judged other data: .*ood"):
+        run("ssl.py", *SSL, "--parallel", "par", "--experiment_name", "e")
+    run("ssl.py", *SSL, *ood, "--parallel", "--runs", "1", "--experiment_name", "e")
+    assert {"auc_ssl_score", "auc_ssl_score_ood", "auc_ssl_loss_label_noise"} <= figures(tmp_path / "e").keys()
+
+
 def test_sets_that_hardly_agree_are_pointed_out(run, separated, tmp_path):
     order = np.argsort(np.load(separated / "parallel_score.npy"), kind="stable")
     scores = np.ones(len(order))

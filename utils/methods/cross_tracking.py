@@ -20,7 +20,7 @@ from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_model, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
@@ -180,7 +180,7 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
     scores = tracks.last()
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     write_dynamics(experiment, data, evidence)
-    figures |= {
-        f"auc_{own.name}": auc(scores[own.name], data.is_noisy) for own in (OWN_LOSS, OWN_CE) if own.name in scores
-    }
+    for own in (OWN_LOSS, OWN_CE):
+        if own.name in scores:
+            figures |= aucs(own.name, scores[own.name], data.labels, data.clean_labels)
     experiment.finish(figures | accuracy_numbers(rows))

@@ -33,7 +33,7 @@ from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE, tracking_of
 from utils.separations import FORGET
@@ -215,7 +215,8 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
     scores = second_stage.scores.last()
     figures = save_scores(experiment, first, FORGET, second_stage.evidence, scores)
     write_dynamics(experiment, first, second_stage.evidence, second_stage.forgotten)
-    figures["auc_stage1_loss"] = auc(experiment.record.read_array("stage1_loss"), first.is_noisy)
+    stage1_loss = experiment.record.read_array("stage1_loss")
+    figures |= aucs(STAGE1_LOSS.name, stage1_loss, first.labels, first.clean_labels)
     if CE.name in scores:
         figures["auc_stage1_ce"] = rows2[0]["auc_forget_ce"]
     if oracle is not None:

@@ -65,7 +65,7 @@ def extracted(
     backbone: Backbone, data: NoisyData, compute: Compute, experiment: Experiment
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Features float32 (N, D) of the training images and (M, D) of the test images, None without those."""
-    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names)}
+    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names, data.replaced)}
     if data.test_images is not None:
         pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, data.test_file_names)
     if not experiment.done(EXTRACTION):

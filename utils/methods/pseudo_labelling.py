@@ -41,7 +41,7 @@ from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
@@ -335,7 +335,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]
         for name in scores:
-            numbers[f"auc_{name}"] = auc(record.read_array(f"{name}_{run}"), data.is_noisy)
+            numbers |= aucs(name, record.read_array(f"{name}_{run}"), data.labels, data.clean_labels)
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
     figures["noise_ratio_estimated"] = float(p_noisy.mean())
     return figures

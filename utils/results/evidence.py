@@ -16,7 +16,7 @@ from utils.scoring.accumulated import SMALLEST, Accumulated
 from utils.scoring.choosing import Candidate, ScoreChoice
 from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.label_posterior import wrong
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import auc, aucs
 from utils.scoring.planted import CalibratedPosterior
 
 
@@ -48,8 +48,8 @@ class Evidence:
             observed["prediction"] = self._without_planted(observed["prediction"], self.accumulated.predictions())
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
-        aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
-        return aucs | criteria
+        columns = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
+        return columns | criteria
 
     def conclude(self) -> None:
         """A training is over: keep the predictions that speak best for held-out labels.
@@ -124,7 +124,7 @@ class Evidence:
         found = {}
         for name, values in self.scores().items():
             experiment.save_array(f"{self.prefix}_{name}", values)
-            found[f"auc_{self.prefix}_{name}"] = auc(values, self.data.is_noisy)
+            found |= aucs(f"{self.prefix}_{name}", values, self.data.labels, self.data.clean_labels)
         return found
 
     def state_dict(self) -> dict:

@@ -56,3 +56,19 @@ def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(is_noisy, scores))
+
+
+def aucs(name: str, scores: np.ndarray, labels: np.ndarray, clean_labels: np.ndarray | None) -> dict[str, float | None]:
+    """{"auc_NAME": AUC of `scores` (N,) for finding wrong labels}, for the final figures; None as in `auc`.
+
+    Where images belong to no class (clean label -1), also "auc_NAME_ood", of these alone, and "auc_NAME_label_noise",
+    of the other wrong labels alone, both against the right labels. labels, clean_labels: int64 (N,).
+    """
+    if clean_labels is None:
+        return {f"auc_{name}": None}
+    is_noisy, is_ood = clean_labels != labels, clean_labels == -1
+    found = {f"auc_{name}": auc(scores, is_noisy)}
+    if is_ood.any():
+        for kind, other in (("ood", is_noisy & ~is_ood), ("label_noise", is_ood)):
+            found[f"auc_{name}_{kind}"] = auc(scores[~other], is_noisy[~other])
+    return found
