@@ -325,7 +325,7 @@ def test_soft_labels_sum_to_one_after_every_epoch_of_relabelling(run, monkeypatc
 def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
     printed = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "b", "--compare", "a")
-    assert "rank corr." in printed and "parallel_ce   forget_ce" in printed
+    assert "rank corr." in printed and "parallel_ce    forget_ce" in printed
     printed = run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "a")
     row = next(line for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]).split()
     assert row[2] == row[6] == "1.0000"  # rank correlation and overlap with itself

@@ -50,8 +50,9 @@ def print_result(experiment: Experiment, next_command: str) -> None:
     """The short table a run ends with: figures, paths, what to type next."""
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
+    width = max([28, *map(len, record["figures"])])
     lines += [
-        f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
+        f"  {name:<{width}} {value:.4f}" if isinstance(value, float) else f"  {name:<{width}} {value}"
         for name, value in record["figures"].items()
     ]
     lines.append(f"written to {experiment.path}/")

@@ -35,7 +35,7 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
     lines = [
         f"\nscores of {experiment.name} (A) and {other_name} (B)",
         "  clean = p_noisy < 0.5 under the beta mixture, unless noted below",
-        f"  {'A':<14}{'B':<14}{'rank corr.':>10}{'clean A':>9}{'clean B':>9}{'both':>7}{'overlap':>9}"
+        f"  {'A':<15}{'B':<15}{'rank corr.':>10}{'clean A':>9}{'clean B':>9}{'both':>7}{'overlap':>9}"
         f"{'purity A':>10}{'purity B':>10}{'of both':>9}",
     ]
     notes = set()
@@ -43,7 +43,7 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
         c = compare_scores(ours[a], theirs[b], is_noisy)
         purities = [share_in_words(p) for p in (c.purity_a, c.purity_b, c.purity_both)]
         lines.append(
-            f"  {a:<14}{b:<14}{c.rank_correlation:>10.4f}{c.clean_a:>9}{c.clean_b:>9}{c.clean_both:>7}{c.overlap:>9.4f}"
+            f"  {a:<15}{b:<15}{c.rank_correlation:>10.4f}{c.clean_a:>9}{c.clean_b:>9}{c.clean_both:>7}{c.overlap:>9.4f}"
             f"{purities[0]:>10}{purities[1]:>10}{purities[2]:>9}"
         )
         notes |= {f"  {name}: {rule}" for name, rule in ((a, c.rule_a), (b, c.rule_b)) if "half" in rule}
@@ -57,12 +57,12 @@ def ends_side_by_side(
     """The lines of a table of both ends of every pair of scores {name: (N,)}."""
     lines = [
         f"  overlap and purity of the {END_SHARE:.0%} lowest and of the {END_SHARE:.0%} highest scores",
-        f"  {'A':<14}{'B':<14}{'lowest':>9}{'purity A':>10}{'purity B':>10}"
+        f"  {'A':<15}{'B':<15}{'lowest':>9}{'purity A':>10}{'purity B':>10}"
         f"{'highest':>10}{'purity A':>10}{'purity B':>10}",
     ]
     for a, b in itertools.product(ours, theirs):
         low, high = compare_ends(ours[a], theirs[b], END_SHARE, is_noisy)
-        line = f"  {a:<14}{b:<14}"
+        line = f"  {a:<15}{b:<15}"
         for end, width in ((low, 9), (high, 10)):
             line += f"{end.overlap:>{width}.4f}{share_in_words(end.purity_a):>10}{share_in_words(end.purity_b):>10}"
         lines.append(line)

@@ -1,4 +1,4 @@
-"""Stage 2 of forgetting: which layers may move."""
+"""Stage 2 of forgetting: which layers may move, and what stage 1 has to have left."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ import torch
 import models
 from tests.tiny import TINY_ARGS
 from utils.errors import UserError
+from utils.experiments.artifacts import save_torch
+from utils.methods.forgetting import read_stage1
 from utils.methods.second_stage import frozen_parameters
 
 
@@ -42,3 +44,11 @@ def test_frozen_layers_keep_weights_and_statistics_and_the_others_move(run, tmp_
     for name in before:
         frozen = name.startswith(("stem", "head1", *(f"blocks.{k}." for k in range(4))))
         assert torch.equal(before[name], after[name]) == frozen, name
+
+
+def test_a_stage_1_without_dynamics_is_refused(tmp_path):
+    save_torch(tmp_path / "stage1.pt", {"settings": {}, "weights": {}, "evidence": {"learnt": {}}})
+    assert read_stage1(tmp_path)["evidence"] == {"learnt": {}}
+    save_torch(tmp_path / "stage1.pt", {"settings": {}, "weights": {}, "evidence": {"accumulated": {}}})
+    with pytest.raises(UserError, match="of an earlier version, without the dynamics .* — run that experiment again"):
+        read_stage1(tmp_path)
