@@ -36,6 +36,13 @@ def parser() -> Parser:
     group.add_argument(
         "--M_2nd", type=COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
     )
+    group.add_argument(
+        "--freeze_layers",
+        nargs="+",
+        metavar="PATTERN",
+        help="layers that keep in stage 2 what stage 1 left, batch-norm statistics too: parameter names as shell "
+        "patterns in quotes, such as 'stem.*' 'blocks.[01].*'; a wrong one names those there are (default: none)",
+    )
     add_network_width(group)
     tracking = add_tracking(parser)
     tracking.add_argument("--step_number", type=COUNT, default=150, metavar="STEPS", help="steps of stage 2, at most")

@@ -27,7 +27,13 @@ def parser() -> Parser:
     )
     add_network_width(group)
     add_choosing(add_tracking(parser))
-    add_compare(add_output(parser))
+    output = add_output(parser)
+    output.add_argument(
+        "--keep_models",
+        action="store_true",
+        help="keep both networks, as model_0.pt and model_1.pt, which python3 -m utils.classifier reads",
+    )
+    add_compare(output)
     add_device(parser)
     return parser
 

@@ -75,7 +75,7 @@ def disturbed(case: str, root: Path, kills: int, seconds: float, chance: random.
 def differences(case: str, root: Path) -> list[str]:
     """Every array, weight and history file that is not byte for byte the undisturbed run's."""
     calm, killed = root / f"{case}-calm", root / f"{case}-killed"
-    names = [file.name for pattern in ("*.npy", "*.pt", "history.csv") for file in calm.glob(pattern)]
+    names = [file.name for pattern in ("*.npy", "*.pt", "history.csv", "dynamics.csv") for file in calm.glob(pattern)]
     return [
         f"{case}: {name}"
         for name in names

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
+import datasets
 from tests.tiny import SCORE_FILES, TINY_ARGS, load_script
+from utils.classifier import Classifier
 from utils.command_line.flags import resolve
 from utils.compute import choose
 from utils.data.choice import data_choice
@@ -100,6 +102,12 @@ def test_a_separation_leaves_what_the_design_promises(run, tmp_path, script):
     positions = np.argsort(load(folder, "sample_ids"))[np.argsort(np.argsort(order))]
     assert (np.diff(load(folder, SCORE_FILES[script][0])[positions]) <= 0).all()
     np.testing.assert_allclose([float(row["p_noisy"]) for row in suspects], p_noisy[positions], atol=1e-4)
+    with (folder / "dynamics.csv").open(newline="") as handle:
+        dynamics = list(csv.DictReader(handle))
+    assert [int(row["sample_id"]) for row in dynamics] == load(folder, "sample_ids").tolist()
+    learnt = {row["learnt_from_epoch"] for row in dynamics} - {""}
+    assert learnt and learnt <= ({"3", "4"} if script == "relabel.py" else {"1", "2", "3"})  # after a warm-up of 2
+    assert ("forgotten_from_step" in dynamics[0]) == (script == "main.py")
     assert "transition matrix" in printed and "next: python3 ssl.py" in printed
 
 
@@ -283,6 +291,42 @@ def test_cross_probabilities_are_the_other_models(run, tmp_path):
     assert not np.array_equal(load(tmp_path / "e", "loss_track"), load(tmp_path / "e", "own_loss_track"))
 
 
+def streak(holds, moments):
+    """The first moment of the last unbroken run of True that lasts to the end, as in dynamics.csv."""
+    broken = [k for k, held in enumerate(holds) if not held]
+    first = broken[-1] + 1 if broken else 0
+    return "" if first == len(holds) else str(moments[first])
+
+
+def test_dynamics_are_those_of_the_tracks(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--track_every", "2", "--lr_2nd", "0.5", "--experiment_name", "e")
+    folder = tmp_path / "e"
+    with (folder / "dynamics.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    stage1, stage2 = load(folder, "stage1_loss_track"), load(folder, "loss_track")
+    # Of three classes the likeliest has a probability of a third at least; with more than a half it is surely that.
+    sure = np.all([((of < np.log(2)) | (of > np.log(3))).all(0) for of in (stage1, stage2)], axis=0)
+    assert sure.sum() > 20 and len(rows) == len(sure)
+    for i in np.flatnonzero(sure):
+        learnt, forgotten = stage1[:, i] < np.log(2), stage2[:, i] > np.log(3)
+        assert rows[i]["learnt_from_epoch"] == streak(learnt, [1, 2, 3])
+        assert int(rows[i]["forgetting_events"]) == np.sum(learnt[:-1] & ~learnt[1:])
+        assert rows[i]["forgotten_from_step"] == streak(forgotten, [0, 2, 4, 6])
+    assert len({rows[i]["forgotten_from_step"] for i in np.flatnonzero(sure)}) > 1
+    np.testing.assert_allclose([float(row["mean_loss"]) for row in rows], stage1.mean(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose([float(row["aum"]) for row in rows], -load(folder, "stage1_aum"), rtol=1e-4, atol=1e-6)
+
+
+def test_kept_models_give_the_cross_probabilities_again(run, tmp_path):
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--keep_models", "--experiment_name", "e")
+    permutation, probs = load(tmp_path / "e", "permutation"), load(tmp_path / "e", "cross_probs")
+    images, n = datasets.load("digits", split="train", classes=[0, 1, 2]).images, len(permutation)
+    halves = permutation[: n - n // 2], permutation[n - n // 2 :]
+    for k, other in enumerate(reversed(halves)):
+        found = Classifier.load(tmp_path / "e" / f"model_{k}.pt", cuda_dev=-1).probabilities(images[other])
+        np.testing.assert_allclose(found, probs[other], atol=0.02)  # bf16, in other batches
+
+
 @pytest.mark.parametrize("flags", [[], ["--ce_loss_inWarmup"]], ids=["posterior", "prediction"])
 def test_soft_labels_sum_to_one_and_shares_are_reported(run, tmp_path, flags):
     run("relabel.py", *TINY_ARGS["relabel.py"], *flags, "--experiment_name", "e")
@@ -312,10 +356,13 @@ def test_soft_labels_sum_to_one_after_every_epoch_of_relabelling(run, monkeypatc
 def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
     printed = run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "b", "--compare", "a")
-    assert "rank corr." in printed and "parallel_ce   forget_ce" in printed
+    assert "rank corr." in printed and "parallel_ce    forget_ce" in printed
     printed = run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "a")
     row = next(line for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]).split()
     assert row[2] == row[6] == "1.0000"  # rank correlation and overlap with itself
+    ends = [line.split() for line in printed.splitlines() if line.split()[:2] == ["forget_ce", "forget_ce"]][1]
+    assert ends[2] == ends[5] == "1.0000" and ends[3] == ends[4] > ends[6] == ends[7]  # overlaps; purities of the ends
+    assert all((tmp_path / name / "compare.png").exists() for name in "ab")
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "c", "--seed", "2")
     with pytest.raises(UserError, match="seed 2 there, 1 here"):
         run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "c")

@@ -68,6 +68,10 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
     assert found["noise_ratio_estimated"] == pytest.approx(np.load(folder / "p_noisy.npy").mean(), abs=1e-6)
     with (folder / "history.csv").open() as handle:
         rows = [(row["run"], row["epoch"]) for row in csv.DictReader(handle)]
+    for of_run in ("run1", "run2"):
+        track = np.load(folder / f"loss_track_{of_run}.npy")
+        assert track.shape == (4, n) and np.isfinite(track).all()
+    assert all((folder / f"{name}.png").exists() for name in ("tracking", "tracking_run1", "roc"))
     assert rows == [(run, str(epoch)) for run in "12" for epoch in range(1, 5)]
 
 
@@ -238,6 +242,30 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     assert (clean["agree"] >= both_take).all()  # and the next best ones, up to half of the smaller set
     assert clean["agree"].sum() == max(both_take.sum(), round(by_hand[0].sum() / 2))
     np.testing.assert_array_equal(clean["veto"], (by_hand[0] | by_hand[1]) & ~vetoed)
+    with (tmp_path / "veto" / "veto.csv").open() as handle:
+        rows = {float(row["fn_th"]): row for row in csv.DictReader(handle)}
+    assert len(rows) == 101 and (tmp_path / "veto" / "veto.png").exists()  # --fn_th 0.2 is one of the percents
+    assert int(rows[0.0]["clean_set_size"]) == clean["union"].sum() and rows[1.0]["clean_set_size"] == "0"
+    right = np.load(tmp_path / "veto" / "labels.npy") == np.load(tmp_path / "veto" / "clean_labels.npy")
+    assert int(rows[0.2]["clean_set_size"]) == clean["veto"].sum()
+    assert int(rows[0.2]["wrong_removed"]) == (clean["union"] & vetoed & ~right).sum()
+    assert int(rows[0.2]["right_removed"]) == (clean["union"] & vetoed & right).sum()
+    assert float(rows[0.2]["clean_set_purity"]) == pytest.approx(right[clean["veto"]].mean(), abs=1e-6)
+
+
+def test_images_of_another_set_are_found_apart_and_belong_to_the_data(run, tmp_path):
+    ood = ["--ood_ratio", "0.2", "--ood_data", "patches"]
+    run("parallel.py", *TINY_ARGS["parallel.py"], *ood, "--experiment_name", "par")
+    clean, found = np.load(tmp_path / "par" / "clean_labels.npy"), figures(tmp_path / "par")
+    assert (clean == -1).sum() == round(0.2 * len(clean))
+    for name in ("score", "ce", "loss", "prediction", "mean_loss", "aum"):
+        assert {f"auc_parallel_{name}{kind}" for kind in ("", "_ood", "_label_noise")} <= found.keys()
+    with pytest.raises(UserError, match="has the same data"):
+        run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+    with pytest.raises(UserError, match="par judged other data: .*ood"):
+        run("ssl.py", *SSL, "--parallel", "par", "--experiment_name", "e")
+    run("ssl.py", *SSL, *ood, "--parallel", "--runs", "1", "--experiment_name", "e")
+    assert {"auc_ssl_score", "auc_ssl_score_ood", "auc_ssl_loss_label_noise"} <= figures(tmp_path / "e").keys()
 
 
 def test_sets_that_hardly_agree_are_pointed_out(run, separated, tmp_path):

@@ -62,7 +62,7 @@ class Classifier:
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("-m utils.classifier", __doc__, epilog=None)
-    parser.add_argument("model", help="model.pt of an experiment of ssl.py")
+    parser.add_argument("model", help="model.pt of ssl.py, or model_0.pt of parallel.py --keep_models")
     parser.add_argument("folder", help="folder of images")
     parser.add_argument("--cuda_dev", type=number(int, -1), default=0, metavar="K", help="GPU number; -1 = CPU")
     args = parser.parse_args(argv)

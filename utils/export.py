@@ -124,6 +124,8 @@ def summary(record: Record, decided: list[Decided]) -> list[str]:
     noise = record["data"]["noise_type"]
     if noise != "none":
         lines.append(f"the labels are those of the run, some of which it made wrong on purpose ({noise})")
+    if "ood" in record["data"]:
+        lines.append("the run put images of another set in place of some, and judged those under their file names")
     return lines
 
 

@@ -65,7 +65,7 @@ def add_compare(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--compare",
         metavar="EXPERIMENT",
-        help="print how these scores agree with those of a finished experiment on the same data",
+        help="print and draw how these scores agree with those of a finished experiment on the same data",
     )
 
 
@@ -113,7 +113,8 @@ def resolve(args: argparse.Namespace) -> argparse.Namespace:
 
 def default_name(script: str, args: argparse.Namespace) -> str:
     """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1,
-    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1, parallel_resnet50_digits_random_in_noise_0.4_seed1"""
+    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1, parallel_resnet50_digits_random_in_noise_0.4_seed1,
+    main_digits_random_in_noise_0.4_ood0.2-patches_seed1"""
     way = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
     if vars(args).get("features") is not None:
         way = [args.features]
@@ -121,5 +122,7 @@ def default_name(script: str, args: argparse.Namespace) -> str:
     noise = choice.noise_type if choice.noise_type == "none" else f"{choice.noise_type}_{choice.noise_ratio:g}"
     if choice.labels is not None:
         noise = "labels-" + re.sub(r"[^A-Za-z0-9.]+", "-", choice.labels.rpartition("/")[2])[:60]
+    if (ood := choice.ood) is not None:
+        noise += "-".join([f"_ood{ood.ratio:g}", ood.name, *map(str, ood.subset or ())])
     subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
     return "_".join([script.removesuffix(".py"), *way, choice.name + subset, noise, f"seed{choice.seed}"])

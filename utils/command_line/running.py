@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from utils.command_line.flags import default_name
-from utils.data.choice import data_choice
+from utils.data.choice import data_choice, first_choice
 from utils.errors import Foreseen, Stopped, UserError
 from utils.results.commands import classify_command, ssl_command
 from utils.separations import SEPARATIONS
@@ -29,7 +29,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     """A script from its flags to its result table; a finished experiment only prints its figures again."""
     from utils.compute import choose, keep_freed_memory
     from utils.experiments.experiment import Experiment
-    from utils.results.comparison import compare_experiments, read_comparable
+    from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
 
     name = default_name(script, args) if args.experiment_name is None else args.experiment_name
     compare = vars(args).get("compare")
@@ -49,6 +49,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
         print_result(experiment, next_command(args, experiment))
         if compare:
             print(compare_experiments(experiment, compare))
+            draw_comparison(experiment, compare, first_choice(args).in_words())
 
 
 @contextmanager
@@ -71,8 +72,9 @@ def print_result(experiment: Experiment, next_command: str) -> None:
     """The short table a run ends with: figures, paths, what to type next."""
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
+    width = max([28, *map(len, record["figures"])])
     lines += [
-        f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
+        f"  {name:<{width}} {value:.4f}" if isinstance(value, float) else f"  {name:<{width}} {value}"
         for name, value in record["figures"].items()
     ]
     lines.append(f"written to {experiment.path}/")

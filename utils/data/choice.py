@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-from utils.command_line.parser import RATIO, WHOLE, Parser, number
+from utils.command_line.parser import RATIO, WHOLE, Parser, number, refuse
 from utils.data import noise
 from utils.errors import UserError
 
@@ -19,6 +19,21 @@ FIRST, SECOND, SSL = "first_stage_", "second_stage_", ""  # prefixes of the flag
 DEFAULT_TYPE = "random_in_noise"  # of sets whose own labels are the truth; the others are taken as they are
 DEFAULT_RATIO = {FIRST: 0.4, SECOND: 0.0, SSL: 0.4}
 DATA_SETS = "; ".join(f"{name}: {info.description}" for name, info in datasets.DATASETS.items())
+
+
+@dataclass(frozen=True)
+class OutOfDistribution:
+    """Images of another set that take the place of some of the training images."""
+
+    ratio: float  # of the training images, in (0, 1)
+    name: str
+    root: str | None
+    subset: list[int] | None
+    skip_broken: bool = False
+
+    def in_words(self) -> str:
+        """ "20 % images of patches"; of a folder its name."""
+        return f"{100 * self.ratio:g} % images of {_set_in_words(self.name, self.root, self.subset)}"
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class DataChoice:
     mirror: bool = True  # mirror training images where their data set allows it
     labels: str | None = None  # a file with labels in place of the set's own
     skip_broken: bool = False  # leave out images that do not decode
+    ood: OutOfDistribution | None = None  # images of no class among those of the set
 
     @property
     def mirrored_by_default(self) -> bool:
@@ -43,14 +59,13 @@ class DataChoice:
 
     def in_words(self) -> str:
         """For titles: data set (of a folder its name), noise and seed, as in "digits, 40 % random noise, seed 1"."""
-        name = (Path(self.root).resolve().name or self.name) if self.name == "folder" else self.name
-        classes = "" if self.subset is None else f" ({len(self.subset)} classes)"
         said = {"random_in_noise": "random noise", "real_in_noise": "class-dependent noise"}.get(self.noise_type)
         if self.labels is not None:
             labels = f"labels of {Path(self.labels).name}"
         else:
             labels = "labels as given" if said is None else f"{100 * self.noise_ratio:g} % {said}"
-        return f"{name}{classes}, {labels}, seed {self.seed}"
+        foreign = "" if self.ood is None else f", {self.ood.in_words()}"
+        return f"{_set_in_words(self.name, self.root, self.subset)}, {labels}{foreign}, seed {self.seed}"
 
     def flags(self, prefix: str) -> dict[str, object]:
         """{flag: value} that make this choice again on a command line; None = not needed."""
@@ -64,8 +79,23 @@ class DataChoice:
             "--labels": self.labels,
             f"--{prefix}noise_type": self.noise_type,
             f"--{prefix}noise_ratio": None if self.noise_type == "none" else self.noise_ratio,
+            **(
+                {}
+                if self.ood is None
+                else {
+                    "--ood_ratio": self.ood.ratio,
+                    "--ood_data": self.ood.name,
+                    "--ood_root": self.ood.root,
+                    "--ood_subset": self.ood.subset,
+                }
+            ),
             "--seed": self.seed,
         }
+
+
+def _set_in_words(name: str, root: str | None, subset: list[int] | None) -> str:
+    name = (Path(root).resolve().name or name) if name == "folder" else name
+    return name if subset is None else f"{name} ({len(subset)} classes)"
 
 
 # -- declared --------------------------------------------------------------------------------------------------------
@@ -107,6 +137,7 @@ def add_data(parser: Parser, prefix: str = FIRST) -> None:
         "that differ by left and right",
     )
     _add_noise(parser.add_argument_group("label noise"), prefix)
+    _add_out_of_distribution(parser.add_argument_group("out-of-distribution noise"))
 
 
 def add_second_stage_data(parser: Parser) -> None:
@@ -156,6 +187,23 @@ def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
     )
 
 
+def _add_out_of_distribution(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ood_ratio",
+        type=RATIO,
+        metavar="RATIO",
+        help="replace exactly that share of the training images by images of another set, whatever their labels, which "
+        "stay; they belong to no class, so these labels are wrong (default: none)",
+    )
+    group.add_argument("--ood_data", choices=list(datasets.DATASETS), help="that other data set")
+    group.add_argument(
+        "--ood_root", metavar="FOLDER", help="folder with its files (default: datasets/NAME/data beside the scripts)"
+    )
+    group.add_argument(
+        "--ood_subset", type=WHOLE, nargs="+", metavar="CLASS", help="images of these of its classes only"
+    )
+
+
 # -- read and checked ------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +223,15 @@ def data_choice(args: argparse.Namespace, prefix: str = FIRST) -> DataChoice:
         mirror=args.mirror,
         labels=None if second else args.labels,
         skip_broken=args.skip_broken and datasets.DATASETS[name].sized,
+        ood=None if second else _out_of_distribution(args),
     )
+
+
+def _out_of_distribution(args: argparse.Namespace) -> OutOfDistribution | None:
+    if not args.ood_ratio or args.ood_data is None:
+        return None
+    broken = args.skip_broken and datasets.DATASETS[args.ood_data].sized
+    return OutOfDistribution(args.ood_ratio, args.ood_data, args.ood_root, args.ood_subset, broken)
 
 
 def first_choice(args: argparse.Namespace) -> DataChoice:
@@ -189,7 +245,10 @@ def resolve_data(args: argparse.Namespace) -> None:
     for prefix in prefixes:
         _resolve_noise(args, prefix)
         _check(data_choice(args, prefix), "--second_stage_root" if prefix == SECOND else "--train_root")
-    if args.skip_broken and not any(data_choice(args, prefix).skip_broken for prefix in prefixes):
+    _check_out_of_distribution(args)
+    ood = first_choice(args).ood
+    may_break = [data_choice(args, prefix) for prefix in prefixes] + ([] if ood is None else [ood])
+    if args.skip_broken and not any(one.skip_broken for one in may_break):
         raise UserError("--skip_broken is for 'folder' and does nothing here", "leave it out")
     if not args.mirror and not any(data_choice(args, prefix).mirrored_by_default for prefix in prefixes):
         raise UserError("--no-mirror does nothing: these images are never mirrored", "leave it out")
@@ -220,7 +279,26 @@ def _check(choice: DataChoice, root_flag: str) -> None:
     info = datasets.DATASETS[choice.name]
     if choice.image_size and not info.sized:
         raise UserError(f"--image_size is for 'folder', not {choice.name}", "leave it out")
-    if choice.root is not None and info.bundled:
-        raise UserError(f"{choice.name} needs no files, so {root_flag} does nothing", "leave it out")
-    if choice.name == "folder" and choice.root is None:
+    _check_root(choice.name, choice.root, root_flag)
+
+
+def _check_root(name: str, root: str | None, root_flag: str) -> None:
+    if root is not None and datasets.DATASETS[name].bundled:
+        raise UserError(f"{name} needs no files, so {root_flag} does nothing", "leave it out")
+    if name == "folder" and root is None:
         raise UserError("the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds CLASS/IMAGES")
+
+
+def _check_out_of_distribution(args: argparse.Namespace) -> None:
+    if not args.ood_ratio:
+        refuse(args, "ood_data", "ood_root", "ood_subset", without="--ood_ratio")
+        return
+    if args.ood_data is None:
+        raise UserError("--ood_ratio needs images to put in", "add --ood_data NAME")
+    _check_root(args.ood_data, args.ood_root, "--ood_root")
+    choice = first_choice(args)
+    if (choice.name, choice.root) == (args.ood_data, args.ood_root):
+        shared = choice.subset is None or args.ood_subset is None or set(choice.subset) & set(args.ood_subset)
+        if shared:
+            what = f"--ood_data {args.ood_data} would put in images of the very classes that are learnt"
+            raise UserError(what, "name another set, or other classes with --ood_subset")

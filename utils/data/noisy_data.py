@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 import datasets
+from datasets.label_file import NO_CLASS
 from utils.compute import Compute, stream_generator
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages
 from utils.data.noise import add_label_noise, confusion_of, describe_noise
+from utils.data.out_of_distribution import load_images, replace_images
 from utils.errors import UserError
 
 
@@ -45,6 +47,10 @@ class NoisyData:
     left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
     labels_digest: str | None = None  # of the labels file
     test_file_names: tuple[str, ...] | None = None
+    replaced: np.ndarray = field(
+        default_factory=lambda: np.empty(0, dtype=np.int64)
+    )  # ids of the images of another set
+    ood_digest: str | None = None  # of the set that these came from
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,7 +96,7 @@ class NoisyData:
         """What scores belong to: the choice of data and noise, and digests.
 
         "images" covers the data set as it came (images, labels before any noise, class names), "labels" the observed
-        labels, "labels_file" the file that they came from.
+        labels, "labels_file" the file that they came from, "ood" the images put in from another set.
         """
         found = {
             "data_set": self.choice.name,
@@ -102,7 +108,13 @@ class NoisyData:
             "images": self.source_fingerprint,
             "labels": hashlib.sha256(self.labels.tobytes()).hexdigest()[:16],
         }
-        return found if self.labels_digest is None else found | {"labels_file": self.labels_digest}
+        if self.labels_digest is not None:
+            found["labels_file"] = self.labels_digest
+        if (ood := self.choice.ood) is not None:
+            found["ood"] = {
+                "ratio": ood.ratio, "data_set": ood.name, "class_subset": ood.subset, "images": self.ood_digest
+            }  # fmt: skip
+        return found
 
     def describe(self, augmented: bool = True) -> str:
         """The data and what the noise did, as printable lines; `augmented`: training images are changed at random."""
@@ -127,9 +139,16 @@ class NoisyData:
             kind, ratio = self.choice.noise_type, self.choice.noise_ratio
             if self.choice.labels is not None:
                 kind, ratio = f"as {self.choice.labels} has it", None
-            lines.append(describe_noise(self.clean_labels, self.labels, self.class_names, kind, ratio))
+            own = np.delete(np.arange(len(self)), self.replaced)  # images
+            lines.append(describe_noise(self.clean_labels[own], self.labels[own], self.class_names, kind, ratio))
             if self.choice.noise_type == "real_in_noise":
                 lines.append(f"class-dependent noise: {confusion_in_words(self.choice.name, self.class_names)}")
+            if self.choice.ood is not None:
+                lines.append(
+                    f"out-of-distribution noise: {self.choice.ood.in_words()}, {len(self.replaced)} of {len(self)}, in "
+                    f"place of others, whose labels they keep; {self.noise_ratio:.4f} of all labels are wrong, these "
+                    "counted"
+                )
         return "\n".join(lines)
 
 
@@ -142,11 +161,11 @@ def prepare(
     with_test: bool = True,
     plant: float = 0.0,
 ) -> NoisyData:
-    """Load, corrupt the training labels as `choice` says, and put the images on the device.
+    """Load, corrupt the training labels and images as `choice` says, and put the images on the device.
 
     `like`: the images of another set, whose size and normalisation are taken over. `plant`: share of the labels among
     which errors are planted for training. Test labels stay as they are.
-    Raises UserError where class counts disagree or the data cannot be read.
+    Raises UserError where class counts disagree, the data cannot be read or images of another set cannot be put in.
     """
     size = choice.image_size if like is None else like.side[0]
     size = size if datasets.DATASETS[choice.name].sized else None
@@ -167,10 +186,23 @@ def prepare(
         num_classes=train.num_classes,
         confused_with=confusion_of(choice.name, train.class_names),
     )
+    clean_labels = train.labels if choice.noise_type != "none" else train.clean_labels
+    pixels, other, replaced = train.images, None, np.empty(0, dtype=np.int64)
+    if choice.ood is not None:
+        if clean_labels is None:
+            raise UserError(
+                "--ood_ratio makes wrong labels to measure by, and here the truth of the others is unknown",
+                "with noise type random_in_noise and noise ratio 0 the labels count as right",
+            )
+        other = load_images(choice.ood, pixels.shape[2:])
+        generator = stream_generator(choice.seed, "ood")
+        pixels, replaced = replace_images(pixels, other.images, choice.ood.ratio, generator)
+        clean_labels = clean_labels.copy()
+        clean_labels[replaced] = NO_CLASS
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
     mirrored = train.mirrored and choice.mirror
-    images = DeviceImages(train.images, compute, mirrored=mirrored, side=side, statistics=statistics)
+    images = DeviceImages(pixels, compute, mirrored=mirrored, side=side, statistics=statistics)
     test_images = None
     if test is not None:
         test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
@@ -178,16 +210,22 @@ def prepare(
         choice=choice,
         images=images,
         labels=labels,
-        clean_labels=train.labels if choice.noise_type != "none" else train.clean_labels,
+        clean_labels=clean_labels,
         class_names=train.class_names,
         sample_ids=train.sample_ids,
         file_names=train.file_names,
         test_images=test_images,
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
-        left_out={**train.left_out, **({} if test is None else test.left_out)},
+        left_out={
+            **train.left_out,
+            **({} if test is None else test.left_out),
+            **({} if other is None else {f"{choice.ood.root}/{file}": why for file, why in other.left_out.items()}),
+        },
         labels_digest=train.labels_digest,
         test_file_names=None if test is None else test.file_names,
+        replaced=replaced,
+        ood_digest=None if other is None else other.fingerprint()[:16],
     )
     generator = stream_generator(choice.seed, "planted")
     trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)

@@ -12,7 +12,8 @@ from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.methods.pseudo_labelling_flags import SCORES_OF
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
-from utils.results.score_figures import histogram_figure
+from utils.results.score_figures import histogram_figure, veto_figure
+from utils.scoring.metrics import vetoed
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.selection import Selected, agreed, boundary, combine, require_usable, summary, veto
 from utils.separations import SEPARATIONS
@@ -103,6 +104,7 @@ def select(
     p_noisy = together([probability(s) for s in selected.values()], axis=0)
     thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
     if veto_share is not None:
+        write_veto(clean, scores["forget"], veto_share, data, experiment)
         trusted = veto(np.ones_like(clean), scores["forget"], veto_share)
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
         thresholds["forget"] = boundary(scores["forget"], ~trusted)
@@ -110,6 +112,25 @@ def select(
     draw_scores("scores.png", scores, mixtures, thresholds, data, experiment)
     announce_selection("run1", selected, clean, data, experiment)
     return clean, p_noisy
+
+
+def write_veto(clean: np.ndarray, scores: np.ndarray, used: float, data: NoisyData, experiment: Experiment) -> None:
+    """veto.csv and veto.png: what a veto by scores (N,) takes out of the clean set bool (N,), for every threshold.
+
+    `used`: the threshold of the run, which has a row of its own. Nothing where the truth is unknown.
+    """
+    if data.is_noisy is None:
+        return
+    wrong, right = vetoed(clean, scores, data.is_noisy)
+    rows = []
+    for share in sorted({*(percent / 100 for percent in range(101)), used}):
+        k = round(share * len(data))
+        left = int(clean.sum() - wrong[k] - right[k])
+        purity = f"{(right[-1] - right[k]) / left:.6f}" if left else ""
+        rows.append({"fn_th": share, "vetoed": k, "wrong_removed": wrong[k], "right_removed": right[k],
+                     "clean_set_size": left, "clean_set_purity": purity})  # fmt: skip
+    experiment.write_csv("veto.csv", rows)
+    veto_figure(experiment.record.own("veto.png"), wrong, right, used, data.choice.in_words())
 
 
 def select_again(

@@ -16,11 +16,12 @@ from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
-from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
+from utils.results.reporting import accuracy_numbers, announce, foresee, save_model, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
@@ -86,6 +87,9 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
     evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
     train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
+    if args.keep_models:
+        for k, half in enumerate(halves):
+            save_model(experiment, data, half.network, models.PREACT_RESNET18, args.width, f"model_{k}.pt")
     write_results(data, tracks, evidence, experiment)
 
 
@@ -191,7 +195,8 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
     )
     scores = tracks.last()
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
-    figures |= {
-        f"auc_{own.name}": auc(scores[own.name], data.is_noisy) for own in (OWN_LOSS, OWN_CE) if own.name in scores
-    }
+    write_dynamics(experiment, data, evidence)
+    for own in (OWN_LOSS, OWN_CE):
+        if own.name in scores:
+            figures |= aucs(own.name, scores[own.name], data.labels, data.clean_labels)
     experiment.finish(figures | accuracy_numbers(rows))

@@ -20,12 +20,21 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, differences, read_finished
-from utils.methods.second_stage import CE, LOSS, Oracle, SecondStage, SecondStageSettings, primary
+from utils.methods.second_stage import (
+    CE,
+    LOSS,
+    Oracle,
+    SecondStage,
+    SecondStageSettings,
+    frozen_parameters,
+    primary,
+)
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, save_left_out, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE, tracking_of
 from utils.separations import FORGET
@@ -67,6 +76,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     foresee(experiment, expectation, compute, args.estimate)
     evidence = Evidence("stage1", first, args.choose, args.epoch_1st)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
+    frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
@@ -142,10 +152,14 @@ def fitted(experiment: Experiment) -> float:
 
 
 def read_stage1(path: Path) -> dict:
+    again = "run that experiment again with --overwrite"
     try:
-        return load_torch(path / "stage1.pt", STAGE1_ENTRIES, "run that experiment again with --overwrite")
+        stage1 = load_torch(path / "stage1.pt", STAGE1_ENTRIES, again)
     except FileNotFoundError:
         raise UserError(f"{path} holds no stage1.pt", "name an experiment of main.py") from None
+    if "learnt" not in stage1["evidence"]:
+        raise UserError(f"{path / 'stage1.pt'} is of an earlier version, without the dynamics of its training", again)
+    return stage1
 
 
 def reusable_stage1(name: str, settings: dict, precision: str, experiment: Experiment) -> Record:
@@ -217,7 +231,9 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
     )
     scores = second_stage.scores.last()
     figures = save_scores(experiment, first, FORGET, second_stage.evidence, scores)
-    figures["auc_stage1_loss"] = auc(experiment.record.read_array("stage1_loss"), first.is_noisy)
+    write_dynamics(experiment, first, second_stage.evidence, second_stage.forgotten)
+    stage1_loss = experiment.record.read_array("stage1_loss")
+    figures |= aucs(STAGE1_LOSS.name, stage1_loss, first.labels, first.clean_labels)
     if CE.name in scores:
         figures["auc_stage1_ce"] = rows2[0]["auc_forget_ce"]
     if oracle is not None:

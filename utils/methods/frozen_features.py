@@ -78,7 +78,7 @@ def extracted(
 
 def pictures_of(data: NoisyData) -> dict[str, Pictures]:
     """{name of the file for their features: pictures} of the training images and, if there are any, the test images."""
-    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names)}
+    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names, data.replaced)}
     if data.test_images is not None:
         pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, data.test_file_names)
     return pictures

@@ -25,20 +25,24 @@ from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.found_scores import Found
 from utils.results.reporting import (
     accuracy_numbers,
     announce,
     foresee,
+    save_model,
     write_accuracy_figure,
     write_reliability,
     write_transition,
 )
+from utils.results.score_figures import roc_figure
+from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
@@ -51,6 +55,7 @@ from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule
 from utils.training.passes import accuracy_on_test, infer, score_samples
 
 Targets = PosteriorTargets | SplitTargets
+LOSS = "ssl_loss"  # the score that is tracked
 
 
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
@@ -64,6 +69,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     announce(experiment, data, compute, epochs=epochs)
     foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
     keep_scores(found, experiment)
+    experiment.require_space_for_tracks(sum(epochs), len(data))
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
@@ -79,7 +85,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
         optimisation = optimisation_of(args, schedule_of(args, settings.epochs), jitter)
         learner = Learner(network, make.data, compute, optimisation, number, name=f"run{number}")
         network = train_run(learner, settings, targets, experiment)
-    save_model(network, args.network[-1], args.width, data, experiment)
+    save_model(experiment, data, network, args.network[-1], args.width, "model.pt")
     figures = write_results(args.runs, data, experiment)
     figures["test_accuracy"] = accuracy_on_test(network, data, compute)
     experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})
@@ -91,7 +97,9 @@ def expectation_of(
     """What the runs of so many epochs will take, with a pass after every epoch."""
     networks = [args.network[0]] * (len(epochs) - 1) + [args.network[-1]]
     work = [Work.of_epochs(name, number, data) for name, number in zip(networks, epochs, strict=True)]
-    return partial(expect, work, 0, data, compute, optimisation_of(args, schedule_of(args, args.epoch)), args.width)
+    return partial(
+        expect, work, sum(epochs), data, compute, optimisation_of(args, schedule_of(args, args.epoch)), args.width
+    )
 
 
 # -- 1. targets --------------------------------------------------------------------------------------------------------
@@ -178,9 +186,14 @@ class RunSettings:
         return epoch >= self.swa_start and (epoch - self.swa_start) % self.swa_freq == 0
 
 
+def tracked_loss(run: str) -> TrackedScore:
+    return TrackedScore(LOSS, f"loss_track_{run}", "loss against the original label (nats)")
+
+
 def train_run(learner: Learner, settings: RunSettings, targets: Targets, experiment: Experiment) -> nn.Module:
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
     data, run = learner.data, learner.name
+    losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
     evidence = Evidence("ssl", data, "last", settings.epochs)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
@@ -199,6 +212,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                 train_loss = learner.train_epoch(loss_of, batches, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 found = evidence.add(now.logits, f"epoch {epoch + 1}")
+                losses.append({LOSS: now.loss(data.device_labels)})
                 targets.update(now.logits, epoch)
                 if average is not None and settings.averages(epoch):
                     average.update_parameters(learner.network)
@@ -210,9 +224,10 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                     train_accuracy=now.accuracy,
                     test_accuracy=learner.test_accuracy(),
                     pseudo_label_accuracy=target_accuracy(targets, data),
-                    auc_ssl_loss=auc(now.loss(data.device_labels), data.is_noisy),
+                    **losses.aucs(),
                     **found,
                 )
+        losses.close()
         network = learner.judge
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
@@ -277,6 +292,7 @@ def save_run(
     experiment.save_array(f"ssl_loss_{run}", last.loss(data.device_labels))
     for name, values in evidence.scores().items():
         experiment.save_array(f"ssl_{name}_{run}", values)
+    write_dynamics(experiment, data, evidence)  # that of the last run stays
     if isinstance(targets, SplitTargets):
         experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
         experiment.save_array(f"pseudo_labels_{run}", targets.current)
@@ -288,23 +304,6 @@ def save_run(
     experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)
     experiment.save_array(f"transition_{run}", posterior.transition_)
-
-
-def save_model(network: nn.Module, name: str, width: float, data: NoisyData, experiment: Experiment) -> None:
-    """model.pt: all that utils/classifier.py needs."""
-    mean, std = (statistic.cpu() for statistic in data.images.statistics)
-    experiment.save_torch(
-        "model.pt",
-        {
-            "network": name,
-            "width": width,
-            "class_names": list(data.class_names),
-            "side": list(data.images.side),
-            "mean": mean,
-            "std": std,
-            "weights": network.state_dict(),
-        },
-    )
 
 
 def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[str, float | None]:
@@ -320,6 +319,8 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         experiment.save_array("ssl_transition", transition)
         write_transition(experiment, data, transition)
     figures = write_reliability(experiment, data, p_noisy)
+    found = {name: record.read_array(name) for name in scores}
+    roc_figure(record.own("roc.png"), found, data.is_noisy, data.choice.in_words(), round(float(p_noisy.sum())))
     for number in range(1, runs + 1):
         run = f"run{number}"
         rows = [row for row in experiment.history.rows if row["run"] == number]
@@ -330,11 +331,23 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
             "train (observed labels)": "train_accuracy",
         }
         write_accuracy_figure(experiment, data, rows, curves, f"accuracy{suffix}.png")
+        tracked = tracked_loss(run)
+        draw_tracks(
+            record.own(f"tracking{suffix}.png"),
+            [tracked],
+            {LOSS: record.read_array(tracked.track)},
+            data.is_noisy,
+            rows,
+            "epoch",
+            "epoch",
+            f"Training past the wrong labels, run {number}",
+            data.choice.in_words(),
+        )
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]
         for name in scores:
-            numbers[f"auc_{name}"] = auc(record.read_array(f"{name}_{run}"), data.is_noisy)
+            numbers |= aucs(name, record.read_array(f"{name}_{run}"), data.labels, data.clean_labels)
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
     figures["noise_ratio_estimated"] = float(p_noisy.mean())
     return figures

@@ -24,6 +24,7 @@ from utils.errors import Diverged
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.methods.relabelling_flags import resolve_epochs
+from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
@@ -125,7 +126,7 @@ def learn_posterior(
 
     The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
-    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs)
+    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs, before)
     evidence.choice.load_state_dict(of_warm_up.choice.state_dict())  # it competes with what was best so far
     targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 
@@ -280,4 +281,5 @@ def write_results(
         },
     )
     figures = save_scores(experiment, data, RELABEL, evidence, losses.last())
+    write_dynamics(experiment, data, evidence)
     experiment.finish(figures | relabelled_shares(soft_labels, data) | accuracy_numbers(rows))

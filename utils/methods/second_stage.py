@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -12,12 +15,13 @@ from torch import Tensor, nn
 
 from utils.compute import Compute, seed_torch
 from utils.data.noisy_data import NoisyData
-from utils.errors import Diverged
+from utils.errors import Diverged, UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.phase import Phase
 from utils.results.evidence import Evidence
 from utils.results.score_tracks import ScoreTracks, TrackedScore
 from utils.scoring.choosing import Candidate
+from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.metrics import auc
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking
@@ -44,6 +48,7 @@ class SecondStageSettings:
     thaw_at: int  # the step or epoch, from 1, at which the backbone begins to move; 1 = never frozen
     thaw_by_epoch: bool  # thaw_at counts epochs
     batch_norm_thaws: bool  # from then on batch norm is in training mode
+    frozen_layers: Sequence[str] = ()  # patterns of the parameters that never move
 
     @classmethod
     def from_flags(cls, args: argparse.Namespace, second: NoisyData) -> SecondStageSettings:
@@ -56,6 +61,7 @@ class SecondStageSettings:
             thaw_at=args.unfreeze_secondStage if args.freeze_earlySecondStage else 1,
             thaw_by_epoch=args.freeze_epochWise,
             batch_norm_thaws=args.batch_eval_preUnfreeze_only,
+            frozen_layers=args.freeze_layers or (),
         )
 
     @property
@@ -91,6 +97,26 @@ class Oracle:
         vars(self).update(state)
 
 
+def frozen_parameters(network: nn.Module, patterns: Sequence[str]) -> set[str]:
+    """The names of the backbone's parameters that match a shell pattern.
+
+    Raises UserError for a pattern that matches none, and where nothing of the backbone is left to move.
+    """
+    shared = {id(parameter) for parameter in network.backbone()}
+    names = [name for name, parameter in network.named_parameters() if id(parameter) in shared]
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name in names if fnmatchcase(name, pattern)}
+        if not matching:
+            layers = dict.fromkeys(re.sub(r"(\.\d+)?\..*", r"\1", name) for name in names)  # blocks.3, stem
+            listed = ", ".join(f"{layer}.*" for layer in layers)
+            raise UserError(f"--freeze_layers {pattern} matches no parameter of the backbone", f"there are {listed}")
+        found |= matching
+    if len(found) == len(names):
+        raise UserError("--freeze_layers freezes the whole backbone: nothing would be forgotten", "name fewer layers")
+    return found
+
+
 def primary(scores: dict) -> str:
     """The original's score: the neighbour cross-entropy where it is tracked."""
     return next(name for name in (CE.name, LOSS.name) if name in scores)
@@ -117,6 +143,16 @@ class SecondStage:
         self.of_stage1 = self.choice.best  # what fine-tuning is to add to
         seed_torch(optimisation.seed, "init_2nd")
         network.add_second_head(second.num_classes)
+        frozen = frozen_parameters(network, settings.frozen_layers)
+        named = dict(network.named_parameters())
+        for name in frozen:
+            named[name].requires_grad_(False)
+        self.moving = [p for p in network.backbone() if p.requires_grad]  # of the backbone, once it has thawed
+        self.frozen_norms = [
+            module
+            for place, module in network.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and any(name.startswith(f"{place}.") for name in frozen)
+        ]  # their statistics stay too
         self.learner = Learner(
             network,
             second,
@@ -124,12 +160,13 @@ class SecondStage:
             optimisation,
             STREAM2,
             name="stage 2",
-            parameters=[*network.backbone(), *network.head2.parameters()],
+            parameters=[*self.moving, *network.head2.parameters()],
             fused=settings.thaw_at == 1,
         )
         self.tracker = Tracker(first.training_labels, first.num_classes, tracking)
         scores = [LOSS, CE] if tracking.with_ce else [LOSS]
         self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
+        self.forgotten = Streak(len(first), first.device_labels.device)
         self.latest: Snapshot | None = None  # of the last tracked step of this process
         self.frozen = False  # whether only head 2 moved in the last step
         self.mean_loss = 0.0  # of the first set, at the last tracked step
@@ -140,7 +177,7 @@ class SecondStage:
 
     def run(self, checkpoint_every: int) -> None:
         """Fine-tune until the steps are done or the limit is passed; `checkpoint_every` steps apart."""
-        parts = self.learner.parts() | {"choice": self.choice}
+        parts = self.learner.parts() | {"choice": self.choice, "forgotten": self.forgotten}
         if self.oracle is not None:
             parts["oracle"] = self.oracle
         steps = self.settings.steps
@@ -154,7 +191,10 @@ class SecondStage:
             try:
                 self.fine_tune(phase, checkpoint_every)
             except Diverged as error:  # what was tracked before is whole
-                self.experiment.log(f"{STAGE2}: {error.what}: going on with the steps before")
+                self.experiment.log(f"{STAGE2}: {error.what}: going on with the steps before, without stage2.pt")
+            else:
+                weights = self.learner.network.state_dict()
+                self.experiment.save_torch("stage2.pt", {"step": self.steps_done, "weights": weights})
             if self.limit_passed():
                 limit = self.settings.mean_loss_limit
                 self.experiment.log(f"stage 2 stopped at step {self.steps_done}: the mean loss passed {limit}")
@@ -174,13 +214,13 @@ class SecondStage:
         """What may move: at first perhaps head 2 alone; batch norm keeps its statistics unless it thaws too."""
         network = self.learner.network
         self.frozen = self.settings.frozen(self.steps_done)
-        for parameter in network.backbone():
+        for parameter in self.moving:
             parameter.requires_grad_(not self.frozen)
         network.train()
-        if self.frozen or not self.settings.batch_norm_thaws:
-            for module in network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        kept = self.frozen_norms if self.settings.batch_norm_thaws and not self.frozen else network.modules()
+        for module in kept:
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def loss(self, ids: Tensor) -> Tensor:
         """Cross-entropy of the second set through head 2."""
@@ -212,6 +252,7 @@ class SecondStage:
             where = f"stage 2, epoch {row['epoch']}, step {row['step']}"
             learner = self.learner
             self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
+        self.forgotten.update(row["step"], ~learnt(self.latest.logits, self.first.device_labels))
         candidates = self.candidates(self.latest)
         self.scores.append({name: candidates[name].observed for name in (LOSS.name, CE.name) if name in candidates})
         self.mean_loss = float(candidates[LOSS.name].observed.mean(dtype=np.float64))  # float32 overflows

@@ -1,4 +1,4 @@
-"""What one training says about every label, pass after pass: accumulated scores, and the choice among them."""
+"""What one training says about every label, pass after pass: accumulated scores, the choice among them, dynamics."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.scoring.accumulated import SMALLEST, Accumulated
 from utils.scoring.choosing import Candidate, ScoreChoice
+from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.label_posterior import wrong
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import auc, aucs
 from utils.scoring.planted import CalibratedPosterior
 
 
 class Evidence:
     """Collects the passes of one training of so many `epochs`; `prefix` names its scores, `PREFIX_mean_loss` and so on.
 
-    `how`: see ScoreChoice. Raises UserError for an oracle without the truth.
+    `how`: see ScoreChoice. `before`: epochs of the run before this training. Raises UserError for an oracle without the
+    truth.
     """
 
-    def __init__(self, prefix: str, data: NoisyData, how: str, epochs: int) -> None:
+    def __init__(self, prefix: str, data: NoisyData, how: str, epochs: int, before: int = 0) -> None:
         if how == "oracle" and not 0 < (data.noise_ratio or 0) < 1:
             raise UserError("--choose oracle needs true labels that tell right ones from wrong ones", "leave it out")
-        self.prefix, self.data, self.epochs = prefix, data, epochs
+        self.prefix, self.data, self.epochs, self.before = prefix, data, epochs, before
         self.accumulated = Accumulated(data.training_labels, data.num_classes, epochs // 2)
+        self.learnt = Streak(len(data.labels), data.device_labels.device)  # by the observed labels
         planted = None if data.planted is None else data.planted.ids
         self.choice = ScoreChoice(how, planted, data.is_noisy)
         self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1; once the training is over ...
@@ -38,14 +41,15 @@ class Evidence:
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
+        self.learnt.update(self.before + self.accumulated.passes, learnt(logits, self.data.device_labels))
         trained = self.accumulated.scores(self.data.training_labels)
         observed = trained if self.data.planted is None else self.accumulated.scores(self.data.device_labels)
         if self._hides_planted:
             observed["prediction"] = self._without_planted(observed["prediction"], self.accumulated.predictions())
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
-        aucs = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
-        return aucs | criteria
+        columns = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
+        return columns | criteria
 
     def conclude(self) -> None:
         """A training is over: keep the predictions that speak best for held-out labels.
@@ -120,12 +124,13 @@ class Evidence:
         found = {}
         for name, values in self.scores().items():
             experiment.save_array(f"{self.prefix}_{name}", values)
-            found[f"auc_{self.prefix}_{name}"] = auc(values, self.data.is_noisy)
+            found |= aucs(f"{self.prefix}_{name}", values, self.data.labels, self.data.clean_labels)
         return found
 
     def state_dict(self) -> dict:
         return {
             "accumulated": self.accumulated.state_dict(),
+            "learnt": self.learnt.state_dict(),
             "choice": self.choice.state_dict(),
             "window": self.window,
             "predictions": None if self.predictions is None else torch.from_numpy(self.predictions),
@@ -133,6 +138,7 @@ class Evidence:
 
     def load_state_dict(self, state: dict) -> None:
         self.accumulated.load_state_dict(state["accumulated"])
+        self.learnt.load_state_dict(state["learnt"])
         self.choice.load_state_dict(state["choice"])
         self.window = state["window"]
         self.predictions = None if state["predictions"] is None else state["predictions"].numpy()

@@ -1,10 +1,11 @@
-"""What every script says and leaves behind alike: the data it works on, accuracies, what p_noisy says of the noise."""
+"""What scripts say and leave behind alike: the data, accuracies, what p_noisy says of the noise, trained networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import nn
 
 from utils.compute import Compute
 from utils.data.noise import transition_matrix
@@ -119,6 +120,23 @@ def save_left_out(experiment: Experiment, data: NoisyData, name: str = "skipped.
     """Which images take no part, and why; no file where all do."""
     if data.left_out:
         experiment.write_csv(name, [{"file": file, "reason": reason} for file, reason in data.left_out.items()])
+
+
+def save_model(experiment: Experiment, data: NoisyData, network: nn.Module, name: str, width: float, file: str) -> None:
+    """A trained network, `name` in the registry, with all else that utils/classifier.py needs."""
+    mean, std = (statistic.cpu() for statistic in data.images.statistics)
+    experiment.save_torch(
+        file,
+        {
+            "network": name,
+            "width": width,
+            "class_names": list(data.class_names),
+            "side": list(data.images.side),
+            "mean": mean,
+            "std": std,
+            "weights": network.state_dict(),
+        },
+    )
 
 
 def write_accuracy_figure(

@@ -15,6 +15,7 @@ from sklearn.metrics import auc, roc_curve
 
 from utils.results.drawing import (
     ALL,
+    CLEAN,
     DASHED,
     NOISY,
     PANEL_HEIGHT,
@@ -127,6 +128,60 @@ def operating_point(scores: np.ndarray, is_noisy: np.ndarray, k: int) -> tuple[f
     called = is_noisy[np.argsort(-scores, kind="stable")[:k]]
     found = int(called.sum())
     return (len(called) - found) / int((~is_noisy).sum()), found / int(is_noisy.sum()), found / len(called)
+
+
+@matplotlib.rc_context(STYLE)
+def overlap_figure(
+    path: str | os.PathLike,
+    ends: Mapping[str, Mapping[str, np.ndarray]],
+    title: str,
+    subject: str,
+    marked: float,
+) -> Figure:
+    """How far the k samples at an end of two rankings are the same: end -> pair -> (N,), in [0, 1], k = 1 ... N.
+
+    A panel per end; `marked`: a share of the samples, drawn as a vertical line.
+    """
+    figure, panels = stacked_panels([PANEL_HEIGHT] * len(ends), share_x=True)
+    handles: dict[str, object] = {}
+    for panel, (end, pairs) in zip(panels, ends.items(), strict=True):
+        for place, (pair, overlap) in enumerate(pairs.items()):
+            share = np.arange(1, len(overlap) + 1) / len(overlap)
+            (line,) = panel.plot(100 * share, overlap, lw=1.6, **curve_style(place))
+            handles.setdefault(pair, line)
+        share = np.linspace(0, 1, 101)  # of two rankings that know nothing of each other share² is in both
+        handles["chance"] = panel.plot(100 * share, share / (2 - share), color=CHANCE, lw=1)[0]
+        handles[f"{marked:.0%} of the samples"] = panel.axvline(100 * marked, color="#444444", lw=1.1, ls=":")
+        panel.set(ylabel=f"overlap of the k {end}\n(intersection over union)", xlim=(-1, 101), ylim=(-0.02, 1.02))
+    panels[-1].set_xlabel("k (% of the samples)")
+    finish(figure, path, title, subject, handles)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def veto_figure(
+    path: str | os.PathLike, wrong: np.ndarray, right: np.ndarray, used: float, subject: str
+) -> Figure | None:
+    """What a veto takes out of a clean set over its threshold, the share of all samples with the highest scores.
+
+    wrong, right: int (N + 1,), how many samples of either kind the veto of 0 ... N samples takes; at N that is all the
+    clean set had. used: the threshold of the run. None, and no file, unless the clean set has both kinds.
+    """
+    if not (wrong[-1] and right[-1]):
+        return None
+    figure, (panel,) = stacked_panels([PANEL_HEIGHT + 0.7])
+    handles: dict[str, object] = {}
+    shares = np.linspace(0, 100, len(wrong))
+    for what, taken, colour, dashes in (
+        ("wrong labels removed", wrong, NOISY, DASHED),
+        ("right ones lost", right, CLEAN, "-"),
+    ):
+        (line,) = panel.plot(shares, 100 * taken / taken[-1], color=colour, ls=dashes, lw=1.8)
+        handles[f"{what}, of {taken[-1]:,} in the clean set"] = line
+    handles[f"--fn_th {used:g}"] = panel.axvline(100 * used, color="#000000", lw=1.4, ls=":")
+    panel.set(xlabel="veto (% of all samples)", ylabel="taken out (%)", xlim=(-1, 101), ylim=(-2, 102))
+    finish(figure, path, "What a veto takes out of the clean set", subject, handles)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)

@@ -13,7 +13,7 @@ from utils.results.reporting import write_reliability, write_transition
 from utils.results.score_figures import histogram_figure, roc_figure
 from utils.results.suspect_files import write_suspects
 from utils.results.suspects import SUSPECT_FROM
-from utils.scoring.metrics import auc
+from utils.scoring.metrics import aucs
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.planted import CalibratedPosterior, in_the_order_of
 from utils.scoring.selection import boundary
@@ -35,7 +35,10 @@ def save_scores(
     mixtures = {name: mixture for name, values in scores.items() if (mixture := BetaMixture().fit(values)).usable_}
     for name, values in scores.items():
         experiment.save_array(name, values.astype(np.float32))
-    aucs = {f"auc_{name}": auc(values, data.is_noisy) for name, values in scores.items()} | evidence.save(experiment)
+    figures: dict[str, Any] = {}
+    for name, values in scores.items():
+        figures |= aucs(name, values, data.labels, data.clean_labels)
+    figures |= evidence.save(experiment)
     experiment.log(f"p_noisy: {posterior_in_words(posterior, evidence)}")
     experiment.save_array("p_noisy", p_noisy)
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
@@ -46,7 +49,7 @@ def save_scores(
     draw_scores(experiment, data, scores, p_noisy, mixtures, round(posterior.noise_rate_ * len(data)))
     errors = write_reliability(experiment, data, p_noisy)
     estimated = {"score": choice.name, "score_moment": choice.moment, "noise_ratio_estimated": posterior.noise_rate_}
-    return aucs | estimated | errors | {"noise_ratio_realised": data.noise_ratio}
+    return figures | estimated | errors | {"noise_ratio_realised": data.noise_ratio}
 
 
 def draw_scores(

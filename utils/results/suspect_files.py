@@ -68,18 +68,19 @@ def write_page(
 
 def thumbnails_of(data: NoisyData, positions: np.ndarray, say: Callable[[str], None]) -> list[str]:
     """In base64, of the samples at those positions: of their files, or of the pixels that the networks saw."""
-    replaced: list[int] = []
+    unreadable: list[int] = []
+    foreign = set(data.replaced.tolist())  # their files show other images
 
     def make(i: int) -> str:
-        if data.file_names is not None:
+        if data.file_names is not None and i not in foreign:
             try:
                 return thumbnails.of_file(Path(data.choice.root) / data.file_names[i])
             except Exception:  # decoders raise a dozen kinds; hours of training must not end for want of a thumbnail
-                replaced.append(i)
+                unreadable.append(i)
         return thumbnails.of_pixels(data.images.pixels[i].cpu().numpy())
 
     with ThreadPoolExecutor() as pool:  # decoders work without the interpreter lock
         made = list(pool.map(make, positions.tolist()))
-    if replaced:
-        say(f"{len(replaced)} files could not be read again; the page shows them at the size of training")
+    if unreadable:
+        say(f"{len(unreadable)} files could not be read again; the page shows them at the size of training")
     return made

@@ -27,6 +27,40 @@ class Comparison:
     purity_both: float | None
 
 
+@dataclass(frozen=True)
+class End:
+    """One end of two rankings: the same share of the samples at it. Fractions in [0, 1]."""
+
+    overlap: float  # intersection over union; NaN where the share rounds to no sample
+    purity_a: float | None  # rightly labelled share of it; None where the truth is unknown or it is empty
+    purity_b: float | None
+
+
+def compare_ends(
+    scores_a: np.ndarray, scores_b: np.ndarray, share: float, is_noisy: np.ndarray | None = None
+) -> tuple[End, End]:
+    """The `share` of the samples with the lowest and with the highest scores (N,). Ties go by position."""
+
+    def end(a: np.ndarray, b: np.ndarray) -> End:
+        return End(_overlap(a, b), _purity(a, is_noisy), _purity(b, is_noisy))
+
+    low, high = ([lowest(sign * scores, share) for scores in (scores_a, scores_b)] for sign in (1, -1))
+    return end(*low), end(*high)
+
+
+def overlap_curve(scores_a: np.ndarray, scores_b: np.ndarray) -> np.ndarray:
+    """float64 (N,): intersection over union of the k lowest of both scores (N,), for k = 1 ... N.
+
+    Ties go by position. Of the k highest: give both with the other sign.
+    """
+    places = np.empty((2, len(scores_a)), dtype=np.int64)
+    for row, scores in zip(places, (scores_a, scores_b), strict=True):
+        row[np.argsort(scores, kind="stable")] = np.arange(len(scores))
+    # A sample is among the k lowest of both once k has passed its later place.
+    both = np.cumsum(np.bincount(places.max(0), minlength=len(scores_a)))
+    return both / (2 * np.arange(1, len(scores_a) + 1) - both)
+
+
 def compare_scores(scores_a: np.ndarray, scores_b: np.ndarray, is_noisy: np.ndarray | None = None) -> Comparison:
     """Compare finite scores (N,), higher = more likely mislabelled, of the same samples in the same order.
 
@@ -36,7 +70,7 @@ def compare_scores(scores_a: np.ndarray, scores_b: np.ndarray, is_noisy: np.ndar
     if len(scores_a) != len(scores_b):
         raise ValueError(f"{len(scores_a)} scores cannot be compared with {len(scores_b)}")
     (clean_a, rule_a), (clean_b, rule_b) = _clean_set(scores_a), _clean_set(scores_b)
-    both, either = clean_a & clean_b, clean_a | clean_b
+    both = clean_a & clean_b
     return Comparison(
         rank_correlation=_spearman(scores_a, scores_b),
         rule_a=rule_a,
@@ -44,7 +78,7 @@ def compare_scores(scores_a: np.ndarray, scores_b: np.ndarray, is_noisy: np.ndar
         clean_a=int(clean_a.sum()),
         clean_b=int(clean_b.sum()),
         clean_both=int(both.sum()),
-        overlap=float(both.sum() / either.sum()) if either.any() else math.nan,
+        overlap=_overlap(clean_a, clean_b),
         purity_a=_purity(clean_a, is_noisy),
         purity_b=_purity(clean_b, is_noisy),
         purity_both=_purity(both, is_noisy),
@@ -63,6 +97,12 @@ def _spearman(scores_a: np.ndarray, scores_b: np.ndarray) -> float:
     if np.ptp(scores_a) == 0 or np.ptp(scores_b) == 0:  # scipy gives NaN too, with a warning
         return math.nan
     return float(spearmanr(scores_a, scores_b).statistic)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two sets, each bool (N,); NaN where both are empty."""
+    either = int((a | b).sum())
+    return int((a & b).sum()) / either if either else math.nan
 
 
 def _purity(clean: np.ndarray, is_noisy: np.ndarray | None) -> float | None:

@@ -35,6 +35,17 @@ def reliability(p_noisy: np.ndarray, is_noisy: np.ndarray) -> Reliability:
         return Reliability(counts, *(one / counts for one in sums))
 
 
+def vetoed(clean: np.ndarray, scores: np.ndarray, is_noisy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64 (N + 1,) each: how many (wrong, right) labels of a clean set a veto of the k highest scores takes out.
+
+    k = 0 ... N, of all samples, those outside the set too. `clean`, `is_noisy` bool (N,). Ties go by position.
+    """
+    order = np.argsort(-scores, kind="stable")
+    taken = np.stack([clean & is_noisy, clean & ~is_noisy])[:, order]
+    wrong, right = np.cumsum(np.pad(taken.astype(np.int64), ((0, 0), (1, 0))), axis=1)
+    return wrong, right
+
+
 def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:
     """Area under the ROC curve of `scores` (N,), higher = more likely mislabelled, in [0, 1]; 0.5 = chance.
 
@@ -45,3 +56,19 @@ def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(is_noisy, scores))
+
+
+def aucs(name: str, scores: np.ndarray, labels: np.ndarray, clean_labels: np.ndarray | None) -> dict[str, float | None]:
+    """{"auc_NAME": AUC of `scores` (N,) for finding wrong labels}, for the final figures; None as in `auc`.
+
+    Where images belong to no class (clean label -1), also "auc_NAME_ood", of these alone, and "auc_NAME_label_noise",
+    of the other wrong labels alone, both against the right labels. labels, clean_labels: int64 (N,).
+    """
+    if clean_labels is None:
+        return {f"auc_{name}": None}
+    is_noisy, is_ood = clean_labels != labels, clean_labels == -1
+    found = {f"auc_{name}": auc(scores, is_noisy)}
+    if is_ood.any():
+        for kind, other in (("ood", is_noisy & ~is_ood), ("label_noise", is_ood)):
+            found[f"auc_{name}_{kind}"] = auc(scores[~other], is_noisy[~other])
+    return found

@@ -295,6 +295,15 @@ WRONG_EVERYWHERE = {
         ["--labels", "mine.npy", "--first_stage_noise_type", "random_in_noise"],
         "would change the labels of --labels",
     ),
+    "images of no set put in": (["--ood_ratio", "0.2"], "add --ood_data NAME"),
+    "no share to put in": (["--ood_data", "svhn"], "--ood_data does nothing without --ood_ratio"),
+    "classes to put in, but no share": (["--ood_ratio", "0", "--ood_subset", "1"], "--ood_subset does nothing without"),
+    "root of bundled images": (["--ood_ratio", "0.2", "--ood_data", "patches", "--ood_root", "a"], "--ood_root does"),
+    "no root to put in from": (["--ood_ratio", "0.2", "--ood_data", "folder"], "add --ood_root FOLDER"),
+    "the very images put in": (
+        ["--ood_ratio", "0.2", "--ood_data", "digits", "--ood_subset", "1", "--first_stage_subset", "0", "1"],
+        "the very classes that are learnt",
+    ),
     "nothing to skip": (["--skip_broken"], "--skip_broken is for 'folder'"),
     "folder without root": (["--first_stage_data_name", "folder"], "--train_root"),
     "size of digits": (["--image_size", "64"], "--image_size is for 'folder', not digits"),
@@ -373,6 +382,8 @@ def test_the_default_name_tells_what_ran():
     assert default_name("relabel.py", args) == "relabel_digits_labels-human-labels.npz-worst_seed1"
     args = arguments("parallel.py", "--features", "resnet50")
     assert default_name("parallel.py", args) == "parallel_resnet50_digits_random_in_noise_0.4_seed1"
+    args = arguments("main.py", "--ood_ratio", 0.2, "--ood_data", "svhn", "--ood_subset", 3, 1)
+    assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_ood0.2-svhn-3-1_seed1"
 
 
 @pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from utils.data.choice import DataChoice
+from utils.data.choice import DataChoice, OutOfDistribution
 
 DIGITS = DataChoice("digits", None, None, None, None, "random_in_noise", 0.4, 1)
 
@@ -18,6 +18,10 @@ DIGITS = DataChoice("digits", None, None, None, None, "random_in_noise", 0.4, 1)
         ({"noise_type": "none", "noise_ratio": 0.0}, "digits, labels as given, seed 1"),
         ({"noise_type": "none", "noise_ratio": None, "labels": "x/noisy.csv"}, "digits, labels of noisy.csv, seed 1"),
         ({"name": "folder", "root": "x/photos/", "noise_ratio": 0.1}, "photos, 10 % random noise, seed 1"),
+        (
+            {"ood": OutOfDistribution(0.2, "svhn", None, [1, 2])},
+            "digits, 40 % random noise, 20 % images of svhn (2 classes), seed 1",
+        ),
         ({"name": "folder", "root": "/", "noise_ratio": 0.1}, "folder, 10 % random noise, seed 1"),
     ],
 )

@@ -10,8 +10,9 @@ from PIL import Image
 
 import datasets
 from utils.compute import Compute
-from utils.data.choice import DataChoice
+from utils.data.choice import DataChoice, OutOfDistribution
 from utils.data.noisy_data import prepare
+from utils.data.pictures import Pictures
 from utils.errors import UserError
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
@@ -142,3 +143,52 @@ def test_labels_of_images_of_ones_own_leave_the_truth_unknown(pictures, tmp_path
     data = prepare(replace(pictures, labels=str(tmp_path / "mine.npy")), CPU)
     assert data.labels.tolist() == [1, 0, 0, 1] and data.clean_labels is None
     assert f"labels: taken as {tmp_path}/mine.npy has them, none made wrong" in data.describe()
+
+
+# -- images of another set -------------------------------------------------------------------------------------------
+
+OOD = OutOfDistribution(0.1, "patches", None, None)
+
+
+def test_replaced_images_keep_their_labels_and_belong_to_no_class():
+    plain, data = prepare(DIGITS, CPU), prepare(replace(DIGITS, ood=OOD), CPU)
+    replaced = data.replaced
+    assert len(replaced) == round(0.1 * len(data)) and data.images.side == plain.images.side
+    for name in ("labels", "sample_ids", "test_labels"):
+        np.testing.assert_array_equal(getattr(data, name), getattr(plain, name))
+    changed = (data.images.pixels != plain.images.pixels).flatten(1).any(1).numpy()
+    np.testing.assert_array_equal(np.flatnonzero(changed), replaced)
+    assert (data.clean_labels[replaced] == -1).all() and data.is_noisy[replaced].all()
+    others = np.delete(np.arange(len(data)), replaced)
+    np.testing.assert_array_equal(data.clean_labels[others], plain.clean_labels[others])
+    wrong = plain.is_noisy[others].sum()
+    assert data.noise_ratio == (wrong + len(replaced)) / len(data)
+    assert f"({wrong} of {len(others)} labels)" in data.describe()
+    assert f"10 % images of patches, {len(replaced)} of {len(data)}, in place" in data.describe()
+
+
+def test_what_was_put_in_is_part_of_what_scores_belong_to():
+    def entry(**changes):
+        return prepare(replace(DIGITS, ood=replace(OOD, **changes)), CPU).fingerprint()["ood"]
+
+    plain = prepare(DIGITS, CPU).fingerprint()
+    assert "ood" not in plain and plain == {
+        key: value for key, value in prepare(replace(DIGITS, ood=OOD), CPU).fingerprint().items() if key != "ood"
+    }
+    assert entry() == entry() and len(entry()["images"]) == 16
+    assert entry(ratio=0.2) != entry() != entry(subset=[0, 1])
+    digits = entry(name="digits", subset=[3, 4])  # other classes of the same set
+    assert digits["images"] != entry()["images"]
+
+
+def test_images_put_in_need_a_truth_to_be_measured_by(pictures):
+    for choice in (replace(DIGITS, noise_type="none"), pictures):
+        with pytest.raises(UserError, match="truth of the others is unknown — with noise type random_in_noise and"):
+            prepare(replace(choice, ood=OOD), CPU)
+    as_right = replace(pictures, noise_type="random_in_noise", noise_ratio=0.0, ood=replace(OOD, ratio=0.5))
+    data = prepare(as_right, CPU)
+    assert data.is_noisy.sum() == 2 == (data.clean_labels == -1).sum()
+    read = Pictures(data.images, data.choice.root, data.file_names, data.replaced)
+    for i in range(4):  # the files of replaced ones show other images
+        pixels = np.asarray(read.read(i, 16))
+        assert (pixels == data.images.pixels[i].numpy()).all() and (pixels.std() > 0) == (i in data.replaced)

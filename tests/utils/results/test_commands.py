@@ -8,12 +8,14 @@ import pytest
 from tests.tiny import load_script
 from utils import export
 from utils.command_line.flags import resolve
-from utils.data.choice import SSL, DataChoice, data_choice
+from utils.data.choice import SSL, DataChoice, OutOfDistribution, data_choice
 from utils.results.commands import classify_command, export_command, separation_command, ssl_command
 from utils.separations import FORGET, RELABEL, SEPARATIONS
 
 CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5, mirror=False)
 AS_GIVEN = DataChoice("folder", "my images", None, None, None, "none", 0.0, 5, labels="my labels.csv", skip_broken=True)
+FOREIGN = OutOfDistribution(0.2, "folder", "other images", [1, 3])
+MIXED = DataChoice("digits", None, [0, 1], None, None, "random_in_noise", 0.3, 5, ood=FOREIGN)
 UNKNOWN = DataChoice("digits", None, None, None, None, "none", 0.0, 1)
 
 
@@ -37,7 +39,7 @@ def test_what_was_not_set_is_left_out():
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS.values(), ids=SEPARATIONS)
-@pytest.mark.parametrize("choice", [CHOICE, AS_GIVEN, UNKNOWN])
+@pytest.mark.parametrize("choice", [CHOICE, AS_GIVEN, UNKNOWN, MIXED])
 def test_every_command_parses_back_to_the_same_data(separation, choice):
     _, script, *flags = shlex.split(separation_command(separation, choice, "experiments"))
     assert data_choice(resolve(load_script(script).parser().parse_args(flags))) == choice

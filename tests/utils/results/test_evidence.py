@@ -34,6 +34,7 @@ def data(planted=True, clean=CLEAN):
         num_classes=C,
         planted=Planted(PLANTED, trained) if planted else None,
         labels=OBSERVED,
+        clean_labels=clean,
         is_noisy=None if clean is None else clean != OBSERVED,
         noise_ratio=None if clean is None else float(np.mean(clean != OBSERVED)),
     )

@@ -6,7 +6,14 @@ import pytest
 
 from tests.utils.results.drawn import IS_NOISY, SAMPLES, SUBJECT, assert_png, colours, legend, title, track
 from utils.results.drawing import ALL, CLEAN, NOISY
-from utils.results.score_figures import histogram_figure, operating_point, reliability_figure, roc_figure
+from utils.results.score_figures import (
+    histogram_figure,
+    operating_point,
+    overlap_figure,
+    reliability_figure,
+    roc_figure,
+    veto_figure,
+)
 from utils.scoring.metrics import reliability
 
 pytestmark = pytest.mark.filterwarnings("error")  # it would be seen in the terminal, at the end of a long run
@@ -170,3 +177,32 @@ def test_the_intervals_are_wilsons(tmp_path):
     figure = reliability_figure(tmp_path / "r.png", found, SUBJECT)
     (bar,) = figure.axes[0].collections
     np.testing.assert_allclose(bar.get_segments()[0][:, 1], [0, 27.75], atol=0.01)
+
+
+# ---- comparison and veto
+
+
+def test_overlap_figure_has_a_panel_for_each_end(tmp_path):
+    ends = {"lowest": {"a, b": np.array([0, 1, 0.5, 1])}, "highest": {"a, b": np.array([0, 0, 0.5, 1])}}
+    figure = overlap_figure(tmp_path / "compare.png", ends, "Scores of x and y", SUBJECT, 0.2)
+    assert legend(figure) == ["a, b", "chance", "20% of the samples"]
+    for panel, end in zip(figure.axes, ends, strict=True):
+        drawn = panel.get_lines()[0].get_xydata()
+        np.testing.assert_allclose(drawn, np.stack([[25, 50, 75, 100], ends[end]["a, b"]], 1))
+        assert end in panel.get_ylabel()
+    assert title(figure) == f"Scores of x and y\n{SUBJECT}"
+    assert_png(tmp_path / "compare.png")
+
+
+def test_veto_figure_shows_what_is_removed_and_what_it_costs(tmp_path):
+    figure = veto_figure(tmp_path / "veto.png", np.array([0, 1, 2, 2]), np.array([0, 0, 0, 4]), 0.05, SUBJECT)
+    wrong, right = (line.get_xydata() for line in figure.axes[0].get_lines()[:2])
+    np.testing.assert_allclose(wrong, [[0, 0], [100 / 3, 50], [200 / 3, 100], [100, 100]])
+    np.testing.assert_allclose(right[:, 1], [0, 0, 0, 100])
+    assert legend(figure)[:2] == [
+        "wrong labels removed, of 2 in the clean set",
+        "right ones lost, of 4 in the clean set",
+    ]
+    assert_png(tmp_path / "veto.png")
+    assert veto_figure(tmp_path / "none.png", np.array([0, 0]), np.array([0, 1]), 0.05, SUBJECT) is None
+    assert not (tmp_path / "none.png").exists()

@@ -3,11 +3,14 @@
 import csv
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny import TINY, TINY_ARGS
+from utils.results.suspect_files import thumbnails_of
 
 FOLDER = ["--epoch_1st", "1", "--first_stage_data_name", "folder", "--image_size", "12", *TINY, "--plant", "0"]
 
@@ -51,6 +54,18 @@ def test_files_that_are_gone_at_the_end_are_shown_as_the_network_saw_them(run, t
     printed = run("parallel.py", *FOLDER, "--train_root", image_folder, "--report", "3", "--experiment_name", "e")
     assert "3 files could not be read again" in printed
     assert all(element(tmp_path / "e", "pictures"))
+
+
+def test_replaced_images_are_shown_as_the_network_saw_them(monkeypatch):
+    monkeypatch.setattr("utils.results.thumbnails.of_file", lambda path: f"file {path}")
+    monkeypatch.setattr("utils.results.thumbnails.of_pixels", lambda pixels: f"pixels {pixels[0, 0, 0]}")
+    data = SimpleNamespace(
+        file_names=("a", "b", "c"),
+        choice=SimpleNamespace(root="root"),
+        images=SimpleNamespace(pixels=torch.arange(3)[:, None, None, None].expand(3, 2, 2, 3)),
+        replaced=np.array([1]),
+    )
+    assert thumbnails_of(data, np.array([2, 1, 0]), pytest.fail) == ["file root/c", "pixels 1", "file root/a"]
 
 
 def test_other_sets_get_one_where_it_is_asked_for(run, tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from utils.scoring.agreement import compare_scores
+from utils.scoring.agreement import compare_ends, compare_scores, overlap_curve
 
 
 def compare(a, b, is_noisy=None):
@@ -72,3 +72,23 @@ def test_without_the_truth_there_is_no_purity():
 def test_vectors_of_different_lengths_are_an_error():
     with pytest.raises(ValueError, match="10 scores cannot be compared with 9"):
         compare(np.arange(10), np.arange(9))
+
+
+def test_both_ends_side_by_side():
+    # Lowest fifth: 0, 1 and 0, 9; highest: 8, 9 and 7, 8.
+    a, b, is_noisy = np.arange(10), np.array([0, 2, 3, 4, 5, 6, 7, 8, 9, 1]), np.isin(np.arange(10), [1, 7, 8])
+    low, high = compare_ends(a, b, 0.2, is_noisy)
+    assert (low.overlap, low.purity_a, low.purity_b) == (pytest.approx(1 / 3), 0.5, 1)
+    assert (high.overlap, high.purity_a, high.purity_b) == (pytest.approx(1 / 3), 0.5, 0)
+    low, high = compare_ends(a, b, 0.04)  # rounds to no sample
+    assert math.isnan(low.overlap) and low.purity_a is high.purity_b is None
+
+
+def test_the_overlap_of_the_k_lowest_for_every_k():
+    assert overlap_curve(np.arange(4), np.array([1, 0, 3, 2])).tolist() == [0, 1, 2 / 4, 1]
+    assert overlap_curve(np.arange(4), -np.arange(4)).tolist() == [0, 0, 2 / 4, 1]
+    assert overlap_curve(np.ones(3), np.arange(3)).tolist() == [1, 1, 1]  # ties go by position
+    a, b = np.random.default_rng(0).integers(0, 20, (2, 50))
+    for sign, end in ((1, 0), (-1, 1)):
+        curve = overlap_curve(sign * a, sign * b)
+        assert curve[9] == compare_ends(a, b, 0.2)[end].overlap

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.scoring.metrics import auc, reliability
+from utils.scoring.metrics import auc, aucs, reliability, vetoed
 
 IS_NOISY = np.array([False, False, True, True])
 
@@ -53,3 +53,23 @@ def test_probabilities_that_mean_what_they_say_have_next_to_no_calibration_error
     is_noisy = generator.random(20_000) < p_noisy
     assert reliability(p_noisy, is_noisy).error < 0.02
     assert reliability(p_noisy, ~is_noisy).error == pytest.approx(0.5, abs=0.02)  # the mean of |2 p - 1|
+
+
+def test_a_veto_takes_out_the_highest_scores_of_the_clean_set():
+    # From the highest score on: sample 3 (outside the set), 1 (wrong), 2 (right; the same score as 4), 4, 0 (right).
+    scores, clean = np.array([0.1, 0.8, 0.5, 0.9, 0.5]), np.array([True, True, True, False, True])
+    wrong, right = vetoed(clean, scores, np.array([False, True, False, True, True]))
+    assert (wrong.tolist(), right.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 2])
+
+
+def test_kinds_of_noise_are_told_apart_in_the_figures():
+    labels, clean = np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1])
+    scores = np.array([0.2, 0.5, 0.4, 0.9, 0.1])  # right, right, wrong, of no class twice
+    found = aucs("x", scores, labels, clean)
+    assert found == {"auc_x": pytest.approx(3 / 6), "auc_x_ood": 0.5, "auc_x_label_noise": 0.5}
+    found = aucs("x", np.array([0, 1, 2, 0.5, 3]), labels, clean)
+    assert found == {"auc_x": pytest.approx(5 / 6), "auc_x_ood": 0.75, "auc_x_label_noise": 1}
+    assert aucs("x", scores[:3], labels[:3], clean[:3]) == {"auc_x": 0.5}  # a single kind
+    assert aucs("x", scores, labels, None) == {"auc_x": None}
+    alone = aucs("x", scores[[0, 3]], labels[[0, 3]], clean[[0, 3]])
+    assert alone == {"auc_x": 1, "auc_x_ood": 1, "auc_x_label_noise": None}
