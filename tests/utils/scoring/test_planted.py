@@ -14,6 +14,7 @@ from utils.scoring.planted import (
     in_the_order_of,
     memorisation,
     planted_auc,
+    temperature_weights,
 )
 
 C = 10
@@ -198,6 +199,28 @@ def test_too_few_planted_errors_leave_it_uncalibrated(planted):
 def test_two_classes_are_calibrated_too():
     draw = Draw(0.3, 3.0, num_classes=2, planted=1000)
     assert draw.fit().noise_rate_ == pytest.approx(0.3, abs=0.07)
+
+
+def test_temperatures_are_weighed_by_hand():
+    class Fit:
+        """Three samples; the first is planted: of class 0, trained as 1."""
+
+        def __init__(self, held_out, p):
+            self.held_out, self.p = held_out, p
+
+        def label_probs(self):  # of its own label where the planted one is ruled out
+            return np.array([[self.held_out, 0.0, 1 - self.held_out], [1, 0, 0], [1, 0, 0]])
+
+        def p_noisy(self, labels):
+            return np.array(self.p)
+
+    trained, own, planted = np.array([1, 0, 0]), np.array([0, 0, 0]), np.array([0])
+    # p = 0.5 for all is calibrated: 0.25 * 2 / 1 = 0.5. Then the likelihood alone counts, 0.6 against 0.2.
+    alike = temperature_weights([Fit(0.6, [0.5] * 3), Fit(0.2, [0.5] * 3)], trained, own, planted)
+    np.testing.assert_allclose(alike, [0.75, 0.25])
+    # The planted one is called wrong with 0.51, the rest says 0.5: one standard error, at least 0.01.
+    gap = temperature_weights([Fit(0.5, [0.5] * 3), Fit(0.5, [0.51, 0.5, 0.5])], trained, own, planted)
+    np.testing.assert_allclose(gap[1] / gap[0], np.exp(-0.5))
 
 
 def test_the_likelihood_of_held_out_labels_by_hand():
