@@ -5,15 +5,14 @@ like on any other label. That shows three things which nobody knows of the label
   - a score which ranks planted errors above the rest ranks wrong labels above right ones (`planted_auc`);
   - how much more probable the network calls a class because it was given as the label. The planted class has no other
     reason to be predicted than the classes beside it (`memorisation`);
-  - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood tells of the
-    temperature of the predictions what the likelihood of trained labels does not; so does how surely planted labels are
-    called wrong.
+  - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood finds the
+    temperature of the predictions, which the likelihood of trained labels does not.
 So the posterior of the true class can be calibrated without the truth (`CalibratedPosterior`). What is measured depends
 on the network and its training more than on which labels are wrong: class-dependent noise, whose errors look more like
 right labels than planted ones do, is left to the posterior's matrix.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,6 @@ from utils.scoring.label_posterior import LabelPosterior, wrong
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TEMPERATURES = np.geomspace(0.1, 0.8, 13)
 SMALLEST = 1e-12  # probability
-LEAST_ERROR = 0.01  # of a mean probability: planted errors are not quite drawn as others are
 
 
 def planted_auc(rest: np.ndarray, planted: np.ndarray) -> float:
@@ -84,10 +82,10 @@ class CalibratedPosterior:
     """Posterior of the true class given label and predictions, calibrated by planted errors; in scikit-learn's shape.
 
     The predictions of a network that was trained on the labels owe something to them. That is taken out; then
-    `LabelPosterior` is fitted at TEMPERATURES, and all are averaged by how well each explains the planted samples
-    (`temperature_weights`): a hundred of them leave the best one open. (Of two classes the planted one gives the own
-    one away; then the likelihood of the trained labels takes its place.) Without planted errors nothing is taken out,
-    at the default temperature.
+    `LabelPosterior` is fitted at TEMPERATURES, and all are averaged, weighted by the likelihood of the planted samples'
+    own labels, which were never trained on: a hundred of these leave the best temperature open. (Of two classes the
+    planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) Without planted
+    errors nothing is taken out, at the default temperature.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
@@ -113,7 +111,8 @@ class CalibratedPosterior:
             self.memorisation_ = memorisation(probs, trained, own, planted)
             probs = self.memorisation_.without(probs, trained)
             fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
-            weights = temperature_weights(fits, trained, own, planted)
+            likelihoods = [held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits]
+            weights = softmax(len(planted) * np.array(likelihoods))
 
         def mean(of: Callable[[LabelPosterior], np.ndarray]) -> np.ndarray:
             return sum(weight * of(fit) for weight, fit in zip(weights, fits, strict=True))
@@ -127,28 +126,6 @@ class CalibratedPosterior:
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
-
-
-def temperature_weights(
-    fits: Sequence[LabelPosterior], trained: np.ndarray, own: np.ndarray, planted: np.ndarray
-) -> np.ndarray:
-    """How far each of `fits`, to the labels `trained` (N,), is to be believed: float64 (F,), sum 1.
-
-    By two things that planted errors show, as independent likelihoods. That of their own labels, which were held out.
-    And p, the probability that a trained label is wrong: were it calibrated, wrong labels would have the mean Σp²/Σp,
-    and so would planted ones, within the standard error of their mean.
-    """
-    rest = np.ones(len(trained), dtype=bool)
-    rest[planted] = False
-    logs = []
-    for fit in fits:
-        p = fit.p_noisy(trained).astype(np.float64)
-        gap = p[planted].mean() - np.square(p[rest]).sum() / max(p[rest].sum(), SMALLEST)
-        error = max(p[planted].std() / np.sqrt(len(planted)), LEAST_ERROR)
-        logs.append(
-            len(planted) * held_out_likelihood(fit.label_probs(), trained, own, planted) - (gap / error) ** 2 / 2
-        )
-    return softmax(np.array(logs))
 
 
 def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> float:

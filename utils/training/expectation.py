@@ -19,7 +19,7 @@ from utils.data.noisy_data import NoisyData
 from utils.scoring.tracker import neighbour_votes
 from utils.scoring.tracking import LOSS_ALONE, Tracking
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import Optimisation
+from utils.training.optimisation import Optimisation, Schedule
 from utils.training.passes import infer
 
 TIMED_STEPS, TIMED_BATCHES = 4, 2  # after one of each that warms up
@@ -115,7 +115,8 @@ class Rates:
         self.data, self.compute, self.tracking = data, replace(compute, compile=False), tracking
         network = new_network(name, data.num_classes, self.compute, width=width, seed=optimisation.seed)
         self.weights = sum(4 * parameter.numel() for parameter in network.parameters())  # bytes
-        self.learner = Learner(network, data, self.compute, optimisation, stream=1)
+        standing = replace(optimisation, schedule=Schedule(0.0))  # a rate at which the run diverges is its own affair
+        self.learner = Learner(network, data, self.compute, standing, stream=1)
         self.batch = data.ids[: optimisation.batch_size]
         self.first_step = self._timed(lambda: self._train(1)) / len(self.batch)  # it is the slowest, and warms up
 

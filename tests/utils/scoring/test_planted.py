@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from utils.scoring import planted
 from utils.scoring.label_posterior import LabelPosterior
 from utils.scoring.planted import (
     CalibratedPosterior,
@@ -14,7 +15,6 @@ from utils.scoring.planted import (
     in_the_order_of,
     memorisation,
     planted_auc,
-    temperature_weights,
 )
 
 C = 10
@@ -186,9 +186,9 @@ def test_shapes_and_sums():
     np.testing.assert_allclose(found.transition_.sum(1), 1)
 
 
-@pytest.mark.parametrize("planted", [0, 9])
-def test_too_few_planted_errors_leave_it_uncalibrated(planted):
-    draw = Draw(0.4, size=500, planted=planted)
+@pytest.mark.parametrize("errors", [0, 9])
+def test_too_few_planted_errors_leave_it_uncalibrated(errors):
+    draw = Draw(0.4, size=500, planted=errors)
     found = draw.fit()
     assert not found.calibrated_ and found.memorisation_ == Memorisation(1.0, 0.0)
     plain = LabelPosterior().fit(draw.predicted, draw.trained)
@@ -201,26 +201,17 @@ def test_two_classes_are_calibrated_too():
     assert draw.fit().noise_rate_ == pytest.approx(0.3, abs=0.07)
 
 
-def test_temperatures_are_weighed_by_hand():
-    class Fit:
-        """Three samples; the first is planted: of class 0, trained as 1."""
-
-        def __init__(self, held_out, p):
-            self.held_out, self.p = held_out, p
-
-        def label_probs(self):  # of its own label where the planted one is ruled out
-            return np.array([[self.held_out, 0.0, 1 - self.held_out], [1, 0, 0], [1, 0, 0]])
-
-        def p_noisy(self, labels):
-            return np.array(self.p)
-
-    trained, own, planted = np.array([1, 0, 0]), np.array([0, 0, 0]), np.array([0])
-    # p = 0.5 for all is calibrated: 0.25 * 2 / 1 = 0.5. Then the likelihood alone counts, 0.6 against 0.2.
-    alike = temperature_weights([Fit(0.6, [0.5] * 3), Fit(0.2, [0.5] * 3)], trained, own, planted)
-    np.testing.assert_allclose(alike, [0.75, 0.25])
-    # The planted one is called wrong with 0.51, the rest says 0.5: one standard error, at least 0.01.
-    gap = temperature_weights([Fit(0.5, [0.5] * 3), Fit(0.5, [0.51, 0.5, 0.5])], trained, own, planted)
-    np.testing.assert_allclose(gap[1] / gap[0], np.exp(-0.5))
+def test_temperatures_are_averaged_by_the_likelihood_of_the_held_out_labels(monkeypatch):
+    draw, rates, likelihoods = Draw(0.4, size=2000, planted=20), {}, {}
+    for temperatures in [(0.2,), (0.5,), (0.2, 0.5)]:
+        monkeypatch.setattr(planted, "TEMPERATURES", temperatures)
+        found = draw.fit()
+        rates[temperatures], likelihoods[temperatures] = found.noise_rate_, found.likelihood_
+    # 20 labels with a mean log likelihood each: as probable as e to the power of their sum.
+    odds = np.exp(20 * (likelihoods[0.2,] - likelihoods[0.5,]))
+    expected = (odds * rates[0.2,] + rates[0.5,]) / (odds + 1)
+    assert 0.001 < odds < 1000 and rates[0.2,] > rates[0.5,] + 0.05  # else it would not show
+    assert rates[0.2, 0.5] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_likelihood_of_held_out_labels_by_hand():
