@@ -31,6 +31,7 @@ def data(files=True, mirrored=True):
         sample_ids=100 + np.arange(N),
         file_names=tuple(f"{k}.png" for k in range(N)) if files else None,
         labels=np.arange(N) % 3,
+        replaced=np.empty(0, dtype=np.int64),
         clean_labels=None,
         images=SimpleNamespace(pixels=torch.from_numpy(pixels), mirrored=mirrored),
         choice=SimpleNamespace(root="nowhere"),
