@@ -9,8 +9,10 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,8 @@ from utils.training.passes import infer
 TIMED_STEPS, TIMED_BATCHES = 4, 2  # after one of each that warms up, as far as they fit into ...
 TIMED_SECONDS = 2.0  # ... about so many; of a longer step the first has to do
 PROBED_SIDE = 64  # pixels of an image that tell what a step keeps in memory
+MEMINFO = Path("/proc/meminfo")
+CONTAINER_LIMITS = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]  # v2, v1
 SHORT = 20  # seconds: a shorter run is not worth the timing
 START_AND_END = 4.0  # seconds for reading, figures and files of a small set ...
 PER_SAMPLE = 4e-4  # ... and for each sample more
@@ -237,12 +241,14 @@ def peak_memory(compute: Compute) -> int:
 
 
 def free_memory(compute: Compute) -> int | None:
-    """Bytes that are left there; None where the system does not tell."""
+    """Bytes that are left there, in a container of what it may have; None where the system does not tell."""
     if compute.device.type == "cuda":
         return torch.cuda.mem_get_info(compute.device)[0]
-    try:
-        with open("/proc/meminfo") as handle:
-            lines = dict(line.split(":", 1) for line in handle)
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return None
+    left = []
+    with suppress(OSError, KeyError, ValueError):
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        left.append(1024 * int(lines["MemAvailable"].split()[0]))
+    for limit in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # "max" = none
+            left.append(max(0, int(limit.read_text()) - peak_memory(compute)))
+    return min(left, default=None)
