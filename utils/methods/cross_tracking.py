@@ -98,7 +98,7 @@ def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) 
     epochs, name = args.epoch_1st, models.PREACT_RESNET18
     passes = len(data) + images_of_a_pass(data)
     searches = epochs if args.track_CE else 0  # own and cross, among either half: four quarters of a whole one
-    work = [Work(name, epochs * len(data), epochs * passes, searches)]
+    work = [Work(name, epochs * len(data), epochs * passes, searches, networks=2)]
     optimisation, tracking = optimisation_of(args, schedule_of(args, epochs)), tracking_of(args)
     return partial(
         expect, work, (4 if args.track_CE else 2) * epochs, data, compute, optimisation, args.width, tracking

@@ -78,7 +78,7 @@ def foresee(
     if free is not None and expected.more_memory > free:
         raise UserError(
             f"the run needs {expected.more_memory / 1e9:.1f} GB of memory more, and {free / 1e9:.1f} GB are free",
-            "take fewer images, fewer epochs or a larger --track_every",
+            "take fewer images, fewer epochs or, in main.py, a larger --track_every",
         )
     if only:
         raise Foreseen

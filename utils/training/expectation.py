@@ -5,25 +5,34 @@ Nothing of the run itself changes by it: every random draw is a function of seed
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import models
 from utils.compute import Compute
 from utils.data.noisy_data import NoisyData
-from utils.scoring.tracker import neighbour_votes
+from utils.errors import UserError
+from utils.scoring.neighbours import Neighbours, rows_within
+from utils.scoring.tracker import whiten
 from utils.scoring.tracking import LOSS_ALONE, Tracking
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import Optimisation, Schedule
 from utils.training.passes import infer
 
-TIMED_STEPS, TIMED_BATCHES = 4, 2  # after one of each that warms up
-TIMED_SEARCH = 2000  # samples
+TIMED_STEPS, TIMED_BATCHES = 4, 2  # after one of each that warms up, as far as they fit into ...
+TIMED_SECONDS = 2.0  # ... about so many; of a longer step the first has to do
+PROBED_SIDE = 64  # pixels of an image that tell what a step keeps in memory
+MEMINFO = Path("/proc/meminfo")
+CONTAINER_LIMITS = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]  # v2, v1
 SHORT = 20  # seconds: a shorter run is not worth the timing
 START_AND_END = 4.0  # seconds for reading, figures and files of a small set ...
 PER_SAMPLE = 4e-4  # ... and for each sample more
@@ -39,6 +48,7 @@ class Work:
     trained: int  # images that go through its training steps
     scored: int  # images that go through its passes
     searches: float = 0.0  # for the nearest neighbours of all samples among all
+    networks: int = 1  # that train side by side
 
     @classmethod
     def of_epochs(cls, network: str, epochs: int, data: NoisyData) -> Work:
@@ -94,14 +104,18 @@ def expect(
     seconds = START_AND_END + PER_SAMPLE * len(data) + sum(rates[part.network].seconds(part) for part in work)
     tracks, per_class = 4 * track_rows * len(data), len(data) * data.num_classes
     more_memory = KEPT_PER_CLASS * per_class + tracks // 2  # figures read one or two of them
-    files = FILES_PER_CLASS * per_class + FILES_PER_SAMPLE * len(data)
-    weights = max(rates[name].weights for name in names)
-    checkpoints = 2 * (3 * weights + KEPT_PER_CLASS * per_class)  # weights, their average, momentum; two of them
+    weights = max(part.networks * rates[part.network].weights for part in work)
+    files = FILES_PER_CLASS * per_class + FILES_PER_SAMPLE * len(data) + 2 * weights  # networks that are kept
+    # Weights, their average, momentum; two of them are there while the next one is written.
+    checkpoints = 3 * (3 * weights + KEPT_PER_CLASS * per_class)
     return Expectation(seconds, peak_memory(compute) + more_memory, more_memory, tracks + files + checkpoints)
 
 
 class Rates:
-    """Seconds that a network takes for an image; what is not asked for is not timed."""
+    """Seconds that a network takes for an image; what is not asked for is not timed.
+
+    Raises UserError, before the first step, where that does not fit into the memory.
+    """
 
     def __init__(
         self,
@@ -113,12 +127,18 @@ class Rates:
         tracking: Tracking,
     ) -> None:
         self.data, self.compute, self.tracking = data, replace(compute, compile=False), tracking
+        self.batch = data.ids[: optimisation.batch_size]
+        of_weights = memory_of_weights(name, data.num_classes, width)
+        require_memory(of_weights, compute)
         network = new_network(name, data.num_classes, self.compute, width=width, seed=optimisation.seed)
         self.weights = sum(4 * parameter.numel() for parameter in network.parameters())  # bytes
+        probe = data.images.batch(self.batch[:1])[..., :PROBED_SIDE, :PROBED_SIDE]
+        growth = math.prod(data.images.side) / math.prod(probe.shape[2:])
+        activations = growth * len(self.batch) * memory_of_activations(network, probe, self.compute)
+        require_memory(of_weights - self.weights + activations, compute)
         standing = replace(optimisation, schedule=Schedule(0.0))  # a rate at which the run diverges is its own affair
         self.learner = Learner(network, data, self.compute, standing, stream=1)
-        self.batch = data.ids[: optimisation.batch_size]
-        self.first_step = self._timed(lambda: self._train(1)) / len(self.batch)  # it is the slowest, and warms up
+        self.first_step = self._timed(self._train) / len(self.batch)  # it is the slowest, and warms up
 
     def seconds(self, part: Work) -> float:
         return (
@@ -129,36 +149,42 @@ class Rates:
 
     @cached_property
     def of_training(self) -> float:
-        return self._timed(lambda: self._train(TIMED_STEPS)) / (TIMED_STEPS * len(self.batch))
+        steps = min(TIMED_STEPS, int(TIMED_SECONDS / (self.first_step * len(self.batch))))
+        if steps == 0:
+            return self.first_step
+        return self._timed(lambda: self._train(steps)) / (steps * len(self.batch))
 
     @cached_property
     def of_scoring(self) -> float:
-        size = self.compute.eval_batch_size
-        self._score(self.data.ids[:size])  # warms up
+        size = min(self.compute.eval_batch_size, max(1, int(TIMED_SECONDS / self.first_step)))
+        self._score(self.data.ids[:size], size)  # warms up
         ids = self.data.ids[: TIMED_BATCHES * size]
-        return self._timed(lambda: self._score(ids)) / len(ids)
+        return self._timed(lambda: self._score(ids, size)) / len(ids)
 
     @cached_property
     def of_a_search(self) -> float:
-        """Of all samples among all, which grows with the square of their number."""
-        n = min(TIMED_SEARCH, len(self.data))
-        _, logits, features = next(self._infer(self.data.ids[:1], features=True))
-        logits, features = (torch.randn(n, of.shape[1], device=of.device) for of in (logits, features))
-        labels, classes = self.data.device_labels[:n], self.data.num_classes
-        nn_k, memory_gb = self.tracking.nn_k, self.tracking.memory_gb
-        took = self._timed(lambda: neighbour_votes(logits, features, labels, classes, nn_k, memory_gb))
-        return took * (len(self.data) / n) ** 2
+        """Of all samples among all, by logits and by features."""
+        one = infer(self.learner.judge, self.data.images, self.compute, ids=self.batch[:1], features=True)
+        _, _, features = next(one)
+        return sum(self._search(dimension) for dimension in (self.data.num_classes, features.shape[1]))
 
-    def _train(self, steps: int) -> None:
+    def _search(self, dimension: int) -> float:
+        """Of random vectors, since those of the run are not there yet: their preparation, and a few of the rows."""
+        n = len(self.data)
+        vectors = torch.randn(n, dimension, device=self.compute.device)
+        neighbours = []
+        took = self._timed(lambda: neighbours.append(Neighbours(whiten(vectors), min(self.tracking.nn_k, n))))
+        rows = self.data.ids[: rows_within(self.tracking.memory_gb, n)]
+        neighbours[0].find(rows)  # warms up
+        return took + self._timed(lambda: neighbours[0].find(rows)) * n / len(rows)
+
+    def _train(self, steps: int = 1) -> None:
         self.learner.train_epoch(self.learner.cross_entropy, [self.batch] * steps)
         self.learner.progress.next_epoch()
 
-    def _score(self, ids: Tensor) -> None:
-        for _ in self._infer(ids):
+    def _score(self, ids: Tensor, size: int) -> None:
+        for _ in infer(self.learner.judge, self.data.images, replace(self.compute, eval_batch_size=size), ids=ids):
             pass
-
-    def _infer(self, ids: Tensor, **options: bool) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        return infer(self.learner.judge, self.data.images, self.compute, ids=ids, **options)
 
     def _timed(self, work: Callable[[], object]) -> float:
         start = time.perf_counter()
@@ -166,6 +192,40 @@ class Rates:
         if self.compute.device.type == "cuda":
             torch.cuda.synchronize(self.compute.device)
         return time.perf_counter() - start
+
+
+def memory_of_weights(name: str, num_classes: int, width: float) -> int:
+    """Bytes of weights, gradient, momentum and average, by shapes alone: nothing is allocated."""
+    with torch.device("meta"):
+        network = models.build(name, num_classes, width=width)
+    return 4 * sum(parameter.untyped_storage().nbytes() for parameter in network.parameters())
+
+
+def memory_of_activations(network: nn.Module, image: Tensor, compute: Compute) -> float:
+    """Bytes that a training step keeps for its backward pass for each such image (1, 3, H, W)."""
+    kept: dict[int, int] = {}  # each storage once
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def of_batch(size: int) -> int:
+        kept.clear()
+        with compute.autocast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(image.repeat(size, 1, 1, 1))
+        return sum(kept.values())
+
+    return (of_batch(4) - of_batch(2)) / 2  # weights are kept once, whatever the batch
+
+
+def require_memory(needed: float, compute: Compute) -> None:
+    """Raises UserError where a training step does not fit into what is free."""
+    free = free_memory(compute)
+    if free is not None and needed > free:
+        raise UserError(
+            f"a training step needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
+            "lower --batch_size, --width or, for 'folder', --image_size",
+        )
 
 
 def peak_memory(compute: Compute) -> int:
@@ -181,12 +241,14 @@ def peak_memory(compute: Compute) -> int:
 
 
 def free_memory(compute: Compute) -> int | None:
-    """Bytes that are left there; None where the system does not tell."""
+    """Bytes that are left there, in a container of what it may have; None where the system does not tell."""
     if compute.device.type == "cuda":
         return torch.cuda.mem_get_info(compute.device)[0]
-    try:
-        with open("/proc/meminfo") as handle:
-            lines = dict(line.split(":", 1) for line in handle)
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return None
+    left = []
+    with suppress(OSError, KeyError, ValueError):
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        left.append(1024 * int(lines["MemAvailable"].split()[0]))
+    for limit in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # "max" = none
+            left.append(max(0, int(limit.read_text()) - peak_memory(compute)))
+    return min(left, default=None)
