@@ -255,6 +255,10 @@ def test_folder_that_cannot_be_written(root, undisturbed):
         )
         assert "choose a writable --experiments_root" in refused(new, cwd=ROOT)
         assert outcome(finished, cwd=ROOT)[0] == 0
+        printed = subprocess.run(
+            [*finished, "--compare", "relabel.py-calm"], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        assert "rank corr." in printed and "compare.png is left out: cannot write" in printed
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755)
 

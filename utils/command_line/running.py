@@ -49,7 +49,10 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
         print_result(experiment, next_command(args, experiment))
         if compare:
             print(compare_experiments(experiment, compare))
-            draw_comparison(experiment, compare, first_choice(args).in_words())
+            try:
+                draw_comparison(experiment, compare, first_choice(args).in_words())
+            except UserError as error:  # a finished experiment may lie where nothing can be written
+                print(f"compare.png is left out: {error}")
 
 
 @contextmanager

@@ -35,6 +35,15 @@ class OutOfDistribution:
         """ "20 % images of patches"; of a folder its name."""
         return f"{100 * self.ratio:g} % images of {_set_in_words(self.name, self.root, self.subset)}"
 
+    def flags(self) -> dict[str, object]:
+        """{flag: value} that make this choice again; None = not needed."""
+        return {
+            "--ood_ratio": self.ratio,
+            "--ood_data": self.name,
+            "--ood_root": self.root,
+            "--ood_subset": self.subset,
+        }
+
 
 @dataclass(frozen=True)
 class DataChoice:
@@ -79,16 +88,7 @@ class DataChoice:
             "--labels": self.labels,
             f"--{prefix}noise_type": self.noise_type,
             f"--{prefix}noise_ratio": None if self.noise_type == "none" else self.noise_ratio,
-            **(
-                {}
-                if self.ood is None
-                else {
-                    "--ood_ratio": self.ood.ratio,
-                    "--ood_data": self.ood.name,
-                    "--ood_root": self.ood.root,
-                    "--ood_subset": self.ood.subset,
-                }
-            ),
+            **({} if self.ood is None else self.ood.flags()),
             "--seed": self.seed,
         }
 

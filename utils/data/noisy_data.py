@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 import datasets
-from datasets.label_file import NO_CLASS
 from utils.compute import Compute, stream_generator
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages
 from utils.data.noise import add_label_noise, confusion_of, describe_noise
-from utils.data.out_of_distribution import load_images, replace_images
+from utils.data.out_of_distribution import mix
 from utils.errors import UserError
 
 
@@ -187,22 +186,11 @@ def prepare(
         confused_with=confusion_of(choice.name, train.class_names),
     )
     clean_labels = train.labels if choice.noise_type != "none" else train.clean_labels
-    pixels, other, replaced = train.images, None, np.empty(0, dtype=np.int64)
-    if choice.ood is not None:
-        if clean_labels is None:
-            raise UserError(
-                "--ood_ratio makes wrong labels to measure by, and here the truth of the others is unknown",
-                "with noise type random_in_noise and noise ratio 0 the labels count as right",
-            )
-        other = load_images(choice.ood, pixels.shape[2:])
-        generator = stream_generator(choice.seed, "ood")
-        pixels, replaced = replace_images(pixels, other.images, choice.ood.ratio, generator)
-        clean_labels = clean_labels.copy()
-        clean_labels[replaced] = NO_CLASS
+    mixed = mix(choice.ood, train.images, clean_labels, choice.seed)
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
     mirrored = train.mirrored and choice.mirror
-    images = DeviceImages(pixels, compute, mirrored=mirrored, side=side, statistics=statistics)
+    images = DeviceImages(mixed.images, compute, mirrored=mirrored, side=side, statistics=statistics)
     test_images = None
     if test is not None:
         test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
@@ -210,22 +198,18 @@ def prepare(
         choice=choice,
         images=images,
         labels=labels,
-        clean_labels=clean_labels,
+        clean_labels=mixed.clean_labels,
         class_names=train.class_names,
         sample_ids=train.sample_ids,
         file_names=train.file_names,
         test_images=test_images,
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
-        left_out={
-            **train.left_out,
-            **({} if test is None else test.left_out),
-            **({} if other is None else {f"{choice.ood.root}/{file}": why for file, why in other.left_out.items()}),
-        },
+        left_out={**train.left_out, **({} if test is None else test.left_out), **mixed.left_out},
         labels_digest=train.labels_digest,
         test_file_names=None if test is None else test.file_names,
-        replaced=replaced,
-        ood_digest=None if other is None else other.fingerprint()[:16],
+        replaced=mixed.replaced,
+        ood_digest=mixed.digest,
     )
     generator = stream_generator(choice.seed, "planted")
     trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
 
 import datasets
 from datasets.image_set import ImageSet
+from datasets.label_file import NO_CLASS
+from utils.compute import stream_generator
 from utils.data.choice import OutOfDistribution
 from utils.data.device_images import resize
 from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The training images of a set with those of another one among them."""
+
+    images: np.ndarray  # uint8 (N, 3, H, W)
+    clean_labels: np.ndarray | None  # int64 (N,), NO_CLASS where replaced
+    replaced: np.ndarray  # int64 (K,), ids, ascending
+    digest: str | None = None  # of the other set
+    left_out: Mapping[str, str] = field(default_factory=dict)  # {file of the other set: why it is not among them}
+
+
+def mix(ood: OutOfDistribution | None, images: np.ndarray, clean_labels: np.ndarray | None, seed: int) -> Mixed:
+    """Put images of another set in place of some, or of none. Raises UserError where that cannot be done."""
+    if ood is None:
+        return Mixed(images, clean_labels, np.empty(0, dtype=np.int64))
+    if clean_labels is None:
+        raise UserError(
+            "--ood_ratio makes wrong labels to measure by, and here the truth of the others is unknown",
+            "with noise type random_in_noise and noise ratio 0 the labels count as right",
+        )
+    others = load_images(ood, images.shape[2:])
+    images, replaced = replace_images(images, others.images, ood.ratio, stream_generator(seed, "ood"))
+    clean_labels = clean_labels.copy()
+    clean_labels[replaced] = NO_CLASS
+    left_out = {f"{ood.root}/{file}": why for file, why in others.left_out.items()}
+    return Mixed(images, clean_labels, replaced, others.fingerprint()[:16], left_out)
 
 
 def load_images(ood: OutOfDistribution, side: tuple[int, int]) -> ImageSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,12 +15,10 @@ from utils.data.device_images import DeviceImages
 
 
 class Pictures:
-    """N pictures: of the files `file_names` below `root`; where these are None, and at `replaced` ids, of `images`."""
+    """N pictures: of the files `file_names` below `root`, or, where these are None, of `images`."""
 
-    def __init__(
-        self, images: DeviceImages, root: str | None, file_names: tuple[str, ...] | None, replaced: Iterable[int] = ()
-    ) -> None:
-        self._images, self._files, self._replaced = images, None, {int(i) for i in replaced}
+    def __init__(self, images: DeviceImages, root: str | None, file_names: tuple[str, ...] | None) -> None:
+        self._images, self._files = images, None
         if file_names is not None:
             self._files = [Path(root) / name for name in file_names]
 
@@ -29,7 +27,7 @@ class Pictures:
 
     def read(self, i: int, side: int) -> Image.Image:
         """One as RGB and upright, for someone who resizes its shorter side to `side`. Raises Undecodable."""
-        if self._files is None or i in self._replaced:
+        if self._files is None:
             return Image.fromarray(self._images.pixels[i].cpu().numpy())
         return decode_whole(self._files[i], side)
 

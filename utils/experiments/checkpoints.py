@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +52,26 @@ class Checkpoints:
             raise damaged[0]
         return None, None
 
-    def whole(self) -> Iterator[dict[str, Any]]:
-        """The states that can be read, the newest first."""
+    def load_last_epoch(self, phase: str, parts: dict[str, Any]) -> bool:
+        """Put `parts` where the last whole epoch of `phase` left them; False where no readable state tells."""
         for file in self._present():
             with contextlib.suppress(UserError):
-                yield load_torch(file, KEYS, "")
+                state = load_torch(file, KEYS, "")
+                if state["phase"] == phase and not _within_an_epoch(state):  # its weights may be broken already
+                    load_parts(state, parts)
+                    return True
+        return False
 
     def remove(self) -> None:
         for file in (*self._present(), self._unfinished):
             file.unlink(missing_ok=True)
+
+
+def load_parts(state: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Put `parts` where `state` found them. Raises KeyError where it lacks something that they need."""
+    for name, part in parts.items():
+        part.load_state_dict(state["parts"][name])
+
+
+def _within_an_epoch(state: dict[str, Any]) -> bool:
+    return any(part.get("step") for name, part in state["parts"].items() if name.startswith("progress"))

@@ -17,7 +17,7 @@ import numpy as np
 
 from utils.errors import Stopped, UserError
 from utils.experiments.artifacts import digest, load_array, save_torch
-from utils.experiments.checkpoints import Checkpoints
+from utils.experiments.checkpoints import Checkpoints, load_parts
 from utils.experiments.history import History
 from utils.experiments.log import Log
 from utils.experiments.phase import Phase
@@ -230,13 +230,7 @@ class Experiment:
 
     def go_back(self, phase: str, parts: dict[str, Any]) -> bool:
         """Put `parts` where the last whole epoch of `phase` left them; False where no checkpoint tells."""
-        for state in self._checkpoints.whole():
-            within = any(part.get("step") for name, part in state["parts"].items() if name.startswith("progress"))
-            if state["phase"] == phase and not within:  # within an epoch the weights may be broken already
-                for name, part in parts.items():
-                    part.load_state_dict(state["parts"][name])
-                return True
-        return False
+        return self._checkpoints.load_last_epoch(phase, parts)
 
     def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
         """Load the checkpoint of `phase` into `parts` and tracks; the seconds spent, or None where there is none."""
@@ -249,8 +243,11 @@ class Experiment:
         self._restorable = None
         if state["phase"] != phase:
             return None
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+        try:
+            load_parts(state, parts)
+        except KeyError as error:
+            what = f"{self.path} was begun by another version of the scripts, whose checkpoint lacks {error}"
+            raise UserError(what, "finish it with that one, or use --overwrite to start anew") from error
         return state["seconds"]
 
 

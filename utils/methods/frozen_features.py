@@ -77,10 +77,15 @@ def extracted(
 
 
 def pictures_of(data: NoisyData) -> dict[str, Pictures]:
-    """{name of the file for their features: pictures} of the training images and, if there are any, the test images."""
-    pictures = {FEATURES: Pictures(data.images, data.choice.root, data.file_names, data.replaced)}
+    """{name of the file for their features: pictures} of the training images and, if there are any, the test images.
+
+    Images of another set are there as pixels alone. Beside files in full size they would show by their sharpness which
+    they are, so then all pictures are read from pixels.
+    """
+    files, test_files = (None, None) if len(data.replaced) else (data.file_names, data.test_file_names)
+    pictures = {FEATURES: Pictures(data.images, data.choice.root, files)}
     if data.test_images is not None:
-        pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, data.test_file_names)
+        pictures[TEST_FEATURES] = Pictures(data.test_images, data.choice.root, test_files)
     return pictures
 
 

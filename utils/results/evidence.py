@@ -37,6 +37,7 @@ class Evidence:
         self.choice = ScoreChoice(how, planted, data.is_noisy)
         self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1; once the training is over ...
         self.window = ""  # ... and of which epochs they are
+        self._concluded: CalibratedPosterior | None = None  # fitted to them
 
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
@@ -60,7 +61,7 @@ class Evidence:
         windows = self.accumulated.windows()
         fits = {name: self._posterior(predictions) for name, predictions in windows.items()}
         best = max(fits, key=lambda name: np.nan_to_num(fits[name].likelihood_))  # the first where all are nan
-        self.predictions, self.window = windows[best], best
+        self.predictions, self.window, self._concluded = windows[best], best, fits[best]
         if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
             trained = self.data.training_labels.cpu().numpy()
             p_noisy = Candidate(fits[best].p_noisy_, wrong(fits[best].trained_, trained))
@@ -69,7 +70,9 @@ class Evidence:
 
     def posterior(self) -> CalibratedPosterior:
         """Of the kept predictions."""
-        return self._posterior(self.predictions)
+        if self._concluded is None:  # in another process
+            self._concluded = self._posterior(self.predictions)
+        return self._concluded
 
     def _posterior(self, predictions: np.ndarray) -> CalibratedPosterior:
         planted = None if self.data.planted is None else self.data.planted.ids
@@ -140,5 +143,5 @@ class Evidence:
         self.accumulated.load_state_dict(state["accumulated"])
         self.learnt.load_state_dict(state["learnt"])
         self.choice.load_state_dict(state["choice"])
-        self.window = state["window"]
+        self.window, self._concluded = state["window"], None
         self.predictions = None if state["predictions"] is None else state["predictions"].numpy()

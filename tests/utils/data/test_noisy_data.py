@@ -12,8 +12,8 @@ import datasets
 from utils.compute import Compute
 from utils.data.choice import DataChoice, OutOfDistribution
 from utils.data.noisy_data import prepare
-from utils.data.pictures import Pictures
 from utils.errors import UserError
+from utils.methods.frozen_features import FEATURES, pictures_of
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
 DIGITS = DataChoice("digits", None, [0, 1, 2], None, None, "random_in_noise", 0.2, 1)
@@ -188,7 +188,7 @@ def test_images_put_in_need_a_truth_to_be_measured_by(pictures):
     as_right = replace(pictures, noise_type="random_in_noise", noise_ratio=0.0, ood=replace(OOD, ratio=0.5))
     data = prepare(as_right, CPU)
     assert data.is_noisy.sum() == 2 == (data.clean_labels == -1).sum()
-    read = Pictures(data.images, data.choice.root, data.file_names, data.replaced)
+    read = pictures_of(data)[FEATURES]
     for i in range(4):  # the files of replaced ones show other images
         pixels = np.asarray(read.read(i, 16))
         assert (pixels == data.images.pixels[i].numpy()).all() and (pixels.std() > 0) == (i in data.replaced)

@@ -610,6 +610,18 @@ def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_ends_wi
         assert "going back to the checkpoint before it" in (experiment.path / "log.txt").read_text()
 
 
+def test_a_run_that_another_version_began_is_one_line(tmp_path):
+    with pytest.raises(Stopped):
+        work(tmp_path, stop_after=("first", 3))
+    with (
+        pytest.raises(UserError, match="begun by another version .* lacks 'new part' — .*--overwrite"),
+        opened(tmp_path) as experiment,
+        experiment.phase("first", {"counter": Counter(), "new part": Counter()}),
+    ):
+        pass
+    assert work(tmp_path).finished  # that version still can
+
+
 def test_a_finished_run_in_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     work(tmp_path)
     real_open = open

@@ -1,0 +1,73 @@
+"""The flags of main.py alone: its two stages, and what of the second is tracked. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+
+from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, refuse
+
+
+def add_stages(group: argparse._ArgumentGroup) -> None:
+    """When stage 1 ends, and how stage 2 trains."""
+    group.add_argument(
+        "--memorise_until",
+        type=SHARE,
+        default=1.0,
+        metavar="SHARE",
+        help="end stage 1 once that share of the labels is fitted",
+    )
+    group.add_argument("--epoch_2nd", type=COUNT, default=10, metavar="EPOCHS", help="epochs of stage 2, at most")
+    group.add_argument("--lr_2nd", type=RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
+    group.add_argument(
+        "--M_2nd", type=COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
+    )
+    group.add_argument(
+        "--freeze_layers",
+        nargs="+",
+        metavar="PATTERN",
+        help="layers that keep in stage 2 what stage 1 left, batch-norm statistics too: parameter names as shell "
+        "patterns in quotes, such as 'stem.*' 'blocks.[01].*'; a wrong one names those there are (default: none)",
+    )
+
+
+def add_tracked_steps(tracking: argparse._ArgumentGroup) -> None:
+    """When stage 2 ends and which of its steps are tracked."""
+    tracking.add_argument("--step_number", type=COUNT, default=150, metavar="STEPS", help="steps of stage 2, at most")
+    tracking.add_argument(
+        "--track_every", type=COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"
+    )
+    tracking.add_argument(
+        "--second_stg_max_median_loss",
+        type=RATE,
+        metavar="NATS",
+        help="end stage 2 once the MEAN first-stage loss passes this (the name is historical; default: never)",
+    )
+    tracking.add_argument(
+        "--save_best_AUC_model",
+        action="store_true",
+        help="ORACLE, uses the true labels: also keep model and scores of the step with the best AUC",
+    )
+
+
+def add_early_second_stage(parser: Parser) -> None:
+    early = parser.add_argument_group("early second stage")
+    early.add_argument("--freeze_earlySecondStage", action="store_true", help="train head 2 alone at first")
+    early.add_argument(
+        "--unfreeze_secondStage",
+        type=COUNT,
+        metavar="K",
+        help="the step, counted from 1, at which the rest begins to move too (default: 11)",
+    )
+    early.add_argument("--freeze_epochWise", action="store_true", help="--unfreeze_secondStage is an epoch, not a step")
+    early.add_argument(
+        "--batch_eval_preUnfreeze_only",
+        action="store_true",
+        help="batch norm in evaluation mode only until the unfreezing (default: throughout stage 2)",
+    )
+
+
+def resolve_early_second_stage(args: argparse.Namespace) -> None:
+    """Its defaults. Raises UserError for a flag that does nothing."""
+    default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)
+    if not args.freeze_earlySecondStage:
+        refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")
