@@ -9,8 +9,17 @@ p_noisy.npy, and soft_labels.npy, float32 (N, C): the labels that it would put i
 import argparse
 
 import models
-from utils.command_line.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
+from utils.command_line.flags import (
+    add_compare,
+    add_device,
+    add_dropout,
+    add_network_width,
+    add_output,
+    add_repetition,
+    resolve,
+)
 from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
+from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.errors import UserError
@@ -62,6 +71,7 @@ def parser() -> Parser:
     )
     add_choosing(parser.add_argument_group("tracking"))
     add_compare(add_output(parser))
+    add_repetition(parser)
     add_device(parser)
     return parser
 
@@ -90,8 +100,7 @@ def resolve_way(args: argparse.Namespace) -> None:
         args.warmup_e = max(1, args.epoch_1st // 2)
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+def run(args: argparse.Namespace) -> None:
     resolve_way(args)
     args = resolve(args)
     if args.warmup_e >= args.epoch_1st:
@@ -103,6 +112,10 @@ def main(argv: list[str] | None = None) -> None:
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 
     run_experiment(RELABEL.script, RELABEL.key, relabelling, args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_each(parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from utils.command_line.flags import default_name
+from utils.command_line.flags import experiment_name
 from utils.data.choice import data_choice
 from utils.errors import Stopped, UserError
 from utils.results.commands import classify_command, ssl_command
+from utils.results.tables import figure_label
 from utils.separations import SEPARATIONS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     from utils.experiments.experiment import Experiment
     from utils.results.comparison import compare_experiments, read_comparable
 
-    name = default_name(script, args) if args.experiment_name is None else args.experiment_name
+    name = experiment_name(script, args)
     compare = vars(args).get("compare")
     # A slip of the pen in --compare shows now, not after hours.
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
@@ -50,7 +51,7 @@ def print_result(experiment: Experiment, next_command: str) -> None:
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
     lines += [
-        f"  {name:<28} {value:.4f}" if isinstance(value, float) else f"  {name:<28} {value}"
+        f"  {figure_label(name):<34} {value:.4f}" if isinstance(value, float) else f"  {figure_label(name):<34} {value}"
         for name, value in record["figures"].items()
     ]
     lines.append(f"written to {experiment.path}/")
