@@ -28,7 +28,7 @@ FLAGS = {
     "ssl.py": [
         ["--forget"],
         ["--relabel"],  # one run, whose default networks are two
-        ["--relabel", "--network", "13-CNN"],
+        ["--relabel", "--network", "PR18"],
         ["--relabel", "a", "--parallel", "--agree_on_clean", "--runs", "3", "--epoch", "9", "--swa"],
         ["--forget", "--targets", "split"],
         ["--forget", "--f_l", "--use_bmm", "--double_run", "--epoch", "9"],
