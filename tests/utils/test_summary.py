@@ -139,6 +139,22 @@ def test_by_some_settings_only(tmp_path, capsys):
         ]
 
 
+def test_by_the_seed_where_that_is_asked_for(tmp_path, capsys):
+    for name, seed, accuracy in (("a", 2, 0.25), ("b", 1, 0.5), ("c", 1, 1.0)):
+        record(tmp_path, name, figures={"test_accuracy": accuracy}, seed=seed)
+    assert [line[:26].rstrip() for line in summarised(capsys, tmp_path, "--by", "seed")] == [
+        "seed  test_accuracy",
+        "1     0.7500 ± 0.3536 (2)",
+        "2     0.2500 (1)",
+        "[1] more than one run of s",
+    ]
+
+
+def test_without_the_usual_figures_all_there_are_are_shown(tmp_path, capsys):
+    record(tmp_path, "a", figures={"purity": 0.25, "clean_set_size": 12})
+    assert summarised(capsys, tmp_path) == ["clean_set_size  purity", "12.0 (1)        0.2500 (1)"]
+
+
 def test_what_is_hard_to_compare_has_a_note(tmp_path, capsys):
     record(tmp_path, "a", choose="oracle")
     record(tmp_path, "b", seed=2, choose="oracle", entries={"versions": VERSIONS | {"torch": "2.15"}})
@@ -173,6 +189,7 @@ def test_into_a_file(tmp_path, capsys):
 def test_what_cannot_be_summarised_is_one_line(tmp_path, capsys):
     assert "no finished experiment" in refused(capsys, tmp_path / "nowhere")
     record(tmp_path, "a", figures={"test_accuracy": 0.5, "score": "relabel_loss"})
+    record(tmp_path, "damaged", entries={"settings": ["lr"]})  # is passed over
     assert "the setting seeds — take one of" in refused(capsys, tmp_path, "--by", "seeds")
     assert "the figure score — take some of test_accuracy" in refused(capsys, tmp_path, "--figures", "score")
     assert "cannot write" in refused(capsys, tmp_path, "--out", tmp_path / "none" / "table")

@@ -67,6 +67,8 @@ class Record:
             entries = json.loads((path / "run.json").read_text())
             if missing := KEYS - entries.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            if nameless := [key for key in ("settings", "seconds", "figures") if not isinstance(entries[key], dict)]:
+                raise ValueError(f"its {nameless[0]} have no names")
             if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
             return cls(path, entries)

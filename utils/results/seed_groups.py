@@ -65,7 +65,12 @@ def settings_of(record: Record) -> dict[str, Any]:
 
 
 def own_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    return {setting_name(name): value for name, value in settings.items() if name not in NOT_GROUPED_BY}
+    """Those that groups are made by."""
+    return all_settings({name: value for name, value in settings.items() if name not in NOT_GROUPED_BY})
+
+
+def all_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    return {setting_name(name): value for name, value in settings.items()}
 
 
 def source_settings(record: Record, key: str) -> dict[str, Any] | None:
@@ -101,6 +106,7 @@ def grouped(records: Sequence[Record], by: Sequence[str] | None = None) -> list[
     """
     found = [(record, settings_of(record)) for record in records]
     if by is not None:
+        found = [(record, all_settings(record["settings"]) | settings) for record, settings in found]
         known = {name for _, settings in found for name in settings}
         if unknown := [name for name in by if name not in known]:
             raise UserError(f"no experiment has the setting {unknown[0]}", f"take one of {', '.join(sorted(known))}")
@@ -164,14 +170,15 @@ def in_words(value: object) -> str:
 def seed_table(
     records: Sequence[Record], by: Sequence[str] | None = None, figures: Sequence[str] | None = None
 ) -> Table:
-    """Mean, sd and n of figures in each group. `by`: group by these settings only; `figures`: None = a usual few.
+    """Mean, sd and n of figures in each group. `by`: group by these settings only; `figures`: None = the usual few, or
+    all where there are none of these.
 
     Raises UserError for a setting or figure that no record has.
     """
     groups = grouped(records, by)
     known = {name for record in records for name in figures_of(record)}
     if figures is None:
-        figures = [name for name in DEFAULT_FIGURES if name in known]
+        figures = [name for name in DEFAULT_FIGURES if name in known] or sorted(known)
     if unknown := [name for name in figures if name not in known]:
         raise UserError(f"no experiment has the figure {unknown[0]}", f"take some of {', '.join(sorted(known))}")
     names = telling_apart(groups) if by is None else list(by)

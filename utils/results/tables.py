@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 LATEX = {character: rf"\{character}" for character in "&%$#_{}"}
+LATEX |= {"[": "{[}", "|": r"\textbar{}", "<": "$<$", ">": "$>$"}  # after \\ a plain [ begins a length
 LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 
 
@@ -29,10 +31,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread | None:
-        """Of finite numbers; None where there are none."""
+        """None where there are no values; nan where one is not finite."""
         values = list(values)
         if not values:
             return None
+        if not all(map(math.isfinite, values)):  # left out, it would flatter the rest
+            return cls(math.nan, math.nan, len(values))
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
     def __str__(self) -> str:
@@ -111,12 +115,12 @@ def as_latex(table: Table) -> str:
     header, *rows = [" & ".join(map(latex, line)) + r" \\" for line in table.cells()]
     columns = "l" * len(table.cells()[0])
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", header, r"\hline", *rows, r"\hline", r"\end{tabular}"]
-    return "\n".join([*lines, *(rf"\\ {latex(note)}" for note in table.numbered_notes())])
+    return "\n".join([*lines, *(rf"\par {latex(note)}" for note in table.numbered_notes())])
 
 
 def latex(text: str) -> str:
     """`text` with the characters escaped that mean something to LaTeX."""
-    return re.sub(r"[\\&%$#_{}~^±]", lambda found: LATEX[found[0]], text)
+    return re.sub(r"[\[|<>\\&%$#_{}~^±]", lambda found: LATEX[found[0]], text)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {

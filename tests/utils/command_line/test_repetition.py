@@ -23,7 +23,12 @@ FLAGS = {
         ["--first_stage_data_name", "folder", "--train_root", "a b", "--no-mirror", "--image_size", "64"],
         ["--freeze_earlySecondStage", "--freeze_epochWise", "--lr_2nd", "1e-7", "--cuda_dev", "-1"],
     ],
-    "parallel.py": [[], ["--first_stage_noise_type", "none", "--schedule", "steps"], ["--labels=-x.csv"], ["--features", "resnet50"]],
+    "parallel.py": [
+        [],
+        ["--first_stage_noise_type", "none", "--schedule", "steps"],
+        ["--labels=-x.csv"],
+        ["--features", "resnet50"],
+    ],
     "relabel.py": [[], ["--relabel_by", "prediction"], ["--reg_term1", "0.5", "--M", "3"], ["--model_type", "13-CNN"]],
     "ssl.py": [
         ["--forget"],

@@ -22,6 +22,10 @@ def test_the_deviation_is_that_of_a_sample():
     assert Spread.of([]) is None
 
 
+def test_a_figure_that_is_not_finite_shows():
+    assert str(Spread.of([0.5, float("nan")])) == str(Spread.of([0.5, float("inf")])) == "nan ± nan (2)"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [([0.5, 0.75, 1.0], "0.7500 ± 0.2500 (3)"), ([0.5], "0.5000 (1)"), ([1000, 1001], "1000.5 ± 0.7 (2)")],
@@ -71,18 +75,19 @@ def test_as_markdown():
 
 
 def test_as_latex():
+    # A plain [ after a line break would begin a length.
     assert FORMATS["latex"](TABLE).splitlines() == [
         r"\begin{tabular}{llll}",
         r"\hline",
         r"noise\_type & lr & test\_accuracy & note \\",
         r"\hline",
-        r"random\_in\_noise & 0.1 & 0.7500 $\pm$ 0.2500 (3) & [1] \\",
-        r"a|b & - & 0.2500 (1) & [1] [2] \\",
+        r"random\_in\_noise & 0.1 & 0.7500 $\pm$ 0.2500 (3) & {[}1] \\",
+        r"a\textbar{}b & - & 0.2500 (1) & {[}1] {[}2] \\",
         r"none &  &  &  \\",
         r"\hline",
         r"\end{tabular}",
-        r"\\ [1] mixed torch: 1, 2",
-        r"\\ [2] seed 3 \& more",
+        r"\par {[}1] mixed torch: 1, 2",
+        r"\par {[}2] seed 3 \& more",
     ]
 
 
