@@ -190,6 +190,8 @@ def test_what_cannot_be_summarised_is_one_line(tmp_path, capsys):
     assert "no finished experiment" in refused(capsys, tmp_path / "nowhere")
     record(tmp_path, "a", figures={"test_accuracy": 0.5, "score": "relabel_loss"})
     record(tmp_path, "damaged", entries={"settings": ["lr"]})  # is passed over
-    assert "the setting seeds — take one of" in refused(capsys, tmp_path, "--by", "seeds")
+    assert "the setting seeds — take one of dataset, experiment_name, lr, script, seed" in refused(
+        capsys, tmp_path, "--by", "seeds"
+    )
     assert "the figure score — take some of test_accuracy" in refused(capsys, tmp_path, "--figures", "score")
     assert "cannot write" in refused(capsys, tmp_path, "--out", tmp_path / "none" / "table")

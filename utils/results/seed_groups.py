@@ -41,8 +41,9 @@ class Group:
 
 def setting_name(flag: str) -> str:
     """A flag, with or without its dashes, by the name that it has in all scripts."""
-    name = flag.lstrip("-").removeprefix("first_stage_")
-    return "dataset" if name == "data_name" else name
+    name = flag.lstrip("-")
+    of_data = name.removeprefix("first_stage_").replace("data_name", "dataset")
+    return of_data if of_data in DATA else name
 
 
 def settings_of(record: Record) -> dict[str, Any]:
@@ -109,7 +110,8 @@ def grouped(records: Sequence[Record], by: Sequence[str] | None = None) -> list[
         found = [(record, all_settings(record["settings"]) | settings) for record, settings in found]
         known = {name for _, settings in found for name in settings}
         if unknown := [name for name in by if name not in known]:
-            raise UserError(f"no experiment has the setting {unknown[0]}", f"take one of {', '.join(sorted(known))}")
+            own = sorted(name for name in known if "." not in name)
+            raise UserError(f"no experiment has the setting {unknown[0]}", f"take one of {', '.join(own)}")
         found = [(record, {name: settings.get(name) for name in by}) for record, settings in found]
     groups: dict[str, Group] = {}
     for record, settings in found:
