@@ -21,6 +21,7 @@ from utils.separations import SEPARATIONS
 
 Run = Callable[[argparse.Namespace], None]
 NOT_TAKEN = {"experiment_name", "overwrite"}  # of an earlier run: they say where to write, not what
+NEVER_RECORDED = {"help", "seeds", "settings"}
 EXPERIMENTS = (*SEPARATIONS, "first_stage_from", "compare")  # flags that name one
 
 
@@ -103,7 +104,7 @@ def recorded_words(parser: Parser, file: str, words: list[str], flags: dict[str,
     """
     settings = read_settings(file, parser.prog)
     actions = {action.dest: action for action in parser._actions}
-    if unknown := sorted(settings.keys() - actions.keys() - NOT_TAKEN):
+    if unknown := sorted(settings.keys() - (actions.keys() - NEVER_RECORDED) - NOT_TAKEN):
         what = f"{file} holds settings that {parser.prog} does not know: {', '.join(unknown)}"
         raise UserError(what, "it is of another version: give the flags one by one")
     by_hand = {name for name in actions if named(parser, name, words)}
@@ -111,6 +112,9 @@ def recorded_words(parser: Parser, file: str, words: list[str], flags: dict[str,
     left_out = NOT_TAKEN | by_hand | idle_training(together) | idle_pseudo_labelling(together)
     if "seeds" in by_hand:
         left_out.add("seed")
+        of_one = f"_{settings.get('seed')}"  # NAME_SEED, of which each seed has its own
+        named_one = {flag: str(settings[flag]).removesuffix(of_one) for flag in EXPERIMENTS if settings.get(flag)}
+        settings = settings | named_one
     return [word for name in settings if name not in left_out for word in words_of(actions[name], settings[name])]
 
 

@@ -72,6 +72,17 @@ def test_flags_given_by_hand_take_the_place_of_the_recorded_ones(tmp_path, monke
     assert found == settings_of("main.py", [*new, "--lr", "0.5"], monkeypatch)
 
 
+def test_seeds_with_the_settings_of_one_seed_read_what_is_their_own(tmp_path, monkeypatch):
+    for name in ("sep_1", "sep_2", "other"):
+        (tmp_path / name).mkdir()
+    chain = ["--relabel", "sep_1", "--parallel", "other", "--experiments_root", str(tmp_path)]
+    file = write_record(tmp_path / "run.json", "ssl.py", settings_of("ssl.py", chain, monkeypatch))
+    script = load_script("ssl.py")
+    args = parse(script.parser(), ["--settings", file, "--seeds", "1", "2"])
+    found = [with_seed(args, seed) for seed in (1, 2)]
+    assert [(one.relabel, one.parallel, one.seed) for one in found] == [("sep_1", "other", 1), ("sep_2", "other", 2)]
+
+
 def test_what_does_nothing_beside_a_flag_given_by_hand_is_not_taken(tmp_path, monkeypatch):
     trained = settings_of("parallel.py", ["--lr", "0.5", "--plant", "0"], monkeypatch)
     file = write_record(tmp_path / "run.json", "parallel.py", trained)
@@ -88,6 +99,7 @@ def test_what_does_nothing_beside_a_flag_given_by_hand_is_not_taken(tmp_path, mo
         ('{"script": "parallel.py", "settings": 3}', "is no run.json"),
         ('{"script": "main.py", "settings": {}}', "is of main.py, not of parallel.py"),
         ('{"script": "parallel.py", "settings": {"lr": 0.1, "new": 1}}', "does not know: new"),
+        ('{"script": "parallel.py", "settings": {"help": true}}', "does not know: help"),
         ('{"script": "parallel.py", "settings": {"lr": "fast"}}', "'fast' is not a number"),
         ('{"script": "parallel.py", "settings": {"M": 3, "schedule": "cosine"}}', "--M does nothing"),
     ],
