@@ -8,8 +8,11 @@ Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float3
 mislabelled, and p_noisy.npy, the probability that a label is wrong.
 """
 
-from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
+import argparse
+
+from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, add_repetition, resolve
 from utils.command_line.parser import COUNT, Parser
+from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data, add_second_stage_data
 from utils.methods.forgetting_flags import (
@@ -44,17 +47,22 @@ def parser() -> Parser:
         "--checkpoint_every", type=COUNT, default=50, metavar="STEPS", help="steps of stage 2 between checkpoints"
     )
     add_compare(output)
+    add_repetition(parser)
     add_device(parser)
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = resolve(parser().parse_args(argv))
+def run(args: argparse.Namespace) -> None:
+    args = resolve(args)
     resolve_early_second_stage(args)
 
     from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 
     run_experiment(FORGET.script, FORGET.key, forgetting, args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_each(parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, 
 mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample class probabilities.
 """
 
-from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
+import argparse
+
+from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, add_repetition, resolve
 from utils.command_line.parser import Parser
+from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.methods.frozen_features_flags import add_frozen_features, check_frozen_features
@@ -34,14 +37,13 @@ def parser() -> Parser:
         help="keep both networks, as model_0.pt and model_1.pt, which python3 -m utils.classifier reads",
     )
     add_compare(output)
+    add_repetition(parser)
     add_device(parser)
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    declared = parser()
-    args = declared.parse_args(argv)
-    check_frozen_features(args, declared)
+def run(args: argparse.Namespace) -> None:
+    check_frozen_features(args, parser())
     args = resolve(args)
 
     if args.features is None:  # imported here, not above: --help answers without torch
@@ -50,6 +52,10 @@ def main(argv: list[str] | None = None) -> None:
         from utils.methods.frozen_features import frozen_features as method
 
     run_experiment(PARALLEL.script, PARALLEL.key, method, args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_each(parser(), run, argv)
 
 
 if __name__ == "__main__":

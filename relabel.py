@@ -6,9 +6,20 @@ Writes relabel_score.npy (the default) and relabel_loss.npy, float32 (N,), highe
 p_noisy.npy, and soft_labels.npy, float32 (N, C): the labels that it would put instead, with their probabilities.
 """
 
+import argparse
+
 import models
-from utils.command_line.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
+from utils.command_line.flags import (
+    add_compare,
+    add_device,
+    add_dropout,
+    add_network_width,
+    add_output,
+    add_repetition,
+    resolve,
+)
 from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
+from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.methods.relabelling_flags import EPOCHS_BY_PREDICTION, NETWORKS, resolve_way
@@ -63,18 +74,22 @@ def parser() -> Parser:
     )
     add_choosing(parser.add_argument_group("tracking"))
     add_compare(add_output(parser))
+    add_repetition(parser)
     add_device(parser)
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+def run(args: argparse.Namespace) -> None:
     resolve_way(args)
     args = resolve(args)
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 
     run_experiment(RELABEL.script, RELABEL.key, relabelling, args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_each(parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,19 @@ if __name__ == "ssl":  # imported in place of the standard library's module, who
     sys.modules["ssl"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["ssl"])
 else:
+    import argparse
+
     import models
-    from utils.command_line.flags import add_device, add_dropout, add_network_width, add_output, resolve
+    from utils.command_line.flags import (
+        add_device,
+        add_dropout,
+        add_network_width,
+        add_output,
+        add_repetition,
+        resolve,
+    )
     from utils.command_line.parser import Parser
+    from utils.command_line.repetition import run_each
     from utils.command_line.running import run_experiment, run_script
     from utils.data.choice import SSL, add_data
     from utils.methods.pseudo_labelling_flags import (
@@ -57,17 +67,22 @@ def parser() -> "Parser":
     )
     add_training(group)
     add_output(parser)
+    add_repetition(parser)
     add_device(parser)
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = resolve(parser().parse_args(argv))
+def run(args: "argparse.Namespace") -> None:
+    args = resolve(args)
     resolve_pseudo_labelling(args)
 
     from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 
     run_experiment(SCRIPT, "ssl", pseudo_labelling, args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_each(parser(), run, argv)
 
 
 if __name__ == "__main__":

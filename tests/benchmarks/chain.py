@@ -18,8 +18,6 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tests.benchmarks.measuring import run_script
 from tests.tiny import load_script
 from utils.command_line import running
@@ -27,6 +25,7 @@ from utils.command_line.flags import resolve
 from utils.compute import choose
 from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import prepare
+from utils.results.tables import Row, Spread, Table, as_text
 from utils.separations import SEPARATIONS
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import enough_epochs, optimisation_of, schedule_of
@@ -77,9 +76,20 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, float]:
         clean = f"estimated noise {found['noise_ratio_estimated']:.4f}"
         if "clean_set_size" in found:  # with --targets split
             clean = f"clean set {found['clean_set_size']}, purity {found['clean_set_purity']:.4f}"
-        test = f"test {found['test_accuracy']:.4f}, best epoch {found['test_accuracy_best']:.4f}"
+        test = f"test {found['test_accuracy']:.4f}, best epoch (oracle) {found['test_accuracy_best']:.4f}"
         print(f"seed {seed}: ssl.py {way}: {clean}; {test} ({seconds_of(record):.0f} s)", flush=True)
     return rows
+
+
+def table(seeds: list[dict[str, float]]) -> Table:
+    """Over seeds: last-epoch test accuracy of every row, and the share of the gap that it closes."""
+    noisy, true = ([s[f"cross-entropy, {kind} labels"] for s in seeds] for kind in ("noisy", "true"))
+    rows = []
+    for name in seeds[0]:
+        values = [s[name] for s in seeds]
+        closed = [(v - low) / (high - low) for v, low, high in zip(values, noisy, true, strict=True)]
+        rows.append(Row([name], [Spread.of(values), Spread.of(closed)]))
+    return Table(["training"], ["test accuracy, last epoch", "gap closed"], rows)
 
 
 def seconds_of(record: dict) -> float:
@@ -96,13 +106,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("experiments/chain"), help="where experiments are kept")
     args = parser.parse_args()
     seeds = [one_seed(args, seed) for seed in args.seeds]
-    print(f"\n{'test accuracy, last epoch':<32}{'mean':>8}{'sd':>8}{'gap closed, per seed':>24}")
-    noisy, true = (np.array([s[f"cross-entropy, {kind} labels"] for s in seeds]) for kind in ("noisy", "true"))
-    for row in seeds[0]:
-        values = np.array([s[row] for s in seeds])
-        closed = " ".join(f"{share:6.0%}" for share in (values - noisy) / (true - noisy))
-        spread = f"{values.std(ddof=1):8.4f}" if len(values) > 1 else " " * 8
-        print(f"{row:<32}{values.mean():8.4f}{spread}{closed:>24}")
+    print("\nmean ± sd (n)")
+    print(as_text(table(seeds)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import argparse
 import re
 
 import models
-from utils.command_line.parser import COUNT, RATIO, WHOLE, Parser, number
+from utils.command_line.parser import COUNT, RATIO, SEED, WHOLE, Parser, number
 from utils.data.choice import first_choice, resolve_data
 from utils.scoring.tracking import tracking_of
 from utils.separations import SEPARATIONS
@@ -61,6 +61,23 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
     return group
 
 
+def add_repetition(parser: Parser) -> None:
+    group = parser.add_argument_group("several runs, earlier runs")
+    group.add_argument(
+        "--seeds",
+        type=SEED,
+        nargs="+",
+        metavar="SEED",
+        help="one run after the other in place of --seed, each in an experiment NAME_SEED, then a table of mean ± sd; "
+        "an EXPERIMENT that is named NAME is NAME_SEED where there is one",
+    )
+    group.add_argument(
+        "--settings",
+        metavar="FILE",
+        help="run.json of an earlier run, whose flags are taken but for its name; those that are given here come first",
+    )
+
+
 def add_compare(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--compare",
@@ -109,6 +126,11 @@ def resolve(args: argparse.Namespace) -> argparse.Namespace:
     if args.width is None:
         args.width = DIGITS_WIDTH if first_choice(args).name == "digits" else 1.0
     return args
+
+
+def experiment_name(script: str, args: argparse.Namespace) -> str:
+    """As it was given, else the default one."""
+    return default_name(script, args) if args.experiment_name is None else args.experiment_name
 
 
 def default_name(script: str, args: argparse.Namespace) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from utils.command_line.flags import default_name
+from utils.command_line.flags import experiment_name
 from utils.data.choice import data_choice, first_choice
 from utils.errors import Foreseen, Stopped, UserError
 from utils.results.commands import classify_command, ssl_command
+from utils.results.tables import figure_label
 from utils.separations import SEPARATIONS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     from utils.experiments.experiment import Experiment
     from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
 
-    name = default_name(script, args) if args.experiment_name is None else args.experiment_name
+    name = experiment_name(script, args)
     compare = vars(args).get("compare")
     # A slip of the pen in --compare shows now, not after hours.
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
@@ -75,10 +76,11 @@ def print_result(experiment: Experiment, next_command: str) -> None:
     """The short table a run ends with: figures, paths, what to type next."""
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
-    width = max([28, *map(len, record["figures"])])
+    figures = {figure_label(name): value for name, value in record["figures"].items()}
+    width = max([28, *map(len, figures)])
     lines += [
         f"  {name:<{width}} {value:.4f}" if isinstance(value, float) else f"  {name:<{width}} {value}"
-        for name, value in record["figures"].items()
+        for name, value in figures.items()
     ]
     lines.append(f"written to {experiment.path}/")
     lines += [f"  {', '.join(group)}" for group in by_kind(record.own_files())]

@@ -35,7 +35,8 @@ class Record:
 
     `path` is the experiment folder. Entries: script, method, command, settings (every resolved flag), data (the
     fingerprint, None until the inputs were found good), seconds (of each phase), figures, digests (of the arrays by
-    name), files (what the run wrote), versions, started, and "status": "running" or, last of all, "finished".
+    name), files (what the run wrote), versions, started, and "status": "running" or, last of all, "finished". ssl.py
+    adds sources: name and settings of each experiment that it read, by the method's key.
     """
 
     def __init__(self, path: Path, entries: dict[str, Any]) -> None:
@@ -44,11 +45,10 @@ class Record:
     @classmethod
     def new(cls, path: Path, script: str, method: str, settings: dict[str, Any]) -> Record:
         """Of a run that begins now, with the command line that this process was given; not written yet."""
-        words = [script, *(word for word in sys.argv[1:] if word != "--overwrite")]
         return cls(path, {
             "script": script,
             "method": method,
-            "command": shlex.join(words),
+            "command": typed_command(script),
             "status": "running",
             "settings": settings,
             "data": None,
@@ -67,6 +67,8 @@ class Record:
             entries = json.loads((path / "run.json").read_text())
             if missing := KEYS - entries.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            if nameless := [key for key in ("settings", "seconds", "figures") if not isinstance(entries[key], dict)]:
+                raise ValueError(f"its {nameless[0]} have no names")
             if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
             return cls(path, entries)
@@ -140,6 +142,11 @@ class Record:
                 "run that experiment again with --overwrite, or give ssl.py your own scores with --scores FILE",
             )
         return array
+
+
+def typed_command(script: str) -> str:
+    """What this process was given on its command line, to go on with."""
+    return shlex.join([script, *(word for word in sys.argv[1:] if word != "--overwrite")])
 
 
 def experiment_path(root: str | os.PathLike, name: str) -> Path:

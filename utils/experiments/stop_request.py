@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from utils.errors import Stopped
 
@@ -12,7 +12,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Notes the first stop signal while it is open, for `raise_if_asked` between two steps."""
+    """Notes the first stop signal while it is open, for `raise_if_asked` between two steps.
+
+    One that is opened within another shares what that one has noted, so that no signal is lost between them.
+    """
+
+    _open: ClassVar[list[StopRequest]] = []  # the innermost last
 
     def __init__(self, command: str) -> None:
         self.command = command  # what to type to go on
@@ -21,11 +26,17 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+        if self._open:
+            self.signum = self._open[-1].signum
+        self._open.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+        self._open.remove(self)
+        if self._open:
+            self._open[-1].signum = self.signum
 
     def _note(self, signum: int, _frame: object) -> None:
         if self.signum is not None:  # asked twice: do not wait for the step

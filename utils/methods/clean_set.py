@@ -57,10 +57,13 @@ def read_copies(key: str, experiment: Experiment) -> Found:
 
 
 def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
-    """Copies of what was found in the experiment, and where it came from in its log."""
+    """Copies of what was found in the experiment; where it came from in its log, by which settings in its record."""
     for key, of in found.items():
         if not experiment.record.holds(f"input_{key}"):
             experiment.log(f"{key} scores: {of.source}")
+            if of.record is not None:
+                source = {"experiment": of.record.path.name, "settings": of.record["settings"]}
+                experiment.record.update(sources=experiment.record.get("sources", {}) | {key: source})
             for name, values in ((f"_{n}", getattr(of, n)) for n in OF_POSTERIOR):
                 if values is not None:
                     experiment.save_array(f"input_{key}{name}", values)

@@ -10,6 +10,7 @@ from utils.separations import SEPARATIONS
 from utils.training.optimisation import enough_epochs
 
 TARGETS = ("posterior", "split")
+BOTH_NETWORKS = ["MT_Net", "PR18"]  # of earlier runs and of the last
 TRAININGS = 3  # in a row, the separation's counted
 SCORES_OF = {
     "forget": ("forget_", "stage1_"),
@@ -122,13 +123,27 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
     if args.network is not None and len(args.network) > min(args.runs, 2):
         raise UserError(f"--network names {len(args.network)} networks for --runs {args.runs}", "give one, or two")
-    defaults = {"network": ["MT_Net"] if split else ["MT_Net", "PR18"]}
+    defaults = {"network": ["MT_Net"] if split else BOTH_NETWORKS}
     if split:
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     _check_training(args)
     if args.epoch is not None:
         resolve_epochs(args)
+
+
+def idle_pseudo_labelling(settings: dict[str, object]) -> set[str]:
+    """Those of the resolved `settings` of a run that did nothing in it, and would be refused as flags."""
+    idle = set()
+    if not settings.get("use_bmm"):
+        idle |= {"bmm_th", "bmm_th_2nd"}
+    if settings.get("runs") == 1:
+        idle |= {"bmm_th_2nd", "threshold_2nd"}
+        if settings.get("network") == BOTH_NETWORKS:  # the default, of which a single run takes the last
+            idle.add("network")
+    if settings.get("f_l"):
+        idle.add("score")
+    return idle
 
 
 def runs_after(args: argparse.Namespace) -> int:

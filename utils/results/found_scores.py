@@ -25,6 +25,7 @@ class Found:
     posterior: np.ndarray | None = None  # float32 (N, C), of the true class given predictions and label
     transition: np.ndarray | None = None  # float64 (C, C), of labels (columns) given true classes (rows)
     trained: np.ndarray | None = None  # int64 (N,), labels trained on; None where no errors were planted
+    record: Record | None = None  # of the experiment that it was found in
 
 
 OF_POSTERIOR = ("posterior", "transition", "trained")
@@ -61,7 +62,8 @@ def read_scores(
             files = (f"{separation.key}_posterior", f"{separation.key}_transition", "trained_labels")
             if record.wrote("trained_labels") and not record.holds("trained_labels"):
                 break
-            return Found(scores, str(file), *(record.read_array(f) if record.holds(f) else None for f in files))
+            more = (record.read_array(f) if record.holds(f) else None for f in files)
+            return Found(scores, str(file), *more, record=record)
     missing = names[0] if not record.holds(names[0]) else "trained_labels"
     raise UserError(f"{record.path} holds no {missing}.npy", f"run python3 {record['command']} --overwrite")
 

@@ -156,7 +156,8 @@ def write_accuracy_figure(
 
 
 def accuracy_numbers(rows: list[dict]) -> dict[str, float | None]:
-    """train_accuracy, test_accuracy (last) and test_accuracy_best of a history with a row per epoch, in [0, 1]."""
+    """train_accuracy, test_accuracy (last) and test_accuracy_best (an oracle: the epoch is chosen by the test labels)
+    of a history with a row per epoch, in [0, 1]."""
     found = history_columns(rows, {"train": "train_accuracy", "test": "test_accuracy"})
     numbers = {"train_accuracy": float(found["train"][-1])} if "train" in found else {}
     if "test" in found:

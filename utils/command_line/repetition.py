@@ -1,0 +1,156 @@
+"""From a script's command line to its runs: one, or one for each of --seeds; with --settings from an earlier run's.
+
+Imports no torch before a run does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from utils.command_line.flags import experiment_name
+from utils.command_line.parser import Parser
+from utils.errors import UserError
+from utils.methods.frozen_features_flags import idle_training
+from utils.methods.pseudo_labelling_flags import idle_pseudo_labelling
+from utils.separations import SEPARATIONS
+
+Run = Callable[[argparse.Namespace], None]
+NOT_TAKEN = {"experiment_name", "overwrite"}  # of an earlier run: they say where to write, not what
+NEVER_RECORDED = {"help", "seeds", "settings"}
+EXPERIMENTS = (*SEPARATIONS, "first_stage_from", "compare")  # flags that name one
+
+
+def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
+    """Call `run` with the flags, or with those of each seed; it may fill in what they leave open.
+
+    Raises UserError for flags that are wrong or contradict each other.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    args = parse(parser, words)
+    seeds = vars(args).pop("seeds")
+    if seeds is None:
+        run(args)
+        return
+    if named(parser, "seed", words):
+        raise UserError("--seed and --seeds contradict each other", "leave one of them out")
+    if len(set(seeds)) < len(seeds):
+        raise UserError("--seeds names a seed more than once", "name each seed once")
+    if args.estimate:
+        print(f"one of {len(seeds)} runs, which follow one another:", flush=True)
+        run(with_seed(args, seeds[0]))
+        return
+    run_seeds(parser.prog, args, seeds, run)
+
+
+# -- seeds -------------------------------------------------------------------------------------------------------------
+
+
+def run_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: Run) -> None:
+    """One run after the other, and the table of all. A finished one only prints, one that was cut off goes on."""
+    from utils.experiments.record import read_finished, typed_command
+    from utils.experiments.stop_request import StopRequest
+
+    names = []
+    with StopRequest(typed_command(script)) as stop:  # one that comes too late to stop a run stops those after it
+        for number, seed in enumerate(seeds, 1):
+            stop.raise_if_asked()
+            print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
+            of_seed = with_seed(args, seed)
+            run(of_seed)
+            names.append(experiment_name(script, of_seed))
+
+    from utils.results.seed_groups import seed_table
+    from utils.results.tables import as_text
+
+    print(f"\n{script}, seeds {' '.join(map(str, seeds))}: mean ± sd (n)")
+    print(as_text(seed_table([read_finished(args.experiments_root, name) for name in names])))
+
+
+def with_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
+    """The flags of one of several runs: its seed, its name, and its own of the experiments that it reads."""
+    one = argparse.Namespace(**vars(args) | {"seed": seed})
+    if args.experiment_name is not None:  # the default name holds the seed
+        one.experiment_name = f"{args.experiment_name}_{seed}"
+    for flag in EXPERIMENTS:
+        name = vars(args).get(flag)
+        if name and (Path(args.experiments_root) / f"{name}_{seed}").is_dir():
+            setattr(one, flag, f"{name}_{seed}")
+    return one
+
+
+# -- settings of an earlier run ----------------------------------------------------------------------------------------
+
+
+def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
+    """The flags in `words`, and with --settings FILE those of its run that `words` do not name."""
+    args = parser.parse_args(words)
+    file = vars(args).pop("settings")
+    if file is not None:
+        taken = recorded_words(parser, file, words, vars(args))
+        try:
+            parser.parse_args(taken)
+        except UserError as error:
+            raise UserError(f"{file}: {error.what}", f"give that flag here, or {error.remedy}") from error
+        args = parser.parse_args([*taken, *words])
+        del args.settings
+    return args
+
+
+def recorded_words(parser: Parser, file: str, words: list[str], flags: dict[str, Any]) -> list[str]:
+    """The command line that makes the settings in a run.json, but for those that `words` name, which say `flags`.
+
+    Raises UserError where the file is missing or damaged, of another script, or holds flags that there are none of.
+    """
+    settings = read_settings(file, parser.prog)
+    actions = {action.dest: action for action in parser._actions}
+    if unknown := sorted(settings.keys() - (actions.keys() - NEVER_RECORDED) - NOT_TAKEN):
+        what = f"{file} holds settings that {parser.prog} does not know: {', '.join(unknown)}"
+        raise UserError(what, "it is of another version: give the flags one by one")
+    by_hand = {name for name in actions if named(parser, name, words)}
+    together = settings | {name: flags[name] for name in by_hand & flags.keys()}
+    left_out = NOT_TAKEN | by_hand | idle_training(together) | idle_pseudo_labelling(together)
+    if "seeds" in by_hand:
+        left_out.add("seed")
+        of_one = f"_{settings.get('seed')}"  # NAME_SEED, of which each seed has its own
+        named_one = {flag: str(settings[flag]).removesuffix(of_one) for flag in EXPERIMENTS if settings.get(flag)}
+        settings = settings | named_one
+    return [word for name in settings if name not in left_out for word in words_of(actions[name], settings[name])]
+
+
+def read_settings(file: str, script: str) -> dict[str, Any]:
+    try:
+        record = json.loads(Path(file).read_text())
+        of_script, settings = record["script"], record["settings"]
+        if not isinstance(settings, dict):
+            raise TypeError("its settings are none")
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror})", "name the run.json of an experiment") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no run.json ({error!r})", "name the run.json of an experiment") from error
+    if of_script != script:
+        raise UserError(f"{file} is of {of_script}, not of {script}", f"name a run of {script}")
+    return settings
+
+
+def words_of(action: argparse.Action, value: Any) -> list[str]:
+    """A flag as it is typed to have the value."""
+    flag = action.option_strings[0]
+    if value in (None, []):  # not given
+        return []
+    if action.nargs == 0:
+        return [flag] if value else [other for other in action.option_strings if other.startswith("--no-")]
+    if action.nargs == "?" and value == action.const:
+        return [flag]
+    values = value if isinstance(value, list) else [value]
+    return [flag, *map(str, values)] if action.nargs == "+" else [f"{flag}={one}" for one in values]
+
+
+def named(parser: Parser, dest: str, words: list[str]) -> bool:
+    """Whether `words` name a flag; values never look like one, and flags are not abbreviated."""
+    flags = {flag for action in parser._actions if action.dest == dest for flag in action.option_strings}
+    return not flags.isdisjoint(word.partition("=")[0] for word in words)
