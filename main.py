@@ -8,7 +8,8 @@ Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float3
 mislabelled, and p_noisy.npy, the probability that a label is wrong.
 """
 
-from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
+from utils.command_line.flags import USUAL, add_compare, add_device, add_network_width, add_output, resolve
+from utils.command_line.original import INEFFECTIVE
 from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, refuse
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data, add_second_stage_data
@@ -16,9 +17,11 @@ from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import FORGET
 from utils.training.optimisation import add_optimisation
 
+STEPS = 150  # of stage 2
+
 
 def parser() -> Parser:
-    parser = Parser(FORGET.script, __doc__)
+    parser = Parser(FORGET.script, __doc__, usual=USUAL)
     add_data(parser)
     add_second_stage_data(parser)
     group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs of stage 1")
@@ -36,7 +39,15 @@ def parser() -> Parser:
     )
     add_network_width(group)
     tracking = add_tracking(parser)
-    tracking.add_argument("--step_number", type=COUNT, default=150, metavar="STEPS", help="steps of stage 2, at most")
+    tracking.add_argument(
+        "--steps_total",
+        type=COUNT,
+        metavar="STEPS",
+        help=f"steps of stage 2 in all, at most (default: {STEPS}; with --step_number no bound)",
+    )
+    tracking.add_argument(
+        "--step_number", type=COUNT, metavar="STEPS", help="steps of an epoch of stage 2, at most (default: a whole one)"
+    )
     tracking.add_argument(
         "--track_every", type=COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"
     )
@@ -75,11 +86,14 @@ def parser() -> Parser:
     )
     add_compare(output)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[FORGET.script])
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = resolve(parser().parse_args(argv))
+    if args.steps_total is None and args.step_number is None:
+        args.steps_total = STEPS
     default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)
     if not args.freeze_earlySecondStage:
         refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")

@@ -8,8 +8,9 @@ Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, 
 mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample class probabilities.
 """
 
-from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, resolve
-from utils.command_line.parser import Parser
+from utils.command_line.flags import USUAL, add_compare, add_device, add_network_width, add_output, resolve
+from utils.command_line.original import INEFFECTIVE
+from utils.command_line.parser import Parser, truth
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.methods.frozen_features_flags import add_frozen_features, check_frozen_features
@@ -19,14 +20,19 @@ from utils.training.optimisation import add_optimisation
 
 
 def parser() -> Parser:
-    parser = Parser(PARALLEL.script, __doc__)
+    parser = Parser(PARALLEL.script, __doc__, usual=USUAL)
     add_data(parser)
     add_frozen_features(parser)
     group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs=40, epochs_help="epochs")
     add_network_width(group)
     add_choosing(add_tracking(parser))
-    add_compare(add_output(parser))
+    output = add_output(parser)
+    output.add_argument(
+        "--repeat", dest="overwrite", nargs="?", const=True, default=False, type=truth, help="the same as --overwrite"
+    )
+    add_compare(output)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[PARALLEL.script])
     return parser
 
 

@@ -9,8 +9,19 @@ p_noisy.npy, and soft_labels.npy, float32 (N, C): the labels that it would put i
 import argparse
 
 import models
-from utils.command_line.flags import add_compare, add_device, add_dropout, add_network_width, add_output, resolve
-from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
+from utils.command_line.flags import (
+    USUAL,
+    add_compare,
+    add_device,
+    add_dropout,
+    add_input_noise,
+    add_network_width,
+    add_output,
+    check_input_noise,
+    resolve,
+)
+from utils.command_line.original import INEFFECTIVE
+from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, truth
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.errors import UserError
@@ -19,11 +30,11 @@ from utils.separations import RELABEL
 from utils.training.optimisation import BALANCE, add_optimisation
 
 NETWORKS = [models.CNN13, models.PREACT_RESNET18]  # two that err in different ways
-BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
+BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "epoch_update", "M")  # flags that belong to that way
 
 
 def parser() -> Parser:
-    parser = Parser(RELABEL.script, __doc__)
+    parser = Parser(RELABEL.script, __doc__, usual=USUAL)
     add_data(parser)
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -33,7 +44,8 @@ def parser() -> Parser:
         help="network, or two of them: of the warm-up and of what follows "
         f"(default: {' '.join(NETWORKS)}; by prediction {models.CNN13})",
     )
-    add_dropout(network)
+    add_dropout(network, off="by prediction")
+    add_input_noise(network, off="by prediction")
     add_network_width(network)
     add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs=None, epochs_help="epochs, warm-up included "
@@ -60,9 +72,25 @@ def parser() -> Parser:
     by_prediction.add_argument(
         "--reg_term1", type=WEIGHT, metavar="WEIGHT", help="weight of L_p; 0 switches it off (default: 0.8)"
     )
+    by_prediction.add_argument(
+        "--epoch_update",
+        type=COUNT,
+        metavar="EPOCHS",
+        help="the labels are the mean of the predictions of so many last epochs (default: 1)",
+    )
     add_choosing(parser.add_argument_group("tracking"))
-    add_compare(add_output(parser))
+    output = add_output(parser)
+    add_compare(output)
+    output.add_argument(
+        "--compare_to_forgetting",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="--compare with the newest finished experiment of main.py on the same data",
+    )
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[RELABEL.script])
     return parser
 
 
@@ -80,9 +108,14 @@ def resolve_way(args: argparse.Namespace) -> None:
     if args.relabel_by == "prediction":
         defaults = {"epoch_1st": 40, "default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
         defaults |= {"model_type": [models.CNN13], "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
+        # The predictions that replace the labels are of the training passes themselves: nothing is to blur them.
+        defaults |= {"epoch_update": 1, "dropout": 0.0, "input_noise": 0.0}
     for name, value in defaults.items():
         if vars(args)[name] is None:
             setattr(args, name, value)
+    check_input_noise(args, args.model_type)
+    if args.compare and args.compare_to_forgetting:
+        raise UserError("--compare and --compare_to_forgetting name two experiments", "leave one of them out")
     most = 2 if args.relabel_by == "posterior" else 1
     if len(args.model_type) > most:
         raise UserError(f"--model_type names {len(args.model_type)} networks, and {most} can be trained", "name fewer")

@@ -16,7 +16,16 @@ if __name__ == "ssl":  # imported in place of the standard library's module, who
     _spec.loader.exec_module(sys.modules["ssl"])
 else:
     import models
-    from utils.command_line.flags import add_device, add_dropout, add_network_width, add_output, resolve
+    from utils.command_line.flags import (
+        USUAL,
+        add_device,
+        add_dropout,
+        add_input_noise,
+        add_network_width,
+        add_output,
+        resolve,
+    )
+    from utils.command_line.original import INEFFECTIVE
     from utils.command_line.parser import Parser
     from utils.command_line.running import run_experiment, run_script
     from utils.data.choice import SSL, add_data
@@ -33,7 +42,7 @@ SCRIPT = "ssl.py"
 
 
 def parser() -> "Parser":
-    parser = Parser(SCRIPT, __doc__)
+    parser = Parser(SCRIPT, __doc__, usual=USUAL)
     add_data(parser, SSL)
     add_scores(parser)
     add_targets(parser)
@@ -47,6 +56,7 @@ def parser() -> "Parser":
         "(default: MT_Net PR18; with --targets split MT_Net)",
     )
     add_dropout(network)
+    add_input_noise(network, off="with --targets split")
     add_network_width(network)
     group = add_optimisation(
         parser,
@@ -59,6 +69,7 @@ def parser() -> "Parser":
     add_training(group)
     add_output(parser)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[SCRIPT])
     return parser
 
 

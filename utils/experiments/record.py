@@ -184,7 +184,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 def require_same_data(ours: dict, theirs: dict, name: str) -> None:
     """Raises UserError naming what differs between two data fingerprints, the other one of experiment `name`."""
     if differing := differences(ours, theirs):
-        raise UserError(f"{name} judged other data: {differing}", "use the same data, noise and seed for both")
+        raise UserError(f"{name} judged other data: {differing}", "use the same data, noise and seed (or --noise_seed) for both")
 
 
 def versions(*more: str) -> dict[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from utils.data.choice import FIRST, SSL, DataChoice
+from utils.data.choice import DataChoice
 from utils.separations import Separation
 
 
 def separation_command(separation: Separation, choice: DataChoice, root: str | Path) -> str:
     """The command that makes the scores of a separation for this data under the experiments root."""
-    return _command(separation.script, choice.flags(FIRST) | _root_flag(root))
+    return _command(separation.script, choice.flags() | _root_flag(root))
 
 
 def ssl_command(separation: Separation, experiment_name: str, choice: DataChoice, root: str | Path) -> str:

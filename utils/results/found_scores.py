@@ -41,7 +41,7 @@ def read_scores(
     """The first of the scores `names` (None = the separation's) that there is, with the posterior.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
-    type, ratio, labels file and seed. Raises UserError where there is none, or where its scores belong to other images
+    type, ratio, labels file and seed of the noise. Raises UserError where there is none, or where its scores belong to other images
     or labels.
     """
     record = _named(root, separation, experiment_name, choice) if experiment_name else None
@@ -81,16 +81,21 @@ def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> 
     return record
 
 
-def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict) -> Record:
-    """The finished experiment of the separation on this data that finished last, equal fingerprints first."""
+def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict | None = None) -> Record:
+    """The finished experiment of the separation on this data that finished last.
+
+    Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet, and
+    with it the digest of a labels file.
+    """
     wanted = {
         "data_set": choice.name,
         "class_subset": choice.subset,
         "noise_type": choice.noise_type,
         "noise_ratio": choice.noise_ratio,
-        "seed": choice.seed,
-        "labels_file": fingerprint.get("labels_file"),
+        "seed": choice.seed_of_labels,
     }
+    if fingerprint is not None:
+        wanted["labels_file"] = fingerprint.get("labels_file")
     found = [
         record
         for record in finished_records(Path(root))
@@ -102,7 +107,11 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
             f"no finished {separation.script} experiment under {root} has the same data, noise and seed",
             f"run this first: {separation_command(separation, choice, root)}",
         )
-    return max(found, key=lambda record: (record["data"] == fingerprint, record["finish_number"]))
+
+    def fitness(record: Record) -> tuple:
+        return record["data"] == fingerprint, record["settings"].get("seed") == choice.seed, record["finish_number"]
+
+    return max(found, key=fitness)
 
 
 def read_score_file(path: str, samples: int) -> Found:
