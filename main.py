@@ -46,7 +46,10 @@ def parser() -> Parser:
         help=f"steps of stage 2 in all, at most (default: {STEPS}; with --step_number no bound)",
     )
     tracking.add_argument(
-        "--step_number", type=COUNT, metavar="STEPS", help="steps of an epoch of stage 2, at most (default: a whole one)"
+        "--step_number",
+        type=COUNT,
+        metavar="STEPS",
+        help="steps of an epoch of stage 2, at most (default: a whole one)",
     )
     tracking.add_argument(
         "--track_every", type=COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"

@@ -29,10 +29,10 @@ def build(
     """The network called `name`, freshly initialised from torch's global random state.
 
     `width` multiplies every layer's channels (1 = the paper's), which stay multiples of 16. `dropout` is a probability,
-    `input_noise` the standard deviation of Gaussian noise on training images, which PreAct-ResNet-18 has none of; None =
-    what is usual for the network. Every network offers `model(images) -> logits (B, C)`, `model(images, return_features=True) -> (logits, features)`
-    and `model.forward_features(images) -> (B, D)`, all float32; PreAct-ResNet-18, once it was given a second head, also
-    `model(images, head=2)`.
+    `input_noise` the standard deviation of Gaussian noise on training images (None = what is usual for the network;
+    PreAct-ResNet-18 has none). Every network offers `model(images) -> logits (B, C)`,
+    `model(images, return_features=True) -> (logits, features)` and `model.forward_features(images) -> (B, D)`, all
+    float32; PreAct-ResNet-18, once it was given a second head, also `model(images, head=2)`.
     """
     name = ALIASES.get(name, name)
     if name == PREACT_RESNET18:

@@ -17,7 +17,9 @@ EVAL_BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply bfloat16 in hardware
 
 # The uses of randomness. Each has a stream of its own, by its place here: append, never insert.
-STREAMS = ("label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step", "averaging", "planted")
+STREAMS = (
+    "label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step", "averaging", "planted", "uniform",
+)  # fmt: skip
 
 
 def stream_seed(seed: int, stream: str, *counters: int) -> int:

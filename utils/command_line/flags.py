@@ -42,7 +42,7 @@ def add_input_noise(group: argparse._ArgumentGroup, off: str) -> None:
         "--input_noise",
         type=WEIGHT,
         metavar="SIGMA",
-        help="standard deviation of the Gaussian noise on the training images of the 13-layer CNN, which are normalised; "
+        help="standard deviation of Gaussian noise on the normalised training images of the 13-layer CNN; "
         f"0 switches it off (default: {models.INPUT_NOISE[models.CNN13]}; {off} 0)",
     )
 

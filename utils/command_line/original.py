@@ -17,8 +17,8 @@ INEFFECTIVE = {
     ),
     "relabel.py": ("--M_2nd", "--epoch_2nd", *_OF_SECOND_STAGE, "--track_CE", "--NN_k"),
     "ssl.py": (
-        "--dataset_type", "--labeled_samples", "--out", "--download", "--seed_val", "--loss_term", "--relab", "--gausTF",
-        "--initial_epoch", "--save_checkpoint", "--swa_lr", "--validation_exp", "--drop_extra_forward", "--val_samples",
-        "--DApseudolab", "--DA",
+        "--dataset_type", "--labeled_samples", "--out", "--download", "--seed_val", "--loss_term", "--relab",
+        "--gausTF", "--initial_epoch", "--save_checkpoint", "--swa_lr", "--validation_exp", "--drop_extra_forward",
+        "--val_samples", "--DApseudolab", "--DA",
     ),
 }  # fmt: skip

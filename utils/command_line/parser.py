@@ -146,12 +146,17 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         self.brief = brief
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not self.brief:
-            return super()._format_action_invocation(action)
-        name = next(name for name in action.option_strings if name.startswith("--"))
+        """--name, --other_name VALUE."""
+        names = action.option_strings
+        if self.brief:
+            names = [next(name for name in names if name.startswith("--"))]
         if action.nargs == 0:
-            return name
-        return f"{name} {action.metavar or 'NAME'}"
+            return ", ".join(names)
+        metavar = self._get_default_metavar_for_optional(action)
+        value = self._format_args(action, metavar)
+        if self.brief:
+            value = action.metavar or ("NAME" if action.choices else metavar)
+        return f"{', '.join(names)} {value}"
 
     def _get_help_string(self, action: argparse.Action) -> str:
         if action.default is None or action.default is False:  # not ==, which would hide a default of 0

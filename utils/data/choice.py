@@ -1,8 +1,8 @@
 """Which images, classes and label noise a run works on: the choice, and its flags declared, read, checked and written.
 
-The first set's flags have two names, --dataset and --first_stage_data_name, --subset and --first_stage_subset and so on;
-`args` and run.json hold them as first_stage_..., of ssl.py without. --second_stage_ is the set that main.py fine-tunes
-on. Imports no torch.
+The first set's flags have two names: --dataset and --first_stage_data_name, --subset and --first_stage_subset, and so
+on; `args` and run.json hold them as first_stage_..., those of ssl.py without. --second_stage_ is the set that main.py
+fine-tunes on. Imports no torch.
 """
 
 from __future__ import annotations
@@ -174,9 +174,9 @@ def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
         dest=f"{prefix}noise_type",
         type=noise_kind,
         choices=noise.KINDS,
-        help="random_in_noise (or symmetric): exactly RATIO of the labels become another class, uniformly; real_in_noise (or "
-        "asymmetric): classes turn into the one they are mistaken for, each label with probability RATIO; "
-        f"none: labels as they are, truth unknown (default: {DEFAULT_TYPE}; none for 'folder'"
+        help="random_in_noise (or symmetric): exactly RATIO of the labels become another class, uniformly; "
+        "real_in_noise (or asymmetric): classes turn into the one they are mistaken for, each label with probability "
+        f"RATIO; none: labels as they are, truth unknown (default: {DEFAULT_TYPE}; none for 'folder'"
         + (")" if prefix == SECOND else " and with --labels)"),
     )
     group.add_argument(

@@ -26,7 +26,10 @@ from utils.experiments.stop_request import StopRequest
 from utils.experiments.track_file import TrackFile
 from utils.files import require_space, write_csv
 
-NOT_COMPARED = {"overwrite", "compare", "cuda_dev", "checkpoint_every", "experiment_name", "experiments_root"}
+NOT_COMPARED = {
+    "overwrite", "compare", "compare_to_forgetting", "cuda_dev", "checkpoint_every", "experiment_name",
+    "experiments_root",
+}  # fmt: skip
 
 
 class Experiment:

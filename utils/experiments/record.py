@@ -44,7 +44,7 @@ class Record:
     @classmethod
     def new(cls, path: Path, script: str, method: str, settings: dict[str, Any]) -> Record:
         """Of a run that begins now, with the command line that this process was given; not written yet."""
-        words = [script, *(word for word in sys.argv[1:] if word != "--overwrite")]
+        words = [script, *without_overwriting(sys.argv[1:])]
         return cls(path, {
             "script": script,
             "method": method,
@@ -142,6 +142,17 @@ class Record:
         return array
 
 
+def without_overwriting(words: list[str]) -> list[str]:
+    """A command line, to go on with, without --overwrite or --repeat, which means the same and may have a value."""
+    kept = []
+    for before, word in zip(["", *words], words, strict=False):
+        name = word.partition("=")[0]
+        value = before == "--repeat" and word.lower() in ("true", "false")
+        if name not in ("--overwrite", "--repeat") and not value:
+            kept.append(word)
+    return kept
+
+
 def experiment_path(root: str | os.PathLike, name: str) -> Path:
     """The folder of an experiment. Raises UserError for a name that is not one plain path component."""
     if not NAME_PATTERN.fullmatch(name):
@@ -184,7 +195,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 def require_same_data(ours: dict, theirs: dict, name: str) -> None:
     """Raises UserError naming what differs between two data fingerprints, the other one of experiment `name`."""
     if differing := differences(ours, theirs):
-        raise UserError(f"{name} judged other data: {differing}", "use the same data, noise and seed (or --noise_seed) for both")
+        remedy = "use the same data, noise and seed (or --noise_seed) for both"
+        raise UserError(f"{name} judged other data: {differing}", remedy)
 
 
 def versions(*more: str) -> dict[str, str]:

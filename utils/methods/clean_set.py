@@ -14,7 +14,7 @@ from utils.methods.pseudo_labelling_flags import SCORES_OF
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
 from utils.results.score_figures import histogram_figure
 from utils.scoring.mixture import BetaMixture
-from utils.scoring.selection import Selected, agreed, boundary, combine, require_usable, summary, veto
+from utils.scoring.selection import Selected, agreed, boundary, combine, doubted, require_usable, summary
 from utils.separations import SEPARATIONS
 
 Selector = Callable[[np.ndarray], Selected]  # from scores (N,)
@@ -80,15 +80,17 @@ def select(
     selector: Selector,
     scores: dict[str, np.ndarray],
     agree: bool,
-    veto_share: float | None,
+    veto_above: float | None,
+    estimated: np.ndarray | None,
     data: NoisyData,
     experiment: Experiment,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores.
 
-    `veto_share`: the forgetting scores only veto this share of the samples; None = they select like the others.
+    `veto_above`: the forgetting scores only veto, samples with a probability of being noisy above this, by their
+    mixture or, where none fits, by `estimated` (N,); None = they select like the others.
     """
-    voting = {key: values for key, values in scores.items() if veto_share is None or key != "forget"}
+    voting = {key: values for key, values in scores.items() if veto_above is None or key != "forget"}
     selected = {key: selector(values) for key, values in voting.items()}
     sets = [s.clean for s in selected.values()]
     clean = combine(sets, agree)
@@ -102,8 +104,9 @@ def select(
     together = np.max if agree else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)
     thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
-    if veto_share is not None:
-        trusted = veto(np.ones_like(clean), scores["forget"], veto_share)
+    if veto_above is not None:
+        selected["forget"] = doubted(scores["forget"], estimated, veto_above)
+        trusted = selected["forget"].clean
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
         thresholds["forget"] = boundary(scores["forget"], ~trusted)
     mixtures = {key: s.mixture for key, s in selected.items() if s.mixture is not None}

@@ -95,6 +95,7 @@ def memorise(
     data = learner.data
     losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
     tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    experiment.log.quietly(f"{STAGE1}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
         with phase.until_divergence():
             for epoch in phase.epochs(epochs, learner.progress, enough=lambda: fitted(experiment) >= until):

@@ -41,8 +41,8 @@ def read_scores(
     """The first of the scores `names` (None = the separation's) that there is, with the posterior.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
-    type, ratio, labels file and seed of the noise. Raises UserError where there is none, or where its scores belong to other images
-    or labels.
+    type, ratio, labels file and seed of the noise. Raises UserError where there is none, or where its scores belong to
+    other images or labels.
     """
     record = _named(root, separation, experiment_name, choice) if experiment_name else None
     if record is None:
