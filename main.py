@@ -8,6 +8,8 @@ Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float3
 mislabelled, and p_noisy.npy, the probability that a label is wrong.
 """
 
+import argparse
+
 from utils.command_line.flags import USUAL, add_compare, add_device, add_network_width, add_output, resolve
 from utils.command_line.original import INEFFECTIVE
 from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, refuse
@@ -93,13 +95,19 @@ def parser() -> Parser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags, with their defaults and checked."""
     args = resolve(parser().parse_args(argv))
     if args.steps_total is None and args.step_number is None:
         args.steps_total = STEPS
     default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)
     if not args.freeze_earlySecondStage:
         refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
 
     from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 

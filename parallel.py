@@ -8,6 +8,8 @@ Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, 
 mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample class probabilities.
 """
 
+import argparse
+
 from utils.command_line.flags import USUAL, add_compare, add_device, add_network_width, add_output, resolve
 from utils.command_line.original import INEFFECTIVE
 from utils.command_line.parser import Parser, truth
@@ -36,11 +38,16 @@ def parser() -> Parser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags, with their defaults and checked."""
     declared = parser()
     args = declared.parse_args(argv)
     check_frozen_features(args, declared)
-    args = resolve(args)
+    return resolve(args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
 
     if args.features is None:  # imported here, not above: --help answers without torch
         from utils.methods.cross_tracking import cross_tracking as method

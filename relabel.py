@@ -123,7 +123,8 @@ def resolve_way(args: argparse.Namespace) -> None:
         args.warmup_e = max(1, args.epoch_1st // 2)
 
 
-def main(argv: list[str] | None = None) -> None:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags, with their defaults and checked."""
     args = parser().parse_args(argv)
     resolve_way(args)
     args = resolve(args)
@@ -132,6 +133,11 @@ def main(argv: list[str] | None = None) -> None:
             f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",
             "lower the warm-up",
         )
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 

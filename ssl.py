@@ -15,6 +15,8 @@ if __name__ == "ssl":  # imported in place of the standard library's module, who
     sys.modules["ssl"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["ssl"])
 else:
+    import argparse
+
     import models
     from utils.command_line.flags import (
         USUAL,
@@ -73,9 +75,15 @@ def parser() -> "Parser":
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
+def arguments(argv: list[str] | None = None) -> "argparse.Namespace":
+    """The flags, with their defaults and checked."""
     args = resolve(parser().parse_args(argv))
     resolve_pseudo_labelling(args)
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
 
     from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 

@@ -123,7 +123,7 @@ def test_unknown_truth_leaves_out_every_figure_that_needs_it(run, tmp_path, imag
         "10",
         "--epoch_1st",
         "2",
-        "--step_number",
+        "--steps_total",
         "3",
         "--experiment_name",
         "mine",
@@ -329,7 +329,7 @@ def test_two_folders_of_other_sizes_serve_as_the_two_stages(run, tmp_path, image
     printed = run(
         "main.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--image_size", "16",
         "--second_stage_data_name", "folder", "--second_stage_root", image_folder,
-        "--width", "0.1", "--batch_size", "10", "--epoch_1st", "2", "--step_number", "3", "--experiment_name", "e",
+        "--width", "0.1", "--batch_size", "10", "--epoch_1st", "2", "--steps_total", "3", "--experiment_name", "e",
     )  # fmt: skip
     assert "second data: folder, 20 training images of 16x16 pixels" in (tmp_path / "e" / "log.txt").read_text()
     assert "no test set" in printed and "test_accuracy" not in record(tmp_path / "e")["figures"]

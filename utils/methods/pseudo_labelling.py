@@ -34,6 +34,7 @@ from utils.results.reporting import (
     write_reliability,
     write_transition,
 )
+from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
@@ -47,6 +48,8 @@ from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
 from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule_of
 from utils.training.passes import accuracy_on_test, infer, score_samples
+
+LOSS = "ssl_loss"
 
 Targets = PosteriorTargets | SplitTargets
 
@@ -164,11 +167,14 @@ class RunSettings:
     entropy_weight: float  # of L_e
     swa_start: int | None  # epochs before the averaging of weights; None = no averaging
     swa_freq: int | None  # epochs between two averaged ones
+    plot_loss: bool  # keep a track of the loss
 
     @classmethod
     def from_flags(cls, args: argparse.Namespace, epochs: int) -> RunSettings:
         swa_start = None if args.swa_start is None else args.swa_start * epochs // args.epoch
-        return cls(epochs, args.labeled_batch_size or 0, args.alpha, args.beta, swa_start, args.swa_freq)
+        return cls(
+            epochs, args.labeled_batch_size or 0, args.alpha, args.beta, swa_start, args.swa_freq, args.plot_loss
+        )
 
     def averages(self, epoch: int) -> bool:
         """Whether the weights after an epoch, counted from 0, take part in the average."""
@@ -181,6 +187,8 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
     evidence = Evidence("ssl", data, "last", settings.epochs)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
+    tracked = [loss_of_run(run)] if settings.plot_loss else []
+    tracks = ScoreTracks(experiment, tracked, settings.epochs, len(data), data.is_noisy)
     parts = learner.parts() | {"targets": targets, "evidence": evidence}
     if average is not None:
         parts["swa"] = average
@@ -197,6 +205,8 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                 train_loss = learner.train_epoch(loss_of, batches, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 found = evidence.add(now.logits, f"epoch {epoch + 1}")
+                loss = now.loss(data.device_labels)
+                tracks.append({LOSS: loss})
                 targets.update(now.logits, epoch)
                 if average is not None and settings.averages(epoch):
                     average.update_parameters(learner.network)
@@ -208,15 +218,20 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                     train_accuracy=now.accuracy,
                     test_accuracy=learner.test_accuracy(),
                     pseudo_label_accuracy=target_accuracy(targets, data),
-                    auc_ssl_loss=auc(now.loss(data.device_labels), data.is_noisy),
+                    auc_ssl_loss=auc(loss, data.is_noisy),
                     **found,
                 )
+        tracks.close()
         network = learner.judge
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
         align_classes(network, learner, targets)
         save_run(network, learner, targets, evidence, experiment)
     return network
+
+
+def loss_of_run(run: str) -> TrackedScore:
+    return TrackedScore(LOSS, f"ssl_loss_track_{run}", "loss against the original label (nats)")
 
 
 def batches_of_epoch(learner: Learner, targets: Targets, labeled_batch_size: int) -> list[Tensor]:
@@ -328,6 +343,11 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
             "train (observed labels)": "train_accuracy",
         }
         write_accuracy_figure(experiment, data, rows, curves, f"accuracy{suffix}.png")
+        of_run = loss_of_run(run)
+        if record.holds(of_run.track):
+            path, track = record.own(f"tracking{suffix}.png"), {LOSS: record.read_array(of_run.track)}
+            subject = data.choice.in_words()
+            draw_tracks(path, [of_run], track, data.is_noisy, rows, "epoch", "epoch", "Pseudo-labelling", subject)
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]

@@ -119,6 +119,14 @@ def add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--swa_start", type=COUNT, metavar="EPOCH", help="epochs before the averaging (default: 3/4 of them)"
     )
+    group.add_argument(
+        "--plot_loss",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="keep the loss of every sample after every epoch, against its original label, and draw it",
+    )
     group.add_argument("--swa_freq", type=COUNT, metavar="EPOCHS", help="epochs between two averaged ones (default: 1)")
 
 
