@@ -1,8 +1,7 @@
 """Forgetting: fit the noisy labels, fine-tune on another data set, and rank the samples by how they are forgotten.
 
-    python3 main.py                                     the whole method on scikit-learn's digits, offline
-    python3 main.py --first_stage_data_name folder --train_root my_images
-                                                        which labels of my_images/CLASS/* are wrong?
+    python3 main.py                                             the whole method on scikit-learn's digits, offline
+    python3 main.py --dataset folder --train_root my_images     which labels of my_images/CLASS/* are wrong?
 
 Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely
 mislabelled, and p_noisy.npy, the probability that a label is wrong.

@@ -1,7 +1,7 @@
 """Parallel cross tracking: two models, one per half of the data, each scoring the half that it never saw.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
-    python3 parallel.py --features resnet50 --first_stage_data_name folder --train_root my_images
+    python3 parallel.py --features resnet50 --dataset folder --train_root my_images
                                                         no training: regressions on a pretrained network's features
 
 Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely
