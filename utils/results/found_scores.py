@@ -84,8 +84,8 @@ def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> 
 def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict | None = None) -> Record:
     """The finished experiment of the separation on this data that finished last.
 
-    Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet, and
-    with it the digest of a labels file.
+    Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet: then
+    those from the same folder and labels file, as their flags name them.
     """
     wanted = {
         "data_set": choice.name,
@@ -109,7 +109,11 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
         )
 
     def fitness(record: Record) -> tuple:
-        return record["data"] == fingerprint, record["settings"].get("seed") == choice.seed, record["finish_number"]
+        settings = record["settings"]
+        same_data = record["data"] == fingerprint
+        if fingerprint is None:
+            same_data = (settings.get("train_root"), settings.get("labels")) == (choice.root, choice.labels)
+        return same_data, settings.get("seed") == choice.seed, record["finish_number"]
 
     return max(found, key=fitness)
 
