@@ -1,8 +1,7 @@
 """Forgetting: fit the noisy labels, fine-tune on another data set, and rank the samples by how they are forgotten.
 
-    python3 main.py                                     the whole method on scikit-learn's digits, offline
-    python3 main.py --first_stage_data_name folder --train_root my_images
-                                                        which labels of my_images/CLASS/* are wrong?
+    python3 main.py                                             the whole method on scikit-learn's digits, offline
+    python3 main.py --dataset folder --train_root my_images     which labels of my_images/CLASS/* are wrong?
 
 Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely
 mislabelled, and p_noisy.npy, the probability that a label is wrong.
@@ -10,7 +9,16 @@ mislabelled, and p_noisy.npy, the probability that a label is wrong.
 
 import argparse
 
-from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, add_repetition, resolve
+from utils.command_line.flags import (
+    USUAL,
+    add_compare,
+    add_device,
+    add_network_width,
+    add_output,
+    add_repetition,
+    resolve,
+)
+from utils.command_line.original import INEFFECTIVE, NO_EFFECT
 from utils.command_line.parser import COUNT, Parser
 from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
@@ -19,7 +27,7 @@ from utils.methods.forgetting_flags import (
     add_early_second_stage,
     add_stages,
     add_tracked_steps,
-    resolve_early_second_stage,
+    resolve_second_stage,
 )
 from utils.scoring.tracking import add_choosing, add_tracking
 from utils.separations import FORGET
@@ -27,7 +35,7 @@ from utils.training.optimisation import FEWER, add_optimisation
 
 
 def parser() -> Parser:
-    parser = Parser(FORGET.script, __doc__)
+    parser = Parser(FORGET.script, __doc__, usual=USUAL)
     add_data(parser)
     add_second_stage_data(parser)
     group = add_optimisation(
@@ -49,12 +57,19 @@ def parser() -> Parser:
     add_compare(output)
     add_repetition(parser)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[FORGET.script], NO_EFFECT)
     return parser
 
 
-def run(args: argparse.Namespace) -> None:
+def resolved(args: argparse.Namespace) -> argparse.Namespace:
+    """The flags with what they leave open filled in, and checked."""
     args = resolve(args)
-    resolve_early_second_stage(args)
+    resolve_second_stage(args)
+    return args
+
+
+def run(args: argparse.Namespace) -> None:
+    args = resolved(args)
 
     from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 

@@ -1,7 +1,7 @@
 """Parallel cross tracking: two models, one per half of the data, each scoring the half that it never saw.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
-    python3 parallel.py --features resnet50 --first_stage_data_name folder --train_root my_images
+    python3 parallel.py --features resnet50 --dataset folder --train_root my_images
                                                         no training: regressions on a pretrained network's features
 
 Writes parallel_score.npy (the default), parallel_ce.npy and parallel_loss.npy, float32 (N,), higher = more likely
@@ -10,8 +10,17 @@ mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample cla
 
 import argparse
 
-from utils.command_line.flags import add_compare, add_device, add_network_width, add_output, add_repetition, resolve
-from utils.command_line.parser import Parser
+from utils.command_line.flags import (
+    USUAL,
+    add_compare,
+    add_device,
+    add_network_width,
+    add_output,
+    add_repetition,
+    resolve,
+)
+from utils.command_line.original import INEFFECTIVE, NO_EFFECT
+from utils.command_line.parser import Parser, truth
 from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
@@ -22,7 +31,7 @@ from utils.training.optimisation import FEWER, add_optimisation
 
 
 def parser() -> Parser:
-    parser = Parser(PARALLEL.script, __doc__)
+    parser = Parser(PARALLEL.script, __doc__, usual=USUAL)
     add_data(parser)
     add_frozen_features(parser)
     group = add_optimisation(
@@ -36,15 +45,24 @@ def parser() -> Parser:
         action="store_true",
         help="keep both networks, as model_0.pt and model_1.pt, which python3 -m utils.classifier reads",
     )
+    output.add_argument(
+        "--repeat", dest="overwrite", nargs="?", const=True, default=False, type=truth, help="the same as --overwrite"
+    )
     add_compare(output)
     add_repetition(parser)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[PARALLEL.script], NO_EFFECT)
     return parser
 
 
-def run(args: argparse.Namespace) -> None:
+def resolved(args: argparse.Namespace) -> argparse.Namespace:
+    """The flags with what they leave open filled in, and checked."""
     check_frozen_features(args, parser())
-    args = resolve(args)
+    return resolve(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    args = resolved(args)
 
     if args.features is None:  # imported here, not above: --help answers without torch
         from utils.methods.cross_tracking import cross_tracking as method

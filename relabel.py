@@ -10,15 +10,18 @@ import argparse
 
 import models
 from utils.command_line.flags import (
+    USUAL,
     add_compare,
     add_device,
     add_dropout,
+    add_input_noise,
     add_network_width,
     add_output,
     add_repetition,
     resolve,
 )
-from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser
+from utils.command_line.original import INEFFECTIVE, NO_EFFECT
+from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, truth
 from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
@@ -29,7 +32,7 @@ from utils.training.optimisation import FEWER, add_optimisation
 
 
 def parser() -> Parser:
-    parser = Parser(RELABEL.script, __doc__)
+    parser = Parser(RELABEL.script, __doc__, usual=USUAL)
     add_data(parser)
     network = parser.add_argument_group("network")
     network.add_argument(
@@ -39,7 +42,8 @@ def parser() -> Parser:
         help="network, or two of them: of the warm-up and of what follows "
         f"(default: {' '.join(NETWORKS)}; by prediction {models.CNN13})",
     )
-    add_dropout(network)
+    add_dropout(network, off="by prediction")
+    add_input_noise(network, off="by prediction")
     add_network_width(network)
     add_optimisation(
         parser,
@@ -72,16 +76,37 @@ def parser() -> Parser:
     by_prediction.add_argument(
         "--reg_term1", type=WEIGHT, metavar="WEIGHT", help="weight of L_p; 0 switches it off (default: 0.8)"
     )
+    by_prediction.add_argument(
+        "--epoch_update",
+        type=COUNT,
+        metavar="EPOCHS",
+        help="the labels are the mean of the predictions of so many last epochs (default: 1)",
+    )
     add_choosing(parser.add_argument_group("tracking"))
-    add_compare(add_output(parser))
+    output = add_output(parser)
+    add_compare(output)
+    output.add_argument(
+        "--compare_to_forgetting",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="--compare with the newest finished experiment of main.py on the same data",
+    )
     add_repetition(parser)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[RELABEL.script], NO_EFFECT)
     return parser
 
 
-def run(args: argparse.Namespace) -> None:
+def resolved(args: argparse.Namespace) -> argparse.Namespace:
+    """The flags with what they leave open filled in, and checked."""
     resolve_way(args)
-    args = resolve(args)
+    return resolve(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    args = resolved(args)
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 

@@ -19,13 +19,16 @@ else:
 
     import models
     from utils.command_line.flags import (
+        USUAL,
         add_device,
         add_dropout,
+        add_input_noise,
         add_network_width,
         add_output,
         add_repetition,
         resolve,
     )
+    from utils.command_line.original import ALWAYS, ALWAYS_DONE, INEFFECTIVE, NO_EFFECT
     from utils.command_line.parser import Parser
     from utils.command_line.repetition import run_each
     from utils.command_line.running import run_experiment, run_script
@@ -43,7 +46,7 @@ SCRIPT = "ssl.py"
 
 
 def parser() -> "Parser":
-    parser = Parser(SCRIPT, __doc__)
+    parser = Parser(SCRIPT, __doc__, usual=USUAL)
     add_data(parser, SSL)
     add_scores(parser)
     add_targets(parser)
@@ -57,6 +60,7 @@ def parser() -> "Parser":
         "(default: MT_Net PR18; with --targets split MT_Net)",
     )
     add_dropout(network)
+    add_input_noise(network, off="with --targets split")
     add_network_width(network)
     group = add_optimisation(
         parser,
@@ -69,12 +73,20 @@ def parser() -> "Parser":
     add_output(parser)
     add_repetition(parser)
     add_device(parser)
+    parser.add_ineffective(INEFFECTIVE[SCRIPT], NO_EFFECT)
+    parser.add_ineffective(ALWAYS, ALWAYS_DONE)
     return parser
 
 
-def run(args: "argparse.Namespace") -> None:
+def resolved(args: "argparse.Namespace") -> "argparse.Namespace":
+    """The flags with what they leave open filled in, and checked."""
     args = resolve(args)
     resolve_pseudo_labelling(args)
+    return args
+
+
+def run(args: "argparse.Namespace") -> None:
+    args = resolved(args)
 
     from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 

@@ -9,7 +9,6 @@ from models import channels
 
 MIN_SIDE = 16  # two poolings and one unpadded 3x3 convolution leave at least 2x2 of it
 LEAK = 0.1
-INPUT_NOISE = 0.15  # standard deviation, on normalised images
 
 
 class ConvBlock(nn.Sequential):
@@ -25,11 +24,12 @@ class CNN13Layers(nn.Module):
     """Images (B, 3, H, W) to logits; images with a side under 16 pixels are enlarged to 16 first.
 
     Weight norm on every layer, leaky ReLU 0.1, Gaussian input noise and dropout in training only.
-    `width` 1 means the paper's 128-256-512 channels.
+    `width` 1 means the paper's 128-256-512 channels; `input_noise` is a standard deviation, 0 = off.
     """
 
-    def __init__(self, num_classes: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
+    def __init__(self, num_classes: int, *, width: float, dropout: float, input_noise: float) -> None:
         super().__init__()
+        self.input_noise = input_noise
         c128, c256, c512 = (channels(paper, width) for paper in (128, 256, 512))
         self.stages = nn.Sequential(
             ConvBlock(3, c128), ConvBlock(c128, c128), ConvBlock(c128, c128),
@@ -47,8 +47,8 @@ class CNN13Layers(nn.Module):
             scale = MIN_SIDE / min(images.shape[2:])
             size = [max(MIN_SIDE, round(side * scale)) for side in images.shape[2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        if self.training:
-            images = images + INPUT_NOISE * torch.randn_like(images)
+        if self.training and self.input_noise:
+            images = images + self.input_noise * torch.randn_like(images)
         return self.stages(images).float().mean(dim=(2, 3))
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:

@@ -22,13 +22,13 @@ from tests.tiny import ROOT
 COMMON = "--width 0.1 --batch_size 50 --cuda_dev -1 --threads 2 --experiments_root {root}"
 FIRST = "--first_stage_subset 0 1 2"
 COMMANDS = {  # experiment: its command, in the order in which later ones read earlier ones
-    "forget": f"main.py {FIRST} --epoch_1st 3 --step_number 30 --M 2",
-    "forget_options": "main.py --first_stage_subset 1 2 7 --epoch_1st 2 --step_number 9 --track_every 4 "
+    "forget": f"main.py {FIRST} --epoch_1st 3 --steps_total 30 --M 2",
+    "forget_options": "main.py --first_stage_subset 1 2 7 --epoch_1st 2 --steps_total 9 --track_every 4 "
     "--second_stage_data_name digits --second_stage_subset 5 6 --save_best_AUC_model --M_2nd 1 "
     "--first_stage_noise_type real_in_noise",
-    "forget_reused": f"main.py {FIRST} --epoch_1st 3 --M 2 --step_number 5 --lr_2nd 0.01 --no-track_CE "
+    "forget_reused": f"main.py {FIRST} --epoch_1st 3 --M 2 --steps_total 5 --lr_2nd 0.01 --no-track_CE "
     "--first_stage_from forget",
-    "forget_stopped": f"main.py {FIRST} --epoch_1st 3 --step_number 30 --second_stg_max_median_loss 1.0",
+    "forget_stopped": f"main.py {FIRST} --epoch_1st 3 --steps_total 30 --second_stg_max_median_loss 1.0",
     "parallel": f"parallel.py {FIRST} --epoch_1st 3 --M 2",
     "parallel_loss": f"parallel.py {FIRST} --epoch_1st 2 --no-track_CE --seed 2",
     "relabel": f"relabel.py {FIRST} --epoch_1st 5 --warmup_e 2 --M 4 --lr_2nd 0.05",

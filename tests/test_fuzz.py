@@ -28,7 +28,7 @@ VALUES = [
 
 def random_flags(parser: argparse.ArgumentParser, chance: random.Random) -> list[str]:
     words = []
-    for action in chance.sample(parser._actions[1:], chance.randint(0, 6)):  # without --help
+    for action in chance.sample(parser._actions[2:], chance.randint(0, 6)):  # without --help and --help_all
         words.append(chance.choice(action.option_strings))
         if action.nargs != 0:
             words += chance.choices(VALUES, k=chance.choice([0, 1, 1, 1, 1, 2, 3]))

@@ -73,7 +73,7 @@ def test_a_folder_is_taken_as_it_is_and_the_next_command_sees_the_same(run, tmp_
 def test_a_second_stage_may_hold_broken_images_too(run, tmp_path, image_folder):
     (image_folder / BROKEN).write_text("not an image")
     flags = ["--second_stage_data_name", "folder", "--second_stage_root", image_folder]
-    flags = [*TINY_DIGITS, *flags, "--epoch_1st", "1", "--step_number", "1", "--experiment_name", "e"]
+    flags = [*TINY_DIGITS, *flags, "--epoch_1st", "1", "--steps_total", "1", "--experiment_name", "e"]
     with pytest.raises(UserError, match="1 of 20 images .* leave them out with --skip_broken"):
         run("main.py", *flags)
     run("main.py", *flags, "--skip_broken")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import spearmanr
+from torch import nn
 
 import datasets
+import models
 from tests.tiny import SCORE_FILES, TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.command_line.flags import resolve
@@ -162,7 +164,7 @@ def test_unknown_truth_leaves_out_every_figure_that_needs_it(run, tmp_path, imag
         "10",
         "--epoch_1st",
         "2",
-        "--step_number",
+        "--steps_total",
         "3",
         "--experiment_name",
         "mine",
@@ -213,6 +215,31 @@ def test_tracks_hold_a_row_before_the_first_step_and_one_per_tracked_step(run, t
 def test_stage_2_ends_once_the_mean_loss_passes_the_limit(run, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--second_stg_max_median_loss", "0.0001", "--experiment_name", "e")
     assert [row["step"] for row in history(tmp_path / "e") if row["stage"] == "2"] == ["0"]
+
+
+@pytest.mark.parametrize("stop_at", [2, 3])
+def test_an_epoch_of_stage_2_may_have_fewer_steps_and_be_left_at_any(run, tmp_path, monkeypatch, stop_at):
+    flags = [*TINY_ARGS["main.py"], "--epoch_1st", "1", "--step_number", "2", "--epoch_2nd", "3", "--M_2nd", "2"]
+    run("main.py", *flags, "--experiment_name", "whole")
+    rows = [row for row in history(tmp_path / "whole") if row["stage"] == "2"]
+    assert [(row["epoch"], row["step"]) for row in rows] == [
+        ("0", "0"), ("1", "1"), ("1", "2"), ("2", "3"), ("2", "4"), ("3", "5"), ("3", "6")
+    ]  # fmt: skip
+    assert [float(row["lr"]) for row in rows[1:]] == pytest.approx([0.05] * 4 + [0.005] * 2)
+    assert "stage2: steps, rate 0.05, times 0.1 after epochs 2" in (tmp_path / "whole" / "log.txt").read_text()
+    asked = []
+
+    def stop_if_asked(self):
+        asked.append(self._name)
+        if asked.count("stage2") == stop_at:
+            self._experiment.stop.signum = signal.SIGTERM
+            self.checkpoint()
+
+    monkeypatch.setattr(Phase, "stop_if_asked", stop_if_asked)
+    with pytest.raises(Stopped):
+        run("main.py", *flags, "--experiment_name", "e")
+    run("main.py", *flags, "--experiment_name", "e")
+    assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
 
 
 EARLY = ["--freeze_earlySecondStage", "--experiment_name", "e"]
@@ -368,6 +395,70 @@ def test_compare_measures_an_experiment_against_another_on_the_same_data(run, tm
         run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a", "--compare", "c")
 
 
+def test_relabelling_compares_with_the_newest_forgetting(run, tmp_path):
+    flags = [*TINY_ARGS["relabel.py"], "--compare_to_forgetting", "--experiment_name", "r"]
+    with pytest.raises(UserError, match="no finished main.py experiment .* run this first: python3 main.py"):
+        run("relabel.py", *flags)
+    assert not (tmp_path / "r").exists()
+    for name in ("older", "newer"):
+        run("main.py", *TINY_ARGS["main.py"], "--epoch_1st", "1", "--steps_total", "1", "--experiment_name", name)
+    run("main.py", *TINY_ARGS["main.py"], "--epoch_1st", "1", "--seed", "2", "--experiment_name", "of_other_labels")
+    printed = run("relabel.py", *flags)
+    assert "scores of r (A) and newer (B)" in printed and "rank corr." in printed
+
+
+def test_labels_hold_still_under_a_seed_of_their_own(run, tmp_path):
+    flags = [*TINY_ARGS["parallel.py"], "--epoch_1st", "1", "--experiment_name"]
+    run("parallel.py", *flags, "second", "--seed", "2", "--noise_seed", "1")
+    run("parallel.py", *flags, "first")
+    run("parallel.py", *flags, "other", "--seed", "2")
+    for name in ("labels", "trained_labels"):  # the planted errors too
+        np.testing.assert_array_equal(load(tmp_path / "first", name), load(tmp_path / "second", name))
+        assert (load(tmp_path / "first", name) != load(tmp_path / "other", name)).any()
+    assert (load(tmp_path / "first", "permutation") != load(tmp_path / "second", "permutation")).any()
+    assert record(tmp_path / "first")["data"] == record(tmp_path / "second")["data"]
+    for seed, found in (("2", "second"), ("3", "first")):  # that of its own seed, else the newest on these labels
+        seeds = ["--seed", seed, "--noise_seed", "1", "--experiment_name", f"ssl{seed}"]
+        printed = run("ssl.py", *TINY_ARGS["ssl.py"], "--parallel", "--epoch", "1", "--runs", "1", *seeds)
+        assert f"parallel scores: {tmp_path / found / 'parallel_score.npy'}" in printed
+
+
+def test_the_next_command_trains_as_the_separation_did_where_that_was_said_by_hand(run, monkeypatch):
+    flags = [*TINY_ARGS["parallel.py"], "--epoch_1st", "2", "--M", "1", "--experiment_name", "e"]
+    monkeypatch.setattr("sys.argv", ["parallel.py", *flags])
+    (line,) = [line for line in run("parallel.py", *flags).splitlines() if line.startswith("next: ")]
+    assert "python3 ssl.py --parallel e --dataset digits --subset 0 1 2" in line
+    assert "--width 0.1 --epoch 2 --M 1" in line and "--schedule" not in line
+
+
+@pytest.mark.parametrize(
+    "flags, of_networks",
+    [([], [("13-CNN", 0.1, 0.15), ("preactResNet18", 0, None)]), (["--relabel_by", "prediction"], [("13-CNN", 0, 0)])],
+)
+def test_nothing_blurs_the_predictions_that_replace_labels(run, monkeypatch, flags, of_networks):
+    build, built = models.build, []
+
+    def noting(name, *of):
+        network = build(name, *of)
+        dropout = next(module for module in network.modules() if isinstance(module, nn.Dropout))
+        built.append((name, dropout.p, getattr(network, "input_noise", None)))
+        return network
+
+    monkeypatch.setattr(models, "build", noting)
+    run("relabel.py", *TINY_ARGS["relabel.py"], "--epoch_1st", "2", "--warmup_e", "1", *flags)
+    assert built == of_networks
+
+
+def test_labels_by_prediction_are_the_mean_over_epochs(run, tmp_path):
+    flags = [*TINY_ARGS["relabel.py"], "--relabel_by", "prediction", "--epoch_1st", "2", "--warmup_e", "1"]
+    for name, epochs in (("one", 1), ("two", 2)):
+        run("relabel.py", *flags, "--epoch_update", epochs, "--experiment_name", name)
+    one, two = (load(tmp_path / name, "soft_labels") for name in ("one", "two"))
+    np.testing.assert_array_equal(load(tmp_path / "one", "loss_track")[0], load(tmp_path / "two", "loss_track")[0])
+    assert np.abs(one - two).max() > 0.01
+    np.testing.assert_allclose(two.sum(1), 1, atol=1e-5)
+
+
 def test_comparing_with_an_experiment_on_other_data_is_refused_before_the_training(run, tmp_path):
     run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "a")
     with pytest.raises(UserError, match="a judged other data: .*seed 1 there, 2 here"):
@@ -407,7 +498,7 @@ def test_two_folders_of_other_sizes_serve_as_the_two_stages(run, tmp_path, image
     printed = run(
         "main.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--image_size", "16",
         "--second_stage_data_name", "folder", "--second_stage_root", image_folder,
-        "--width", "0.1", "--batch_size", "10", "--epoch_1st", "2", "--step_number", "3", "--experiment_name", "e",
+        "--width", "0.1", "--batch_size", "10", "--epoch_1st", "2", "--steps_total", "3", "--experiment_name", "e",
     )  # fmt: skip
     assert "second data: folder, 20 training images of 16x16 pixels" in (tmp_path / "e" / "log.txt").read_text()
     assert "no test set" in printed and "test_accuracy" not in record(tmp_path / "e")["figures"]

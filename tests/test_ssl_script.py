@@ -21,6 +21,8 @@ from utils.errors import Diverged, UserError
 from utils.methods import pseudo_labelling
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
 from utils.methods.targets import PosteriorTargets, SplitTargets
+from utils.scoring.metrics import auc
+from utils.scoring.mixture import BetaMixture
 from utils.training.learner import Learner
 from utils.training.optimisation import Optimisation, Schedule
 
@@ -227,7 +229,7 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "fgt")
     both = ["--parallel", "--relabel"]
     # At a third of the samples two separations of a few epochs agree on several classes.
-    ways = {"union": [], "agree": ["--agree_on_clean"], "veto": ["--forget", "--f_l", "--f_FND", "--fn_th", "0.2"]}
+    ways = {"union": [], "agree": ["--agree_on_clean"], "veto": ["--forget", "--f_l", "--f_FND", "--fn_th", "0.5"]}
     for name, more in ways.items():
         run("ssl.py", *SSL, *SPLIT, *both, "--threshold", "0.35", *more, "--experiment_name", name)
     clean = {name: np.load(tmp_path / name / "clean_set_run1.npy") for name in ("union", "agree", "veto")}
@@ -236,7 +238,10 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
         np.load(tmp_path / f) for f in ("sep/parallel_score.npy", "rel/relabel_score.npy", "fgt/forget_loss.npy")
     )
     by_hand = [np.isin(np.arange(n), np.argsort(s, kind="stable")[: round(0.35 * n)]) for s in (parallel, relabel)]
-    vetoed = np.isin(np.arange(n), np.argsort(-forget, kind="stable")[: round(0.2 * n)])
+    mixture = BetaMixture().fit(forget)
+    labels, posterior = (np.load(tmp_path / "fgt" / f"{name}.npy") for name in ("labels", "forget_posterior"))
+    vetoed = (mixture.p_noisy(forget) if mixture.usable_ else 1 - posterior[np.arange(n), labels]) > 0.5
+    assert 0 < vetoed.sum() < n
     np.testing.assert_array_equal(clean["union"], by_hand[0] | by_hand[1])
     both_take = by_hand[0] & by_hand[1]
     assert (clean["agree"] >= both_take).all()  # and the next best ones, up to half of the smaller set
@@ -244,13 +249,13 @@ def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
     np.testing.assert_array_equal(clean["veto"], (by_hand[0] | by_hand[1]) & ~vetoed)
     with (tmp_path / "veto" / "veto.csv").open() as handle:
         rows = {float(row["fn_th"]): row for row in csv.DictReader(handle)}
-    assert len(rows) == 101 and (tmp_path / "veto" / "veto.png").exists()  # --fn_th 0.2 is one of the percents
-    assert int(rows[0.0]["clean_set_size"]) == clean["union"].sum() and rows[1.0]["clean_set_size"] == "0"
+    assert len(rows) == 101 and (tmp_path / "veto" / "veto.png").exists()  # --fn_th 0.5 is one of the percents
+    assert int(rows[1.0]["clean_set_size"]) == clean["union"].sum() > int(rows[0.0]["clean_set_size"])
     right = np.load(tmp_path / "veto" / "labels.npy") == np.load(tmp_path / "veto" / "clean_labels.npy")
-    assert int(rows[0.2]["clean_set_size"]) == clean["veto"].sum()
-    assert int(rows[0.2]["wrong_removed"]) == (clean["union"] & vetoed & ~right).sum()
-    assert int(rows[0.2]["right_removed"]) == (clean["union"] & vetoed & right).sum()
-    assert float(rows[0.2]["clean_set_purity"]) == pytest.approx(right[clean["veto"]].mean(), abs=1e-6)
+    assert int(rows[0.5]["clean_set_size"]) == clean["veto"].sum()
+    assert int(rows[0.5]["wrong_removed"]) == (clean["union"] & vetoed & ~right).sum()
+    assert int(rows[0.5]["right_removed"]) == (clean["union"] & vetoed & right).sum()
+    assert float(rows[0.5]["clean_set_purity"]) == pytest.approx(right[clean["veto"]].mean(), abs=1e-6)
 
 
 def test_images_of_another_set_are_found_apart_and_belong_to_the_data(run, tmp_path):
@@ -279,6 +284,19 @@ def test_sets_that_hardly_agree_are_pointed_out(run, separated, tmp_path):
     assert "agree on" not in run("ssl.py", *SSL, *agree, tmp_path / "some.npy", "--experiment_name", "some")
     printed = run("ssl.py", *SSL, *agree, tmp_path / "few.npy", "--experiment_name", "few")
     assert "sets of 91 samples or more agree on 30: with the next best 46" in printed
+
+
+def test_the_loss_of_every_sample_is_kept_and_drawn_in_any_case(run, separated, tmp_path):
+    printed = run("ssl.py", *SSL, "--parallel", "--epoch", "2", "--plot_loss", "False", "--experiment_name", "e")
+    assert "is done in any case: --plot_loss" in printed
+    labels, clean_labels = (np.load(tmp_path / "e" / f"{name}.npy") for name in ("labels", "clean_labels"))
+    with (tmp_path / "e" / "history.csv").open() as handle:
+        aucs = [(row["run"], float(row["auc_ssl_loss"])) for row in csv.DictReader(handle)]
+    for run_number in "12":
+        track = np.load(tmp_path / "e" / f"loss_track_run{run_number}.npy")
+        of_rows = [auc(row, labels != clean_labels) for row in track]
+        assert of_rows == pytest.approx([value for number, value in aucs if number == run_number], abs=1e-6)
+    assert (tmp_path / "e" / "tracking.png").exists() and (tmp_path / "e" / "tracking_run1.png").exists()
 
 
 def test_scores_from_elsewhere_are_taken(run, tmp_path):
@@ -311,7 +329,7 @@ def test_pickled_and_missing_score_files_are_refused(run, tmp_path):
 
 
 def test_no_finished_experiment_gives_the_command_to_run_first(run, tmp_path):
-    with pytest.raises(UserError, match=r"run this first: python3 relabel.py .*_data_name digits .*--seed 1"):
+    with pytest.raises(UserError, match=r"run this first: python3 relabel.py .*--dataset digits .*--seed 1"):
         run("ssl.py", *SSL, "--relabel")
 
 
@@ -364,6 +382,9 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
         (["--relabel", "--network", "MT_Net", "PR18"], "names 2 networks for --runs 1"),
         (["--forget", "--epoch_begin", "4"], "leaves no epoch"),
         (["--forget", "--labeled_batch_size", "50"], "fills --batch_size"),
+        (["--forget", "--targets", "posterior", "--epoch_update", "3"], "--epoch_update does nothing with --targets"),
+        (["--forget", "--threshold", "0.3", "--network", "PR18", "--input_noise", "0.1"], "--input_noise is of the 13"),
+        (["--forget", "--gamma_scheduler", "0.5"], "--gamma_scheduler does nothing with --schedule cosine"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(run, flags, complaint):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--width", "0.1", "--cuda_dev", "-1", "--batch_size", "50"]
 TINY_DIGITS = ["--first_stage_subset", "0", "1", "2", *TINY]
 TINY_ARGS = {
-    "main.py": [*TINY_DIGITS, "--second_stage_subset", "0", "5", "--epoch_1st", "3", "--step_number", "6"],
+    "main.py": [*TINY_DIGITS, "--second_stage_subset", "0", "5", "--epoch_1st", "3", "--steps_total", "6"],
     "parallel.py": [*TINY_DIGITS, "--epoch_1st", "3"],
     "relabel.py": [*TINY_DIGITS, "--epoch_1st", "4", "--warmup_e", "2"],
     "ssl.py": ["--subset", "0", "1", "2", *TINY, "--epoch", "4"],

@@ -19,6 +19,7 @@ BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply b
 # The uses of randomness. Each has a stream of its own, by its place here: append, never insert.
 STREAMS = (
     "label_noise", "label_noise_2nd", "halves", "init", "init_2nd", "order", "step", "averaging", "planted", "ood",
+    "uniform",
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, report: PeersReport) 
     for second in args.second:
         for rate in args.rates:
             run = f"memorised_{name}_{Path(second).name}_{rate:g}"
-            flags = [*usual, *second_set(second), "--lr_2nd", f"{rate:g}", "--step_number", str(args.steps)]
+            flags = [*usual, *second_set(second), "--lr_2nd", f"{rate:g}", "--steps_total", str(args.steps)]
             flags += ["--track_every", str(args.track_every)]
             if stage1 not in (None, run):
                 flags += ["--first_stage_from", stage1]

@@ -73,7 +73,7 @@ def projected(script: str, args: argparse.Namespace, rates: Rates) -> dict[str, 
     resnet, cnn13 = models.PREACT_RESNET18, models.CNN13
     if script == "main.py":
         per_epoch = batches_per_epoch(PER_CLASS_100 * len(args.second_stage_subset), args.batch_size)
-        steps = min(args.step_number, args.epoch_2nd * per_epoch)
+        steps = args.epoch_2nd * min(args.step_number, per_epoch)
         step = args.batch_size / rates.train[resnet] + TRAIN / rates.evaluate[resnet] + rates.neighbours
         return {
             f"{args.epoch_1st} epochs": args.epoch_1st * epoch(rates, resnet),

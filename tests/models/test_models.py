@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import models
-from models import CNN13, MODELS, PREACT_RESNET18, cnn13
+from models import CNN13, MODELS, PREACT_RESNET18
 from models.preact_resnet import PreActBlock
 from tests.tiny import ROOT
 
@@ -79,13 +79,27 @@ def test_evaluation_draws_nothing(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_dropout_acts_in_training_only(name, dropout, monkeypatch):
-    monkeypatch.setattr(cnn13, "INPUT_NOISE", 0.0)
-    model = build(name, dropout=dropout).train()
+def test_dropout_acts_in_training_only(name, dropout):
+    model = build(name, dropout=dropout, input_noise=0.0).train()
     for norm in layers(model, nn.BatchNorm2d):
         norm.eval()
     same = torch.equal(model(images()), model(images()))
     assert same == (dropout == 0)
+
+
+def test_input_noise_of_the_cnn_acts_in_training_only_and_is_on_unless_asked_otherwise():
+    def differs(**options):
+        model = build(CNN13, **options).train()
+        for norm in layers(model, nn.BatchNorm2d):
+            norm.eval()
+        assert torch.equal(model.eval()(images()), model(images()))
+        model.train()
+        for norm in layers(model, nn.BatchNorm2d):
+            norm.eval()
+        return not torch.equal(model(images()), model(images()))
+
+    assert differs() and build(CNN13).input_noise == 0.15
+    assert differs(input_noise=0.05) and not differs(input_noise=0.0)
 
 
 def test_aliases_are_the_same_networks():

@@ -9,23 +9,49 @@ import argparse
 import re
 
 import models
-from utils.command_line.parser import COUNT, RATIO, SEED, WHOLE, Parser, number
+from utils.command_line.parser import COUNT, RATIO, SEED, WEIGHT, WHOLE, Parser, number
 from utils.data.choice import first_choice, resolve_data
+from utils.errors import UserError
 from utils.scoring.tracking import tracking_of
 from utils.separations import SEPARATIONS
 from utils.training.optimisation import resolve_optimisation
 
 DIGITS_WIDTH = 0.25
+USUAL = {  # what --help shows of all scripts' flags, by their first names; --help_all shows the rest
+    "--help", "--help_all", "--dataset", "--train_root", "--labels", "--noise_type", "--noise_ratio", "--features",
+    "--epoch_1st", "--epoch", "--lr", "--schedule", "--batch_size", "--seed", "--seeds", "--width", "--lr_2nd",
+    "--steps_total", "--second_stage_data_name", "--relabel_by", "--warmup_e", "--forget", "--parallel", "--relabel",
+    "--targets", "--runs", "--use_bmm", "--threshold", "--experiment_name", "--overwrite", "--compare", "--report",
+    "--cuda_dev",
+}  # fmt: skip
 
 
-def add_dropout(group: argparse._ArgumentGroup) -> None:
+def add_dropout(group: argparse._ArgumentGroup, off: str | None = None) -> None:
+    """`off`: the way of a script that trains without it."""
     group.add_argument(
         "--dropout",
         type=RATIO,
         metavar="P",
         help="dropout probability; 0 switches it off "
-        f"(default: {models.DROPOUT[models.CNN13]} in the 13-layer CNN, else 0)",
+        f"(default: {models.DROPOUT[models.CNN13]} in the 13-layer CNN, else 0{'' if off is None else f'; {off} 0'})",
     )
+
+
+def add_input_noise(group: argparse._ArgumentGroup, off: str) -> None:
+    """`off`: the way of a script that trains without it."""
+    group.add_argument(
+        "--input_noise",
+        type=WEIGHT,
+        metavar="SIGMA",
+        help="standard deviation of Gaussian noise on the normalised training images of the 13-layer CNN; "
+        f"0 switches it off (default: {models.INPUT_NOISE[models.CNN13]}; {off} 0)",
+    )
+
+
+def check_input_noise(args: argparse.Namespace, networks: list[str]) -> None:
+    """Raises UserError where noise is asked for and none of the networks has any."""
+    if args.input_noise and not any(models.INPUT_NOISE[models.ALIASES.get(name, name)] for name in networks):
+        raise UserError("--input_noise is of the 13-layer CNN and does nothing here", "leave it out")
 
 
 def add_network_width(group: argparse._ArgumentGroup) -> None:
@@ -108,6 +134,7 @@ def add_device(parser: Parser) -> None:
     )
     group.add_argument(
         "--eval_batch_size",
+        "--test_batch_size",
         type=COUNT,
         metavar="B",
         help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU; with --features 250 and 32)",
@@ -147,4 +174,5 @@ def default_name(script: str, args: argparse.Namespace) -> str:
     if (ood := choice.ood) is not None:
         noise += "-".join([f"_ood{ood.ratio:g}", ood.name, *map(str, ood.subset or ())])
     subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
-    return "_".join([script.removesuffix(".py"), *way, choice.name + subset, noise, f"seed{choice.seed}"])
+    seed = f"seed{choice.seed}" if choice.noise_seed is None else f"seed{choice.seed}_noiseseed{choice.noise_seed}"
+    return "_".join([script.removesuffix(".py"), *way, choice.name + subset, noise, seed])

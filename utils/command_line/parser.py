@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NoReturn
 
 from utils.errors import UserError
 
@@ -42,30 +42,123 @@ RATIO = number(float, 0, 1, high_open=True)
 SHARE = number(float, 0, 1, low_open=True)
 
 
+def truth(text: str) -> bool:
+    """An argparse type: True or False, in words. For switches that the original gives a value, with const=True."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text.lower() == "true"
+
+
 # -- the parser ------------------------------------------------------------------------------------------------------
 
+WIDTH = 120  # of lines of help
 EPILOG = "Results go to EXPERIMENTS_ROOT/EXPERIMENT_NAME; utils/README.md says what is what."
 
 
 class Parser(argparse.ArgumentParser):
-    """Defaults in the help text, no abbreviated flags, and errors in one line with exit status 2."""
+    """Defaults in the help text, no abbreviated flags, and errors in one line with exit status 2.
 
-    def __init__(self, script: str, doc: str, epilog: str | None = EPILOG) -> None:
+    `usual`: the flags that --help shows, by their first name, --help_all showing all of them; None = --help shows all.
+    """
+
+    def __init__(
+        self, script: str, doc: str, epilog: str | None = EPILOG, usual: Collection[str] | None = None
+    ) -> None:
         super().__init__(
             prog=script,
             usage=f"python3 {script} [--flag VALUE ...]",
             description=doc,
             allow_abbrev=False,
-            formatter_class=HelpFormatter,
             epilog=epilog,
+            add_help=usual is None,
         )
+        self.usual = usual
+        if usual is not None:
+            group = self.add_argument_group("help")
+            group.add_argument("-h", "--help", action=ShowHelp, usual=usual, help="these flags")
+            group.add_argument("--help_all", action=ShowHelp, usual=None, help="all flags, with their other names")
+
+    def add_ineffective(self, flags: Sequence[str], why: str) -> None:
+        """Flags that are taken with any values, and do nothing but be named in one line, after `why`."""
+        for flag in flags:
+            self.add_argument(
+                flag, action=Ineffective, const=why, nargs="*", dest="ineffective", help=argparse.SUPPRESS
+            )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
+        parsed = super().parse_args(args, namespace)
+        for why, flags in vars(parsed).pop("ineffective", {}).items():
+            print(f"{why}: {', '.join(flags)}")
+        return parsed
+
+    def help_on(self, usual: Collection[str] | None) -> str:
+        """The help text on the flags `usual`, by their first name; None = on all, with their other names."""
+        formatter = HelpFormatter(self.prog, brief=usual is not None)
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        sections = {group.title: group._group_actions for group in self._action_groups}
+        if usual is not None:
+            actions = [action for actions in sections.values() for action in actions]
+            sections = {"the flags that most people need": [a for a in actions if usual & set(a.option_strings)]}
+        for title, actions in sections.items():
+            formatter.start_section(title)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    def format_help(self) -> str:
+        return self.help_on(self.usual)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(re.sub(r"^argument ", "", message), f"see python3 {self.prog} --help")
 
 
+class ShowHelp(argparse.Action):
+    """Prints the help on some flags, or on all, and ends."""
+
+    def __init__(self, option_strings: Sequence[str], usual: Collection[str] | None, help: str, dest: str) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+        self.usual = usual
+
+    def __call__(self, parser: Parser, *_: Any) -> NoReturn:
+        print(parser.help_on(self.usual), end="")
+        parser.exit()
+
+
+class Ineffective(argparse.Action):
+    """Notes that its flag was given."""
+
+    def __init__(self, option_strings: Sequence[str], **options: Any) -> None:
+        super().__init__(option_strings, default=argparse.SUPPRESS, **options)  # `const`: why it does nothing
+
+    def __call__(self, parser: Parser, namespace: argparse.Namespace, values: Any, option_string: str) -> None:
+        given = vars(namespace).setdefault("ineffective", {}).setdefault(self.const, [])
+        given += [option_string] if option_string not in given else []
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Prints the defaults, but not the meaningless ones (None, False)."""
+    """Prints the defaults, but not the meaningless ones (None, False).
+
+    `brief`: as wide as the descriptions are, whatever the terminal, without the other names of a flag.
+    """
+
+    def __init__(self, prog: str, brief: bool = False) -> None:
+        super().__init__(prog, max_help_position=32, width=WIDTH if brief else None)
+        self.brief = brief
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """--name, --other_name VALUE."""
+        names = action.option_strings
+        if self.brief:
+            names = [next(name for name in names if name.startswith("--"))]
+        if action.nargs == 0:
+            return ", ".join(names)
+        metavar = self._get_default_metavar_for_optional(action)
+        value = self._format_args(action, metavar)
+        if self.brief:
+            value = action.metavar or ("NAME" if action.choices else metavar)
+        return f"{', '.join(names)} {value}"
 
     def _get_help_string(self, action: argparse.Action) -> str:
         if action.default is None or action.default is False:  # not ==, which would hide a default of 0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from utils.command_line.flags import experiment_name
 from utils.data.choice import data_choice, first_choice
 from utils.errors import Foreseen, Stopped, UserError
-from utils.results.commands import classify_command, ssl_command
+from utils.results.commands import classify_command, ssl_command, training_flags
 from utils.results.tables import figure_label
-from utils.separations import SEPARATIONS
+from utils.separations import FORGET, SEPARATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,11 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     from utils.compute import choose, keep_freed_memory
     from utils.experiments.experiment import Experiment
     from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
+    from utils.results.found_scores import newest
 
     name = experiment_name(script, args)
+    if vars(args).get("compare_to_forgetting"):
+        args.compare = newest(args.experiments_root, FORGET, data_choice(args)).path.name
     compare = vars(args).get("compare")
     # A slip of the pen in --compare shows now, not after hours.
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
@@ -101,7 +104,8 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     key = experiment.record["method"]
     if key not in SEPARATIONS:
         return classify_command(experiment.path / "model.pt")
-    return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), args.experiments_root)
+    training = training_flags(experiment.record["settings"], experiment.record["command"])
+    return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)
 
 
 def run_script(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:

@@ -1,7 +1,8 @@
 """Which images, classes and label noise a run works on: the choice, and its flags declared, read, checked and written.
 
-The first set's flags begin with --first_stage_ in the separations and with nothing in ssl.py; --second_stage_ is the
-set that main.py fine-tunes on. Imports no torch.
+The first set's flags have two names: --dataset and --first_stage_data_name, --subset and --first_stage_subset, and so
+on; `args` and run.json hold them as first_stage_..., those of ssl.py without. --second_stage_ is the set that main.py
+fine-tunes on. Imports no torch.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-from utils.command_line.parser import RATIO, WHOLE, Parser, number, refuse
+from utils.command_line.parser import RATIO, SEED, WHOLE, Parser, number, refuse
 from utils.data import noise
 from utils.errors import UserError
 
-FIRST, SECOND, SSL = "first_stage_", "second_stage_", ""  # prefixes of the flags
+FIRST, SECOND, SSL = "first_stage_", "second_stage_", ""  # prefixes of the values in `args`
 DEFAULT_TYPE = "random_in_noise"  # of sets whose own labels are the truth; the others are taken as they are
 DEFAULT_RATIO = {FIRST: 0.4, SECOND: 0.0, SSL: 0.4}
 DATA_SETS = "; ".join(f"{name}: {info.description}" for name, info in datasets.DATASETS.items())
@@ -61,6 +62,12 @@ class DataChoice:
     labels: str | None = None  # a file with labels in place of the set's own
     skip_broken: bool = False  # leave out images that do not decode
     ood: OutOfDistribution | None = None  # images of no class among those of the set
+    noise_seed: int | None = None  # of the label noise and the planted errors; None = seed
+
+    @property
+    def seed_of_labels(self) -> int:
+        """Of the label noise and of the planted errors, which are then alike along a chain whatever else varies."""
+        return self.seed if self.noise_seed is None else self.noise_seed
 
     @property
     def mirrored_by_default(self) -> bool:
@@ -74,20 +81,22 @@ class DataChoice:
         else:
             labels = "labels as given" if said is None else f"{100 * self.noise_ratio:g} % {said}"
         foreign = "" if self.ood is None else f", {self.ood.in_words()}"
-        return f"{_set_in_words(self.name, self.root, self.subset)}, {labels}{foreign}, seed {self.seed}"
+        noise_seed = "" if self.noise_seed is None else f", noise seed {self.noise_seed}"
+        return f"{_set_in_words(self.name, self.root, self.subset)}, {labels}{foreign}, seed {self.seed}{noise_seed}"
 
-    def flags(self, prefix: str) -> dict[str, object]:
+    def flags(self) -> dict[str, object]:
         """{flag: value} that make this choice again on a command line; None = not needed."""
         return {
-            f"--{prefix}data_name" if prefix else "--dataset": self.name,
+            "--dataset": self.name,
             "--train_root": self.root,
-            f"--{prefix}subset": self.subset,
+            "--subset": self.subset,
             "--image_size": self.image_size,
             "--skip_broken": [] if self.skip_broken else None,
             "--no-mirror": [] if self.mirrored_by_default and not self.mirror else None,
             "--labels": self.labels,
-            f"--{prefix}noise_type": self.noise_type,
-            f"--{prefix}noise_ratio": None if self.noise_type == "none" else self.noise_ratio,
+            "--noise_type": self.noise_type,
+            "--noise_ratio": None if self.noise_type == "none" else self.noise_ratio,
+            "--noise_seed": self.noise_seed,
             **({} if self.ood is None else self.ood.flags()),
             "--seed": self.seed,
         }
@@ -105,7 +114,7 @@ def add_data(parser: Parser, prefix: str = FIRST) -> None:
     """The set whose labels are to be judged, and its label noise."""
     group = parser.add_argument_group("data")
     group.add_argument(
-        f"--{prefix}data_name" if prefix else "--dataset",
+        *names_of("dataset", prefix),
         dest=f"{prefix}data_name",
         choices=list(datasets.DATASETS),
         default="digits",
@@ -136,8 +145,27 @@ def add_data(parser: Parser, prefix: str = FIRST) -> None:
         help="mirror training images at random where the data set allows it; --no-mirror is for text and for classes "
         "that differ by left and right",
     )
-    _add_noise(parser.add_argument_group("label noise"), prefix)
+    noise_group = parser.add_argument_group("label noise")
+    _add_noise(noise_group, prefix)
+    noise_group.add_argument(
+        "--noise_seed",
+        type=SEED,
+        metavar="SEED",
+        help="seed of label noise and planted errors alone, to hold the labels still while --seed varies "
+        "(default: that of --seed)",
+    )
     _add_out_of_distribution(parser.add_argument_group("out-of-distribution noise"))
+
+
+def names_of(flag: str, prefix: str) -> list[str]:
+    """The names of a flag of a data set, the one to be shown first; `prefix`: which set."""
+    historical = "data_name" if flag == "dataset" else flag
+    return [f"--{SECOND}{historical}"] if prefix == SECOND else [f"--{flag}", f"--{FIRST}{historical}"]
+
+
+def noise_kind(name: str) -> str:
+    """The name of a noise type that is kept on record, of whichever name it was given by."""
+    return {"symmetric": "random_in_noise", "asymmetric": "real_in_noise"}.get(name, name)
 
 
 def add_second_stage_data(parser: Parser) -> None:
@@ -155,14 +183,16 @@ def _add_details(group: argparse._ArgumentGroup, prefix: str, root_flag: str) ->
         help="folder with its files (default: datasets/NAME/data beside the scripts; 'folder' needs one)",
     )
     group.add_argument(
-        f"--{prefix}subset",
+        *names_of("subset", prefix),
+        dest=f"{prefix}subset",
         type=WHOLE,
         nargs="+",
         metavar="CLASS",
         help="keep these classes only, relabelled to 0..k-1 in the order given (default: all)",
     )
     group.add_argument(
-        f"--{prefix}num_classes",
+        *names_of("num_classes", prefix),
+        dest=f"{prefix}num_classes",
         type=number(int, 2),
         metavar="C",
         help="number of classes, checked against the data (default: taken from it)",
@@ -171,16 +201,19 @@ def _add_details(group: argparse._ArgumentGroup, prefix: str, root_flag: str) ->
 
 def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
     group.add_argument(
-        f"--{prefix}noise_type",
+        *names_of("noise_type", prefix),
+        dest=f"{prefix}noise_type",
+        type=noise_kind,
         choices=noise.KINDS,
-        help="random_in_noise: exactly RATIO of the labels become another class, uniformly; real_in_noise: "
-        "classes turn into the one they are mistaken for, each label with probability RATIO; "
-        f"none: labels as they are, truth unknown (default: {DEFAULT_TYPE}; none for 'folder'"
+        help="random_in_noise (or symmetric): exactly RATIO of the labels become another class, uniformly; "
+        "real_in_noise (or asymmetric): classes turn into the one they are mistaken for, each label with probability "
+        f"RATIO; none: labels as they are, truth unknown (default: {DEFAULT_TYPE}; none for 'folder'"
         + (")" if prefix == SECOND else " and with --labels)"),
     )
     group.add_argument(
-        f"--{prefix}noise_ratio",
-        f"--{prefix}noise_ration",
+        *names_of("noise_ratio", prefix),
+        *names_of("noise_ration", prefix),  # as the original spells it
+        dest=f"{prefix}noise_ratio",
         type=RATIO,
         metavar="RATIO",
         help=f"in [0, 1); none with noise type none (default: {DEFAULT_RATIO[prefix]})",
@@ -224,6 +257,7 @@ def data_choice(args: argparse.Namespace, prefix: str = FIRST) -> DataChoice:
         labels=None if second else args.labels,
         skip_broken=args.skip_broken and datasets.DATASETS[name].sized,
         ood=None if second else _out_of_distribution(args),
+        noise_seed=args.noise_seed,
     )
 
 
@@ -241,6 +275,8 @@ def first_choice(args: argparse.Namespace) -> DataChoice:
 
 def resolve_data(args: argparse.Namespace) -> None:
     """Fill in noise types and ratios that were not given. Raises UserError where flags contradict each other."""
+    if args.noise_seed == args.seed:
+        args.noise_seed = None
     prefixes = [prefix for prefix in (FIRST, SECOND, SSL) if f"{prefix}data_name" in args]
     for prefix in prefixes:
         _resolve_noise(args, prefix)
@@ -257,7 +293,7 @@ def resolve_data(args: argparse.Namespace) -> None:
 def _resolve_noise(args: argparse.Namespace, prefix: str) -> None:
     """Noise type and ratio of one set: labels that may be wrong already are made worse only where that is asked for."""
     choice = data_choice(args, prefix)
-    type_flag, ratio_flag = f"--{prefix}noise_type", f"--{prefix}noise_ratio"
+    type_flag, ratio_flag = names_of("noise_type", prefix)[0], names_of("noise_ratio", prefix)[0]
     as_given = choice.labels is not None
     if as_given and choice.noise_type not in (None, "none"):
         raise UserError(f"{type_flag} {choice.noise_type} would change the labels of --labels", "leave one of them out")

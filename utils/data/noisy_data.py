@@ -94,15 +94,16 @@ class NoisyData:
     def fingerprint(self) -> dict:
         """What scores belong to: the choice of data and noise, and digests.
 
-        "images" covers the data set as it came (images, labels before any noise, class names), "labels" the observed
-        labels, "labels_file" the file that they came from, "ood" the images put in from another set.
+        "seed" is that of the label noise; "images" covers the data set as it came (images, labels before any noise,
+        class names), "labels" the observed labels, "labels_file" the file that they came from, "ood" the images put in
+        from another set.
         """
         found = {
             "data_set": self.choice.name,
             "class_subset": self.choice.subset,
             "noise_type": self.choice.noise_type,
             "noise_ratio": self.choice.noise_ratio,
-            "seed": self.choice.seed,
+            "seed": self.choice.seed_of_labels,
             "samples": len(self),
             "images": self.source_fingerprint,
             "labels": hashlib.sha256(self.labels.tobytes()).hexdigest()[:16],
@@ -181,7 +182,7 @@ def prepare(
         train.labels,
         choice.noise_type,
         choice.noise_ratio,
-        stream_generator(choice.seed, stream),
+        stream_generator(choice.seed_of_labels, stream),
         num_classes=train.num_classes,
         confused_with=confusion_of(choice.name, train.class_names),
     )
@@ -211,7 +212,7 @@ def prepare(
         replaced=mixed.replaced,
         ood_digest=mixed.digest,
     )
-    generator = stream_generator(choice.seed, "planted")
+    generator = stream_generator(choice.seed_of_labels, "planted")
     trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
     return data.with_planted(trained)
 

@@ -27,14 +27,9 @@ from utils.experiments.track_file import TrackFile
 from utils.files import require_space, write_csv
 
 NOT_COMPARED = {
-    "overwrite",
-    "estimate",
-    "compare",
-    "cuda_dev",
-    "checkpoint_every",
-    "experiment_name",
+    "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "checkpoint_every", "experiment_name",
     "experiments_root",
-}
+}  # fmt: skip
 
 
 class Experiment:

@@ -146,7 +146,18 @@ class Record:
 
 def typed_command(script: str) -> str:
     """What this process was given on its command line, to go on with."""
-    return shlex.join([script, *(word for word in sys.argv[1:] if word != "--overwrite")])
+    return shlex.join([script, *without_overwriting(sys.argv[1:])])
+
+
+def without_overwriting(words: list[str]) -> list[str]:
+    """A command line without --overwrite or --repeat, which means the same and may have a value."""
+    kept = []
+    for before, word in zip(["", *words], words, strict=False):
+        name = word.partition("=")[0]
+        value = before == "--repeat" and word.lower() in ("true", "false")
+        if name not in ("--overwrite", "--repeat") and not value:
+            kept.append(word)
+    return kept
 
 
 def experiment_path(root: str | os.PathLike, name: str) -> Path:
@@ -191,7 +202,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 def require_same_data(ours: dict, theirs: dict, name: str) -> None:
     """Raises UserError naming what differs between two data fingerprints, the other one of experiment `name`."""
     if differing := differences(ours, theirs):
-        raise UserError(f"{name} judged other data: {differing}", "use the same data, noise and seed for both")
+        remedy = "use the same data, noise and seed (or --noise_seed) for both"
+        raise UserError(f"{name} judged other data: {differing}", remedy)
 
 
 def versions(*more: str) -> dict[str, str]:

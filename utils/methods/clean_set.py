@@ -15,7 +15,7 @@ from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, rea
 from utils.results.score_figures import histogram_figure, veto_figure
 from utils.scoring.metrics import vetoed
 from utils.scoring.mixture import BetaMixture
-from utils.scoring.selection import Selected, agreed, boundary, combine, require_usable, summary, veto
+from utils.scoring.selection import Selected, agreed, boundary, combine, doubted, require_usable, summary
 from utils.separations import SEPARATIONS
 
 Selector = Callable[[np.ndarray], Selected]  # from scores (N,)
@@ -84,15 +84,17 @@ def select(
     selector: Selector,
     scores: dict[str, np.ndarray],
     agree: bool,
-    veto_share: float | None,
+    veto_above: float | None,
+    estimated: np.ndarray | None,
     data: NoisyData,
     experiment: Experiment,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores.
 
-    `veto_share`: the forgetting scores only veto this share of the samples; None = they select like the others.
+    `veto_above`: the forgetting scores only veto, samples with a probability of being noisy above this, by their
+    mixture or, where none fits, by `estimated` (N,); None = they select like the others.
     """
-    voting = {key: values for key, values in scores.items() if veto_share is None or key != "forget"}
+    voting = {key: values for key, values in scores.items() if veto_above is None or key != "forget"}
     selected = {key: selector(values) for key, values in voting.items()}
     sets = [s.clean for s in selected.values()]
     clean = combine(sets, agree)
@@ -106,9 +108,10 @@ def select(
     together = np.max if agree else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)
     thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
-    if veto_share is not None:
-        write_veto(clean, scores["forget"], veto_share, data, experiment)
-        trusted = veto(np.ones_like(clean), scores["forget"], veto_share)
+    if veto_above is not None:
+        selected["forget"] = doubted(scores["forget"], estimated, veto_above)
+        write_veto(clean, selected["forget"].p_noisy, veto_above, data, experiment)
+        trusted = selected["forget"].clean
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
         thresholds["forget"] = boundary(scores["forget"], ~trusted)
     mixtures = {key: s.mixture for key, s in selected.items() if s.mixture is not None}
@@ -117,23 +120,23 @@ def select(
     return clean, p_noisy
 
 
-def write_veto(clean: np.ndarray, scores: np.ndarray, used: float, data: NoisyData, experiment: Experiment) -> None:
-    """veto.csv and veto.png: what a veto by scores (N,) takes out of the clean set bool (N,), for every threshold.
+def write_veto(clean: np.ndarray, p_noisy: np.ndarray, used: float, data: NoisyData, experiment: Experiment) -> None:
+    """veto.csv and veto.png: what a veto by p_noisy (N,) takes out of the clean set bool (N,), for every threshold.
 
     `used`: the threshold of the run, which has a row of its own. Nothing where the truth is unknown.
     """
     if data.is_noisy is None:
         return
-    wrong, right = vetoed(clean, scores, data.is_noisy)
+    wrong, right = vetoed(clean, p_noisy, data.is_noisy)
     rows = []
-    for share in sorted({*(percent / 100 for percent in range(101)), used}):
-        k = round(share * len(data))
+    for above in sorted({*(percent / 100 for percent in range(101)), used}):
+        k = int((p_noisy > above).sum())
         left = int(clean.sum() - wrong[k] - right[k])
         purity = f"{(right[-1] - right[k]) / left:.6f}" if left else ""
-        rows.append({"fn_th": share, "vetoed": k, "wrong_removed": wrong[k], "right_removed": right[k],
+        rows.append({"fn_th": above, "vetoed": k, "wrong_removed": wrong[k], "right_removed": right[k],
                      "clean_set_size": left, "clean_set_purity": purity})  # fmt: skip
     experiment.write_csv("veto.csv", rows)
-    veto_figure(experiment.record.own("veto.png"), wrong, right, used, data.choice.in_words())
+    veto_figure(experiment.record.own("veto.png"), wrong, right, float((p_noisy > used).mean()), data.choice.in_words())
 
 
 def select_again(

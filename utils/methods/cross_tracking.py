@@ -118,6 +118,7 @@ def train_and_track(
     first, second = halves
     data = first.learner.data
     parts = first.learner.parts(0) | second.learner.parts(1) | {"evidence": evidence}
+    experiment.log.quietly(f"{PHASE}: {first.learner.optimisation.schedule.in_words()}")
     with experiment.phase(PHASE, parts) as phase:
         with phase.until_divergence():
             for epoch in phase.epochs(epochs, first.learner.progress, second.learner.progress):

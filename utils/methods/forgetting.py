@@ -51,7 +51,7 @@ STAGE1_ENTRIES = {"settings", "weights", "evidence"}  # of stage1.pt
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
     "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
-    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed",
+    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     if args.save_best_AUC_model and not 0 < (first.noise_ratio or 0) < 1:
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
     args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
-    settings = {key: vars(args)[key] for key in STAGE1_SETTINGS} | first.fingerprint()
+    settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
     source = None
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
@@ -122,6 +122,7 @@ def memorise(
     data = learner.data
     losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
     tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    experiment.log.quietly(f"{STAGE1}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
         with phase.until_divergence():
             for epoch in phase.epochs(epochs, learner.progress, enough=lambda: fitted(experiment) >= until):
@@ -170,7 +171,8 @@ def reusable_stage1(name: str, settings: dict, precision: str, experiment: Exper
     if name == experiment.name:
         raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
     record = read_finished(experiment.path.parent, name)
-    there = {"mirror": True} | read_stage1(record.path)["settings"]  # before it was a flag, images were mirrored
+    before_they_were_flags = {"mirror": True, "noise_seed": None}
+    there = before_they_were_flags | read_stage1(record.path)["settings"]
     there["precision"] = record.get("resolved_precision")  # what it came to, not what the flag said
     if differing := differences(settings | {"precision": precision}, there):
         raise UserError(

@@ -6,6 +6,8 @@ import argparse
 
 from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, refuse
 
+STEPS = 150  # of stage 2
+
 
 def add_stages(group: argparse._ArgumentGroup) -> None:
     """When stage 1 ends, and how stage 2 trains."""
@@ -32,7 +34,18 @@ def add_stages(group: argparse._ArgumentGroup) -> None:
 
 def add_tracked_steps(tracking: argparse._ArgumentGroup) -> None:
     """When stage 2 ends and which of its steps are tracked."""
-    tracking.add_argument("--step_number", type=COUNT, default=150, metavar="STEPS", help="steps of stage 2, at most")
+    tracking.add_argument(
+        "--steps_total",
+        type=COUNT,
+        metavar="STEPS",
+        help=f"steps of stage 2 in all, at most (default: {STEPS}; with --step_number no bound)",
+    )
+    tracking.add_argument(
+        "--step_number",
+        type=COUNT,
+        metavar="STEPS",
+        help="steps of an epoch of stage 2, at most (default: a whole one)",
+    )
     tracking.add_argument(
         "--track_every", type=COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"
     )
@@ -66,8 +79,10 @@ def add_early_second_stage(parser: Parser) -> None:
     )
 
 
-def resolve_early_second_stage(args: argparse.Namespace) -> None:
+def resolve_second_stage(args: argparse.Namespace) -> None:
     """Its defaults. Raises UserError for a flag that does nothing."""
+    if args.steps_total is None and args.step_number is None:
+        args.steps_total = STEPS
     default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)
     if not args.freeze_earlySecondStage:
         refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")

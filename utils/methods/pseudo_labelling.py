@@ -79,8 +79,9 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
             continue
         name = args.network[-1 if number == args.runs else 0]
         network = new_network(
-            name, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed, counter=number
-        )
+            name, data.num_classes, compute, width=args.width, dropout=args.dropout,
+            input_noise=args.input_noise, seed=args.seed, counter=number,
+        )  # fmt: skip
         settings = RunSettings.from_flags(args, epochs[number - 1])
         optimisation = optimisation_of(args, schedule_of(args, settings.epochs), jitter)
         learner = Learner(network, make.data, compute, optimisation, number, name=f"run{number}")
@@ -139,12 +140,15 @@ class Split:
 
     def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
         self.data, self.begin, self.agree = data, args.epoch_begin, args.agree_on_clean
-        self.veto_threshold = args.fn_th if args.f_FND else None
+        self.epoch_update, self.label_noise, self.seed = args.epoch_update, args.label_noise, args.seed
+        self.veto_above, self.estimated = None, None
+        if args.f_FND:
+            posterior = found["forget"].posterior
+            self.veto_above, self.estimated = args.fn_th, None if posterior is None else wrong(posterior, data.labels)
         self.scores = {key: of.scores for key, of in found.items()}
         selector = partial(
             select_clean,
             labels=data.labels,
-            num_classes=data.num_classes,
             use_bmm=args.use_bmm,
             balanced=args.balanced_set,
         )
@@ -154,12 +158,15 @@ class Split:
     def targets(self, number: int, experiment: Experiment) -> SplitTargets:
         run = f"run{number}"
         if number == 1:
-            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto_threshold, self.data, experiment)
+            veto = self.veto_above, self.estimated
+            clean, p_noisy = select(self.first, self.scores, self.agree, *veto, self.data, experiment)
         else:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
             clean, p_noisy = select_again(run, self.later, loss, self.data, experiment)
         experiment.save_array(f"p_noisy_{run}", p_noisy)
-        return SplitTargets(self.data, clean, self.begin)
+        return SplitTargets(
+            self.data, clean, self.begin, epochs=self.epoch_update, uniform=self.label_noise, seed=self.seed, run=number
+        )
 
 
 # -- 2. training -------------------------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class RunSettings:
     """How each run trains."""
 
     epochs: int
-    labeled_batch_size: int | None  # clean samples in every batch; None = as they come
+    labeled_batch_size: int  # clean samples in every batch; 0 = as they come
     prior_weight: float  # of L_p
     entropy_weight: float  # of L_e
     swa_start: int | None  # epochs before the averaging of weights; None = no averaging
@@ -179,7 +186,7 @@ class RunSettings:
     @classmethod
     def from_flags(cls, args: argparse.Namespace, epochs: int) -> RunSettings:
         swa_start = None if args.swa_start is None else args.swa_start * epochs // args.epoch
-        return cls(epochs, args.labeled_batch_size, args.alpha, args.beta, swa_start, args.swa_freq)
+        return cls(epochs, args.labeled_batch_size or 0, args.alpha, args.beta, swa_start, args.swa_freq)
 
     def averages(self, epoch: int) -> bool:
         """Whether the weights after an epoch, counted from 0, take part in the average."""
@@ -205,6 +212,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
         logits, mixed_targets = learner.mixed(ids, targets[ids])
         return joint_loss(logits, mixed_targets, settings.prior_weight, settings.entropy_weight)
 
+    experiment.log.quietly(f"{run}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(run, parts) as phase:
         with phase.until_divergence():
             for epoch in phase.epochs(settings.epochs, learner.progress):
@@ -236,10 +244,10 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     return network
 
 
-def batches_of_epoch(learner: Learner, targets: Targets, labeled_batch_size: int | None) -> list[Tensor]:
+def batches_of_epoch(learner: Learner, targets: Targets, labeled_batch_size: int) -> list[Tensor]:
     """Shuffled batches of what the epoch learns from; of a split perhaps `labeled_batch_size` clean ones in each."""
     ids = targets.ids(learner.progress.epoch)
-    if labeled_batch_size is None or len(ids) < len(learner.data) or bool(targets.is_clean.all()):
+    if not labeled_batch_size or len(ids) < len(learner.data) or bool(targets.is_clean.all()):
         return learner.batches(ids)
     clean, rest = ids[targets.is_clean], ids[~targets.is_clean]
     noisy_batches = learner.batches(rest, 0, batch_size=learner.optimisation.batch_size - labeled_batch_size)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, Parser, default_with, refuse
+from utils.command_line.flags import check_input_noise
+from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, refuse, truth
 from utils.errors import UserError
 from utils.separations import SEPARATIONS
 from utils.training.optimisation import enough_epochs
@@ -19,7 +20,7 @@ SCORES_OF = {
 }  # by their prefixes
 SPLIT_FLAGS = (  # what belongs to --targets split
     "scores", "score", "f_l", "use_bmm", "bmm_th", "threshold", "balanced_set", "f_FND", "fn_th", "bmm_th_2nd",
-    "threshold_2nd", "epoch_begin", "labeled_batch_size",
+    "threshold_2nd", "epoch_begin", "epoch_update", "label_noise", "labeled_batch_size",
 )  # fmt: skip
 
 
@@ -68,10 +69,13 @@ def add_clean_set(parser: Parser) -> None:
     clean.add_argument(
         "--threshold", type=SHARE, metavar="SHARE", help="without --use_bmm: the SHARE lowest scores (default: 0.5)"
     )
-    clean.add_argument("--balanced_set", action="store_true", help="as many samples of every class")
+    clean.add_argument("--balanced_set", action="store_true", help="the same share of every class")
     clean.add_argument("--f_FND", action="store_true", help="the forgetting scores only veto, beside another score")
     clean.add_argument(
-        "--fn_th", type=SHARE, metavar="SHARE", help="share of samples that --f_FND vetoes (default: 0.05)"
+        "--fn_th",
+        type=SHARE,
+        metavar="P",
+        help="--f_FND vetoes where p_noisy by the beta mixture of the forgetting scores is above this (default: 0.05)",
     )
     clean.add_argument("--bmm_th_2nd", type=SHARE, metavar="P", help="--bmm_th of later runs (default: 0.5)")
     clean.add_argument("--threshold_2nd", type=SHARE, metavar="SHARE", help="--threshold of later runs (default: 0.5)")
@@ -79,7 +83,23 @@ def add_clean_set(parser: Parser) -> None:
         "--epoch_begin", type=COUNT, metavar="EPOCHS", help="epochs on the clean set alone (default: 3/8 of them)"
     )
     clean.add_argument(
-        "--labeled_batch_size", type=COUNT, metavar="B", help="clean samples in every batch (default: as they come)"
+        "--epoch_update",
+        type=COUNT,
+        metavar="EPOCHS",
+        help="pseudo-labels are the mean of the predictions of so many last epochs (default: 1)",
+    )
+    clean.add_argument(
+        "--label_noise",
+        type=RATIO,
+        metavar="SHARE",
+        help="share of the pseudo-labels, drawn anew each epoch, that give every class the same probability; 0 = none "
+        "(default: 0)",
+    )
+    clean.add_argument(
+        "--labeled_batch_size",
+        type=WHOLE,
+        metavar="B",
+        help="clean samples in every batch; 0 = as they come (default: 0)",
     )
 
 
@@ -94,7 +114,9 @@ def add_training(group: argparse._ArgumentGroup) -> None:
         metavar="STRENGTH",
         help="brightness, contrast and saturation of colour images; 0 switches it off",
     )
-    group.add_argument("--swa", action="store_true", help="average the weights of the last epochs")
+    group.add_argument(
+        "--swa", nargs="?", const=True, default=False, type=truth, help="average the weights of the last epochs"
+    )
     group.add_argument(
         "--swa_start", type=COUNT, metavar="EPOCH", help="epochs before the averaging (default: 3/4 of them)"
     )
@@ -126,7 +148,9 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     defaults = {"network": ["MT_Net"] if split else BOTH_NETWORKS}
     if split:
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
+        defaults |= {"epoch_update": 1, "label_noise": 0.0, "input_noise": 0.0}
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
+    check_input_noise(args, args.network)
     _check_training(args)
     if args.epoch is not None:
         resolve_epochs(args)

@@ -57,8 +57,9 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     def learner(number: int, optimisation: Optimisation) -> Learner:
         name = args.model_type[min(number, len(args.model_type)) - 1]
         network = new_network(
-            name, data.num_classes, compute, width=args.width, dropout=args.dropout, seed=args.seed, counter=number - 1
-        )
+            name, data.num_classes, compute, width=args.width, dropout=args.dropout, input_noise=args.input_noise,
+            seed=args.seed, counter=number - 1,
+        )  # fmt: skip
         return Learner(network, data, compute, optimisation, number)
 
     if args.relabel_by == "posterior":
@@ -75,7 +76,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         weights = args.reg_term1, args.reg_term2
         only = learner(1, optimisation_of(args, schedule))
         soft_labels = replace_by_predictions(
-            only, args.epoch_1st, warm_up, plain_until, weights, evidence, losses, experiment
+            only, args.epoch_1st, warm_up, plain_until, args.epoch_update, weights, evidence, losses, experiment
         )  # fmt: skip
     experiment.save_array("soft_labels", soft_labels)
     write_results(data, losses, evidence, soft_labels, warm_up, experiment)
@@ -153,14 +154,18 @@ def replace_by_predictions(
     epochs: int,
     warm_up: int,
     plain_until: int,
+    averaged: int,
     weights: tuple[float, float],
     evidence: Evidence,
     losses: ScoreTracks,
     experiment: Experiment,
 ) -> np.ndarray:
-    """Joint optimisation: from the end of the warm-up each epoch's predictions are the next one's labels (N, C)."""
+    """Joint optimisation: from the end of the warm-up predictions are the next epoch's labels (N, C).
+
+    They are the mean of those of the last `averaged` epochs.
+    """
     data = learner.data
-    soft_labels = SoftLabels(data.training_labels, data.num_classes)
+    soft_labels = SoftLabels(data.training_labels, data.num_classes, averaged)
     mixes = bool(learner.optimisation.mixup)
 
     def loss_of(ids: Tensor) -> Tensor:
@@ -175,7 +180,7 @@ def replace_by_predictions(
         if mixes:
             soft_labels.record(data.ids, logits)
         if epoch + 1 < warm_up:
-            soft_labels.discard()
+            soft_labels.keep()
         else:  # the next epoch learns from what this one predicted
             soft_labels.commit()
         return soft_labels.current.cpu().numpy()
@@ -205,6 +210,7 @@ def train_and_track(
     """A phase of so many epochs after `before` others; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
     data = learner.data
     tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    experiment.log.quietly(f"{name}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase:
         with phase.until_divergence():
             for epoch in phase.epochs(epochs, learner.progress):

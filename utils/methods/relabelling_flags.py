@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 
 import models
+from utils.command_line.flags import check_input_noise
 from utils.errors import UserError
 from utils.separations import RELABEL
 from utils.training.optimisation import BALANCE, epochs_for
 
 NETWORKS = [models.CNN13, models.PREACT_RESNET18]  # two that err in different ways
-BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "M")  # flags that belong to that way
+BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "epoch_update", "M")  # flags that belong to that way
 EPOCHS_BY_PREDICTION = 40
 
 
@@ -28,9 +29,14 @@ def resolve_way(args: argparse.Namespace) -> None:
     if args.relabel_by == "prediction":
         defaults = {"default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
         defaults |= {"model_type": [models.CNN13], "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
+        # The predictions that replace the labels are of the training passes themselves: nothing is to blur them.
+        defaults |= {"epoch_update": 1, "dropout": 0.0, "input_noise": 0.0}
     for name, value in defaults.items():
         if vars(args)[name] is None:
             setattr(args, name, value)
+    check_input_noise(args, args.model_type)
+    if args.compare and args.compare_to_forgetting:
+        raise UserError("--compare and --compare_to_forgetting name two experiments", "leave one of them out")
     most = 2 if args.relabel_by == "posterior" else 1
     if len(args.model_type) > most:
         raise UserError(f"--model_type names {len(args.model_type)} networks, and {most} can be trained", "name fewer")

@@ -42,7 +42,7 @@ class SecondStageSettings:
     """How long stage 2 goes on and what may move in it."""
 
     steps: int  # at most
-    steps_per_epoch: int
+    steps_per_epoch: int  # those of a whole epoch or fewer
     track_every: int  # steps
     mean_loss_limit: float | None  # nats; stage 2 ends once the mean loss of the first set has passed it
     thaw_at: int  # the step or epoch, from 1, at which the backbone begins to move; 1 = never frozen
@@ -52,9 +52,11 @@ class SecondStageSettings:
 
     @classmethod
     def from_flags(cls, args: argparse.Namespace, second: NoisyData) -> SecondStageSettings:
-        steps_per_epoch = batches_per_epoch(len(second), args.batch_size)
+        whole = batches_per_epoch(len(second), args.batch_size)
+        steps_per_epoch = min(args.step_number or whole, whole)
+        steps = args.epoch_2nd * steps_per_epoch
         return cls(
-            steps=min(args.step_number, args.epoch_2nd * steps_per_epoch),
+            steps=min(args.steps_total or steps, steps),
             steps_per_epoch=steps_per_epoch,
             track_every=args.track_every,
             mean_loss_limit=args.second_stg_max_median_loss,
@@ -184,6 +186,7 @@ class SecondStage:
         if self.settings.frozen(steps - 1):
             self.experiment.log(f"stage 2 has {steps} steps and none thaws the backbone: nothing will be forgotten")
         with self.experiment.phase(STAGE2, parts) as phase, phase.bar(steps, self.steps_done, "step"):
+            self.experiment.log.quietly(f"{STAGE2}: {self.learner.optimisation.schedule.in_words()}")
             if self.scores.rows:
                 self.mean_loss = float(self.scores.last()[LOSS.name].mean(dtype=np.float64))
             else:
@@ -204,7 +207,10 @@ class SecondStage:
     def fine_tune(self, phase: Phase, checkpoint_every: int) -> None:
         while not self.enough():
             self.learner.train_epoch(
-                self.loss, before_step=self.before_step, after_step=lambda: self.after_step(phase, checkpoint_every)
+                self.loss,
+                self.learner.batches()[: self.settings.steps_per_epoch],
+                before_step=self.before_step,
+                after_step=lambda: self.after_step(phase, checkpoint_every),
             )
             if self.learner.progress.step == self.settings.steps_per_epoch:
                 self.learner.progress.next_epoch()

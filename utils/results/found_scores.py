@@ -42,8 +42,8 @@ def read_scores(
     """The first of the scores `names` (None = the separation's) that there is, with the posterior.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
-    type, ratio, labels file, images put in and seed. Raises UserError where there is none, or where its scores belong
-    to other images or labels.
+    type, ratio, labels file, images put in and seed of the noise. Raises UserError where there is none, or where its
+    scores belong to other images or labels.
     """
     record = _named(root, separation, experiment_name, choice) if experiment_name else None
     if record is None:
@@ -83,17 +83,21 @@ def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> 
     return record
 
 
-def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict) -> Record:
-    """The finished experiment of the separation on this data that finished last, equal fingerprints first."""
+def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict | None = None) -> Record:
+    """The finished experiment of the separation on this data that finished last.
+
+    Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet: then
+    those from the same folder and labels file, as their flags name them.
+    """
     wanted = {
         "data_set": choice.name,
         "class_subset": choice.subset,
         "noise_type": choice.noise_type,
         "noise_ratio": choice.noise_ratio,
-        "seed": choice.seed,
-        "labels_file": fingerprint.get("labels_file"),
-        "ood": fingerprint.get("ood"),
+        "seed": choice.seed_of_labels,
     }
+    if fingerprint is not None:
+        wanted |= {name: fingerprint.get(name) for name in ("labels_file", "ood")}
     found = [
         record
         for record in finished_records(Path(root))
@@ -105,7 +109,15 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
             f"no finished {separation.script} experiment under {root} has the same data, noise and seed",
             f"run this first: {separation_command(separation, choice, root)}",
         )
-    return max(found, key=lambda record: (record["data"] == fingerprint, record["finish_number"]))
+
+    def fitness(record: Record) -> tuple:
+        settings = record["settings"]
+        same_data = record["data"] == fingerprint
+        if fingerprint is None:
+            same_data = (settings.get("train_root"), settings.get("labels")) == (choice.root, choice.labels)
+        return same_data, settings.get("seed") == choice.seed, record["finish_number"]
+
+    return max(found, key=fitness)
 
 
 def read_score_file(path: str, samples: int) -> Found:

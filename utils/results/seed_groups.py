@@ -21,7 +21,7 @@ NOT_GROUPED_BY = NOT_COMPARED | {
 }  # fmt: skip
 DATA = (  # flags of all scripts, here without the prefix that three of them have; ssl.py refuses scores of other data
     "dataset", "train_root", "subset", "num_classes", "image_size", "mirror", "skip_broken", "labels", "noise_type",
-    "noise_ratio", "ood_ratio", "ood_data", "ood_root", "ood_subset",
+    "noise_ratio", "noise_seed", "ood_ratio", "ood_data", "ood_root", "ood_subset",
 )  # fmt: skip
 FILES = ("scores", "labels")  # flags that may name a file of another experiment
 MAIN_SCORE = "auc_score"  # auc_KEY_score of each method, in one column

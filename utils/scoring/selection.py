@@ -31,7 +31,6 @@ def select_clean(
     scores: np.ndarray,
     labels: np.ndarray,
     *,
-    num_classes: int,
     use_bmm: bool,
     bmm_th: float,
     threshold: float,
@@ -41,9 +40,10 @@ def select_clean(
 
     A mixture's set that is smaller than a tenth of the samples becomes the tenth with the lowest scores.
 
-    `balanced` counts by the observed labels (N,). The threshold rule then takes the same count from every class (see
-    `lowest`); the mixture's set is trimmed, keeping the lowest scores, to the size of the smallest class that has any
-    clean sample. Scores that no mixture fits fall back to the threshold rule, and `note` says why.
+    `balanced` goes by the observed labels (N,): the same share of each class. The threshold rule then takes its share
+    of every class (see `lowest`); the mixture's set is trimmed, keeping the lowest scores, to the smallest share that
+    it has of any class with a clean sample. Scores that no mixture fits fall back to the threshold rule, and `note`
+    says why.
     """
     note = None
     if use_bmm:
@@ -57,32 +57,23 @@ def select_clean(
                 note = f"that would be {clean.sum()} samples, too few to train on: the lowest {MIN_CLEAN:.0%} instead"
                 clean = lowest(scores, MIN_CLEAN)
             if balanced:
-                clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to equal classes"
+                clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to the same share of each class"
             return Selected(clean, p_noisy, rule, note, mixture)
         note = f"{mixture.reason_}, so the threshold rule takes the place of the beta mixture"
     rule = f"lowest {100 * threshold:g}% of the scores"
     if balanced:
-        return Selected(lowest(scores, threshold, labels, num_classes), None, f"{rule}, balanced over classes", note)
+        return Selected(lowest(scores, threshold, labels), None, f"{rule} of each class", note)
     return Selected(lowest(scores, threshold), None, rule, note)
 
 
-def lowest(
-    scores: np.ndarray, share: float, labels: np.ndarray | None = None, num_classes: int | None = None
-) -> np.ndarray:
+def lowest(scores: np.ndarray, share: float, labels: np.ndarray | None = None) -> np.ndarray:
     """The round(share * N) lowest scores, bool (N,). Of equal scores the earlier position comes first.
 
-    With labels (N,): from each of the C classes the round(share * N / C) lowest, or the whole class where it is
-    smaller; what a small class lacks is not made up from the others. C is `num_classes`, or the classes present.
+    With labels (N,): of each class its round(share * size) lowest.
     """
     clean = np.zeros(len(scores), dtype=bool)
-    if labels is None:
-        clean[np.argsort(scores, kind="stable")[: round(share * len(scores))]] = True
-        return clean
-    classes = np.unique(labels)
-    count = round(share * len(scores) / (num_classes or len(classes)))
-    for label in classes:
-        members = np.flatnonzero(labels == label)
-        clean[members[np.argsort(scores[members], kind="stable")[:count]]] = True
+    for members in _classes(labels, len(scores)):
+        clean[members[np.argsort(scores[members], kind="stable")[: round(share * len(members))]]] = True
     return clean
 
 
@@ -117,12 +108,20 @@ def agreed(selections: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> tu
     return clean, True
 
 
-def veto(clean: np.ndarray, forget_scores: np.ndarray, share: float) -> np.ndarray:
-    """`clean` without the samples that hold the round(share * N) highest forgetting scores, bool (N,).
+def doubted(scores: np.ndarray, p_noisy: np.ndarray | None, above: float) -> Selected:
+    """What scores (N,) that only veto leave in place: `clean` where p_noisy by their mixture is `above` at most.
 
-    Of equal scores the earlier position is vetoed first. A veto never adds a sample.
+    Scores that no mixture fits veto by `p_noisy` (N,) in [0, 1], which was estimated along with them, and `note` says
+    why. Raises UserError where there is none.
     """
-    return clean & ~lowest(-forget_scores, share)
+    mixture = BetaMixture().fit(scores)
+    if mixture.usable_:
+        found = mixture.p_noisy(scores).astype(np.float32)
+        return Selected(found <= above, found, f"beta mixture, vetoed where p_noisy > {above:g}", None, mixture)
+    if p_noisy is None:
+        raise UserError(f"the forgetting scores cannot veto: {mixture.reason_}", "leave --f_FND out")
+    note = f"{mixture.reason_}, so the estimated p_noisy takes the place of the beta mixture"
+    return Selected(p_noisy <= above, p_noisy, f"vetoed where p_noisy > {above:g}", note)
 
 
 def require_usable(clean: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
@@ -187,13 +186,13 @@ def validate_scores(scores: np.ndarray, num_samples: int, source: object) -> np.
 
 
 def _trim_classes(clean: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of each class in the clean set the lowest scores, as many as its smallest class there has."""
-    trimmed = np.zeros_like(clean)
-    members = np.flatnonzero(clean)
-    if members.size == 0:
-        return trimmed
-    classes, counts = np.unique(labels[members], return_counts=True)
-    for label in classes:
-        own = members[labels[members] == label]
-        trimmed[own[np.argsort(scores[own], kind="stable")[: counts.min()]]] = True
-    return trimmed
+    """Of each class in the clean set the lowest scores, the smallest share that the set holds of any of them."""
+    shares = [clean[members].mean() for members in _classes(labels, len(labels)) if clean[members].any()]
+    return clean & lowest(np.where(clean, scores, np.inf), min(shares, default=0.0), labels)
+
+
+def _classes(labels: np.ndarray | None, samples: int) -> list[np.ndarray]:
+    """The positions of each class among labels (N,), int64; without labels all of them as one."""
+    if labels is None:
+        return [np.arange(samples)]
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]

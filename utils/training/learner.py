@@ -195,17 +195,18 @@ def new_network(
     *,
     width: float,
     dropout: float | None = None,
+    input_noise: float | None = None,
     seed: int,
     counter: int = 0,
 ) -> nn.Module:
     """A fresh network on the device; `counter` tells the draws of several networks of a run apart.
 
-    `dropout`: None = what is usual for the network.
+    `dropout`, `input_noise`: None = what is usual for the network.
     """
     name = models.ALIASES.get(name, name)
     dropout = models.DROPOUT[name] if dropout is None else dropout
     seed_torch(seed, "init", counter)
-    return compute.prepare(models.build(name, num_classes, width=width, dropout=dropout))
+    return compute.prepare(models.build(name, num_classes, width, dropout, input_noise))
 
 
 def checked_mean(losses: Tensor, epoch: int) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from utils.command_line.parser import COUNT, RATE, RATIO, SEED, WEIGHT, Parser, number
 from utils.errors import UserError
 
+GAMMA = 0.1  # factor of the rate at each milestone
 BALANCE = 0.8  # weight of L_p, the paper's
 STEPS = (3 / 4, 7 / 8)  # of the epochs, where --schedule steps lowers the rate unless --M says otherwise
 STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 8000, 60, 160  # of a training on targets that it cannot memorise
@@ -26,7 +27,7 @@ class Schedule:
     base: float
     kind: str = "steps"  # of SCHEDULES
     milestones: Sequence[int] = ()  # steps: epochs at which ...
-    gamma: float = 0.1  # ... the rate is multiplied by this
+    gamma: float = GAMMA  # ... the rate is multiplied by this
     epochs: int = 1  # cosine: falls from `base` to nearly 0 over so many
     later_base: float | None = None  # takes the place of `base` ...
     later_from: int = 0  # ... from this epoch on
@@ -36,6 +37,17 @@ class Schedule:
         if self.kind == "cosine":
             return base * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         return base * self.gamma ** sum(epoch >= m for m in self.milestones)
+
+    def in_words(self) -> str:
+        """For the log: "steps, rate 0.1, times 0.1 after epochs 30 and 35"."""
+        words = f"{self.kind}, rate {self.base:g}"
+        if self.later_base is not None:
+            words += f" and from epoch {self.later_from + 1} on {self.later_base:g}"
+        if self.kind == "cosine":
+            words += f", falling to 0 over {self.epochs} epochs"
+        elif self.milestones:
+            words += f", times {self.gamma:g} after epochs {' and '.join(map(str, self.milestones))}"
+        return words
 
 
 @dataclass(frozen=True)
@@ -120,10 +132,10 @@ def add_optimisation(
     group.add_argument(
         "--schedule",
         choices=SCHEDULES,
-        help=f"cosine: the rate falls to 0 over all epochs; steps: at each --M "
+        help=f"cosine: the rate falls to 0 over all epochs; steps: at each --M; constant: never "
         f"(default: {schedule or 'cosine; by prediction steps'}; steps with --M)",
     )
-    group.add_argument("--gamma_scheduler", type=RATE, default=0.1, metavar="GAMMA", help="factor at each --M")
+    group.add_argument("--gamma_scheduler", type=RATE, default=GAMMA, metavar="GAMMA", help="factor at each --M")
     group.add_argument(
         "--batch_size", type=number(int, 2), default=100, metavar="B", help="images in a training batch, at most"
     )
@@ -143,6 +155,7 @@ def _add_resisting(
     resisting = parser.add_argument_group("what keeps the network from memorising")
     resisting.add_argument(
         "--mixup",
+        "--Mixup_Alpha",
         type=WEIGHT,
         default=mixup,
         metavar="ALPHA",
@@ -178,4 +191,6 @@ def resolve_optimisation(args: argparse.Namespace) -> None:
         args.schedule = "steps" if args.M else schedule
     if args.M and args.schedule != "steps":
         raise UserError(f"--M does nothing with --schedule {args.schedule}", "leave one of them out")
+    if args.gamma_scheduler != GAMMA and args.schedule != "steps" and not vars(args).get("M_2nd"):
+        raise UserError(f"--gamma_scheduler does nothing with --schedule {args.schedule}", "add --M or leave it out")
     args.M = sorted(args.M or [])

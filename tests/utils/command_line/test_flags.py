@@ -1,6 +1,7 @@
 """The command line: defaults, the documented commands, and one line for every mistake."""
 
 import argparse
+import itertools
 import os
 import re
 import shlex
@@ -10,10 +11,10 @@ import sys
 import pytest
 
 from tests.tiny import ROOT, load_script
-from utils.command_line.flags import default_name, resolve
+from utils.command_line.flags import USUAL, default_name, resolve
 from utils.command_line.parser import default_with
 from utils.command_line.running import run_script
-from utils.data.choice import SECOND, data_choice
+from utils.data.choice import SECOND, SSL, data_choice
 from utils.errors import UserError
 from utils.experiments.record import NAME_PATTERN
 from utils.methods.relabelling_flags import resolve_epochs
@@ -38,10 +39,10 @@ def arguments(name, *flags):
     """The resolved flags of a script."""
     script = load_script(name)
     args = script.parser().parse_args([str(flag) for flag in flags])
+    args = script.resolved(args)
     if name == "relabel.py":
-        script.resolve_way(args)
         resolve_epochs(args, 5000)
-    return resolve(args)
+    return args
 
 
 def typed(capsys, name, *flags):
@@ -57,11 +58,14 @@ def typed(capsys, name, *flags):
 def help_entries(name, monkeypatch, capsys):
     """{dest of a flag: its help, flags included, in one line}."""
     monkeypatch.setenv("COLUMNS", "10000")
+    parser = load_script(name).parser()
     with pytest.raises(SystemExit) as end:
-        load_script(name).parser().parse_args(["--help"])
+        parser.parse_args(["--help_all"])
     assert end.value.code == 0
     entries = re.findall(r"^  (--.*\n(?: {3,}.*\n)*)", capsys.readouterr().out, re.MULTILINE)
-    return {re.match(r"--(\w+)", entry)[1]: " ".join(entry.split()) for entry in entries}
+    dests = {flag: action.dest for action in parser._actions for flag in action.option_strings}
+    entries = {dests[re.match(r"--\w+", entry)[0]]: " ".join(entry.split()) for entry in entries}
+    return {dest: entry for dest, entry in entries.items() if dest != argparse.SUPPRESS}  # of --help_all itself
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -98,15 +102,38 @@ def test_help_says_something_about_every_flag_and_documents_every_flag(name, mon
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_answers_without_torch_from_any_folder(name, tmp_path):
+@pytest.mark.parametrize("help_flag", ["--help", "--help_all"])
+def test_help_answers_without_torch_from_any_folder(name, help_flag, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-X", "importtime", str(ROOT / name), "--help"],
+        [sys.executable, "-X", "importtime", str(ROOT / name), help_flag],
         cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert result.returncode == 0 and result.stdout.startswith(f"usage: python3 {name}")
     assert "utils.command_line.flags" in imported  # so the list is what it should be
     assert not imported & {"torch", "torchvision", "sklearn", "matplotlib"}
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "ssl.py"])
+def test_the_short_help_fits_a_screen_and_names_flags_by_their_first_name(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    for flag in ("--help", "-h", "--help_all"):
+        with pytest.raises(SystemExit):
+            load_script(name).parser().parse_args([flag])
+    short, same, whole = capsys.readouterr().out.split("usage: ")[1:]
+    assert short == same and len(short.splitlines()) < 60 < len(whole.splitlines())
+    shown = set(re.findall(r"^  (--\w+)", short, re.MULTILINE))
+    assert {"--help", "--help_all", "--dataset", "--noise_type", "--seed", "--width", "--overwrite"} <= shown < USUAL
+    assert "--first_stage" not in short.split("the flags that")[1] and "--first_stage_noise_ration" in whole
+
+
+def test_every_usual_flag_is_the_first_name_of_a_flag():
+    first = {
+        next(flag for flag in action.option_strings if flag.startswith("--"))
+        for name in (*SCRIPTS, "ssl.py")
+        for action in load_script(name).parser()._actions
+    }
+    assert first >= USUAL
 
 
 # Flags that parse.
@@ -127,12 +154,59 @@ def test_the_documented_commands_parse(command):
         assert resolved["save_best_AUC_model"] and resolved["track_CE"]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-@pytest.mark.parametrize("flag", ["--first_stage_noise_ratio", "--first_stage_noise_ration"])
-def test_the_noise_ratio_has_two_spellings(name, flag):
-    assert arguments(name, flag, 0.25).first_stage_noise_ratio == 0.25
-    if name == "main.py":
-        assert arguments(name, flag.replace("first", "second"), 0.1).second_stage_noise_ratio == 0.1
+@pytest.mark.parametrize("spelling", ["ratio", "ration"])
+def test_the_noise_ratio_has_two_spellings(spelling):
+    for name, flag in itertools.product(SCRIPTS, [f"--first_stage_noise_{spelling}", f"--noise_{spelling}"]):
+        assert arguments(name, flag, 0.25).first_stage_noise_ratio == 0.25
+    assert arguments("main.py", f"--second_stage_noise_{spelling}", 0.1).second_stage_noise_ratio == 0.1
+
+
+def test_the_data_are_named_alike_in_all_scripts():
+    usual = "--dataset svhn --subset 3 1 --num_classes 2 --noise_type asymmetric --noise_ratio 0.2 --noise_seed 7"
+    historical = usual.replace("--", "--first_stage_").replace("first_stage_dataset", "first_stage_data_name")
+    short, long = usual.split(), historical.replace("first_stage_noise_seed", "noise_seed").split()
+    choices = []
+    for name, flags in itertools.product(SCRIPTS, (short, long)):
+        choices.append(data_choice(arguments(name, *flags)))
+    for flags in (short, long):
+        choices.append(data_choice(resolve(load_script("ssl.py").parser().parse_args(["--forget", *flags])), SSL))
+    first, *rest = choices
+    assert (first.name, first.subset, first.num_classes) == ("svhn", [3, 1], 2)
+    assert (first.noise_type, first.noise_ratio, first.seed, first.noise_seed) == ("real_in_noise", 0.2, 1, 7)
+    assert all(choice == first for choice in rest)
+
+
+def test_noise_has_short_names_that_are_recorded_under_the_long_ones():
+    assert arguments("main.py", "--noise_type", "symmetric").first_stage_noise_type == "random_in_noise"
+    assert arguments("main.py", "--second_stage_noise_type", "asymmetric").second_stage_noise_type == "real_in_noise"
+
+
+def test_the_noise_seed_is_that_of_seed_unless_given():
+    for flags, seed, noise_seed in ((["--seed", 3], 3, 3), (["--noise_seed", 3], 1, 3), (["--noise_seed", 1], 1, 1)):
+        choice = data_choice(arguments("main.py", *flags))
+        assert (choice.seed, choice.seed_of_labels) == (seed, noise_seed)
+    same = arguments("main.py", "--noise_seed", 2, "--seed", 2)
+    assert vars(same) == vars(arguments("main.py", "--seed", 2))  # the same run, and resumed as one
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings"),
+    [
+        ("", (150, None)),
+        ("--steps_total 30", (30, None)),
+        ("--step_number 30", (None, 30)),
+        ("--step_number 30 --steps_total 100", (100, 30)),
+        ("--epoch_2nd 3", (150, None)),
+    ],
+)
+def test_steps_are_counted_in_all_or_of_an_epoch(flags, settings):
+    args = arguments("main.py", *flags.split())
+    assert (args.steps_total, args.step_number) == settings
+
+
+def test_overwriting_has_the_name_of_the_original_too():
+    for flags, overwrite in (("", False), ("--repeat", True), ("--repeat True", True), ("--repeat False", False)):
+        assert arguments("parallel.py", *flags.split()).overwrite is overwrite
 
 
 def test_a_ratio_of_zero_is_kept():
@@ -195,6 +269,24 @@ def test_milestones_are_sorted_and_replace_the_default():
     assert not schedule_of(arguments("main.py"), 40).milestones
 
 
+def test_the_factor_at_milestones_needs_some_and_may_be_the_default_anywhere():
+    assert arguments("main.py", "--gamma_scheduler", 0.1).schedule == "cosine"
+    assert arguments("main.py", "--M", 5, "--gamma_scheduler", 0.5).gamma_scheduler == 0.5
+    assert arguments("main.py", "--M_2nd", 5, "--gamma_scheduler", 0.5).gamma_scheduler == 0.5  # of stage 2
+
+
+def test_schedules_in_words():
+    def words(*flags, **later):
+        return schedule_of(arguments("parallel.py", *flags), 40, **later).in_words()
+
+    assert words() == "cosine, rate 0.1, falling to 0 over 40 epochs"
+    assert words("--schedule", "steps") == "steps, rate 0.1, times 0.1 after epochs 30 and 35"
+    assert words("--M", 7, "--gamma_scheduler", 0.5, "--lr", 1) == "steps, rate 1, times 0.5 after epochs 7"
+    assert words("--schedule", "constant") == "constant, rate 0.1"
+    later = dict(later_base=0.05, later_from=20)
+    assert words("--schedule", "constant", **later) == "constant, rate 0.1 and from epoch 21 on 0.05"
+
+
 def test_milestones_mean_the_schedule_of_steps_and_cosine_has_none():
     for flags, schedule, milestones in (
         ([], "cosine", []),
@@ -222,12 +314,14 @@ def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("prediction", 40, 20, "steps")
     assert (args.M, args.mixup, args.ema) == ([], 0, 0)
     assert (args.lr_2nd, args.reg_term1, args.reg_term2) == (0.1, 0.8, 0.4)
+    assert (args.epoch_update, args.dropout, args.input_noise) == (1, 0, 0)  # nothing blurs what is recorded
 
 
 def test_relabelling_by_the_posterior_has_defaults_of_its_own():
     args = arguments("relabel.py")
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("posterior", 120, 60, "cosine")
     assert (args.M, args.reg_term2, args.lr_2nd, args.reg_term1) == ([], 0, None, None)
+    assert (args.epoch_update, args.dropout, args.input_noise) == (None, None, None)  # as is usual for each network
     assert arguments("relabel.py", "--epoch_1st", 11).warmup_e == 5
     with pytest.raises(UserError, match="--warmup_e 60 leaves no epoch of --epoch_1st 60"):
         arguments("relabel.py", "--epoch_1st", 60, "--warmup_e", 60)
@@ -270,6 +364,15 @@ WRONG_EVERYWHERE = {
     "half an epoch": (["--epoch_1st", "1.5"], "'1.5' is not a whole number"),
     "negative milestone": (["--M", "-1"], "-1 is outside"),
     "milestone of the cosine": (["--schedule", "cosine", "--M", "3"], "--M does nothing with --schedule cosine"),
+    "factor without milestones": (
+        ["--gamma_scheduler", "0.5"],
+        "--gamma_scheduler does nothing with --schedule cosine",
+    ),
+    "factor of a constant": (
+        ["--schedule", "constant", "--gamma_scheduler", "0.2"],
+        "nothing with --schedule constant",
+    ),
+    "negative noise seed": (["--noise_seed", "-1"], "-1 is outside"),
     "unknown schedule": (["--schedule", "linear"], "linear"),
     "unknown augmentation": (["--augment", "weak"], "weak"),
     "negative mixup": (["--mixup", "-1"], "-1 is outside"),
@@ -285,7 +388,7 @@ WRONG_EVERYWHERE = {
     "ratio without noise": (["--first_stage_noise_type", "none", "--first_stage_noise_ratio", "0.4"], "no effect"),
     "ratio without a type for folder": (
         [*FOLDER, "--first_stage_noise_ratio", "0.3"],
-        "ratio 0.3 has no effect on the labels of 'folder'.* on purpose with --first_stage_noise_type random_in_noise",
+        "ratio 0.3 has no effect on the labels of 'folder'.* on purpose with --noise_type random_in_noise",
     ),
     "ratio on given labels": (
         ["--labels", "mine.npy", "--first_stage_noise_ratio", "0.3"],
@@ -321,7 +424,11 @@ WRONG_IN_ONE = {
     "no freezing to count": ("main.py", ["--freeze_epochWise"], "does nothing without --freeze_earlySecondStage"),
     "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),
     "no neighbours": ("parallel.py", ["--no-track_CE", "--NN_k", "50"], "do nothing with --no-track_CE"),
-    "second stage elsewhere": ("parallel.py", ["--second_stage_data_name", "svhn"], "--second_stage_data_name"),
+    "second stage elsewhere": ("parallel.py", ["--second_stage_root", "a"], "--second_stage_root"),
+    "neither true nor false": ("parallel.py", ["--repeat", "maybe"], "'maybe' is neither True nor False"),
+    "two to compare with": ("relabel.py", ["--compare", "a", "--compare_to_forgetting"], "name two experiments"),
+    "no noise in a ResNet": ("relabel.py", ["--model_type", "preactResNet18", "--input_noise", "0.1"], "does nothing"),
+    "mean by the posterior": ("relabel.py", ["--relabel_by", "posterior", "--epoch_update", "3"], "nothing with"),
     "unknown network": ("relabel.py", ["--model_type", "resnet50"], "resnet50"),
     "dropout of one": ("relabel.py", ["--dropout", "1"], r"outside \[0, 1\)"),
     "negative weight": ("relabel.py", ["--reg_term1", "-0.8"], "outside"),
@@ -380,6 +487,8 @@ def test_the_default_name_tells_what_ran():
     assert default_name("relabel.py", args) == "relabel_digits_classes3-1_none_seed2"
     args = arguments("relabel.py", "--labels", "some/where/human labels.npz:worst")
     assert default_name("relabel.py", args) == "relabel_digits_labels-human-labels.npz-worst_seed1"
+    args = arguments("main.py", "--seed", 2, "--noise_seed", 1)
+    assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_seed2_noiseseed1"
     args = arguments("parallel.py", "--features", "resnet50")
     assert default_name("parallel.py", args) == "parallel_resnet50_digits_random_in_noise_0.4_seed1"
     args = arguments("main.py", "--ood_ratio", 0.2, "--ood_data", "svhn", "--ood_subset", 3, 1)

@@ -123,7 +123,7 @@ def parser():
     parser.add_argument("--seed", type=SEED, default=1)
     for flag in ("--width", "--relabel"):
         parser.add_argument(flag)
-    parser.set_defaults(default_schedule="cosine", schedule=None, M=None)
+    parser.set_defaults(default_schedule="cosine", schedule=None, M=None, gamma_scheduler=0.1)
     add_output(parser)
     add_repetition(parser)
     return parser

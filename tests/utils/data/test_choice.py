@@ -15,6 +15,7 @@ DIGITS = DataChoice("digits", None, None, None, None, "random_in_noise", 0.4, 1)
         ({}, "digits, 40 % random noise, seed 1"),
         ({"noise_type": "real_in_noise", "noise_ratio": 0.125}, "digits, 12.5 % class-dependent noise, seed 1"),
         ({"subset": [2, 0], "seed": 2}, "digits (2 classes), 40 % random noise, seed 2"),
+        ({"noise_seed": 4, "seed": 2}, "digits, 40 % random noise, seed 2, noise seed 4"),
         ({"noise_type": "none", "noise_ratio": 0.0}, "digits, labels as given, seed 1"),
         ({"noise_type": "none", "noise_ratio": None, "labels": "x/noisy.csv"}, "digits, labels of noisy.csv, seed 1"),
         ({"name": "folder", "root": "x/photos/", "noise_ratio": 0.1}, "photos, 10 % random noise, seed 1"),

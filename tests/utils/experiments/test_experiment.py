@@ -20,7 +20,7 @@ import torch
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.experiment import Experiment
-from utils.experiments.record import KEYS, Record, finished_records, read_finished
+from utils.experiments.record import KEYS, Record, finished_records, read_finished, without_overwriting
 from utils.experiments.track_file import TrackFile
 from utils.training.learner import Progress
 
@@ -121,6 +121,12 @@ def test_another_script_is_refused(tmp_path):
         pass
     with pytest.raises(UserError, match="was made by main.py"), opened(tmp_path, script="relabel.py"):
         pass
+
+
+def test_a_command_to_go_on_with_does_not_start_anew():
+    words = ["--M", "3", "--overwrite", "--repeat", "True", "--lr", "1", "--repeat", "--seed", "2", "--repeat=False"]
+    assert without_overwriting(words) == ["--M", "3", "--lr", "1", "--seed", "2"]
+    assert without_overwriting(["--swa", "True", "--repeat"]) == ["--swa", "True"]
 
 
 def test_overwrite_removes_the_runs_own_files_only(tmp_path):

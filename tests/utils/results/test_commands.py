@@ -9,10 +9,16 @@ from tests.tiny import load_script
 from utils import export
 from utils.command_line.flags import resolve
 from utils.data.choice import SSL, DataChoice, OutOfDistribution, data_choice
-from utils.results.commands import classify_command, export_command, separation_command, ssl_command
+from utils.results.commands import (
+    classify_command,
+    export_command,
+    separation_command,
+    ssl_command,
+    training_flags,
+)
 from utils.separations import FORGET, RELABEL, SEPARATIONS
 
-CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5, mirror=False)
+CHOICE = DataChoice("folder", "my images", [2, 0], None, 64, "real_in_noise", 0.3, 5, mirror=False, noise_seed=7)
 AS_GIVEN = DataChoice("folder", "my images", None, None, None, "none", 0.0, 5, labels="my labels.csv", skip_broken=True)
 FOREIGN = OutOfDistribution(0.2, "folder", "other images", [1, 3])
 MIXED = DataChoice("digits", None, [0, 1], None, None, "random_in_noise", 0.3, 5, ood=FOREIGN)
@@ -20,20 +26,20 @@ UNKNOWN = DataChoice("digits", None, None, None, None, "none", 0.0, 1)
 
 
 def test_the_training_command_names_the_same_data():
-    assert shlex.split(ssl_command(FORGET, "run", CHOICE, "elsewhere")) == [
+    assert shlex.split(ssl_command(FORGET, "run", CHOICE, {"--width": 0.5}, "elsewhere")) == [
         "python3", "ssl.py", "--forget", "run", "--dataset", "folder", "--train_root", "my images",
         "--subset", "2", "0", "--image_size", "64", "--no-mirror", "--noise_type", "real_in_noise",
-        "--noise_ratio", "0.3", "--seed", "5", "--experiments_root", "elsewhere",
+        "--noise_ratio", "0.3", "--noise_seed", "7", "--seed", "5", "--width", "0.5", "--experiments_root", "elsewhere",
     ]  # fmt: skip
 
 
 def test_the_training_command_names_the_labels_file_and_leaves_out_the_same_images():
-    command = ssl_command(RELABEL, "r", AS_GIVEN, "experiments")
+    command = ssl_command(RELABEL, "r", AS_GIVEN, {}, "experiments")
     assert "--train_root 'my images' --skip_broken --labels 'my labels.csv' --noise_type none --seed 5" in command
 
 
 def test_what_was_not_set_is_left_out():
-    assert ssl_command(RELABEL, "r", UNKNOWN, "experiments") == (
+    assert ssl_command(RELABEL, "r", UNKNOWN, {}, "experiments") == (
         "python3 ssl.py --relabel r --dataset digits --noise_type none --seed 1"
     )
 
@@ -43,8 +49,24 @@ def test_what_was_not_set_is_left_out():
 def test_every_command_parses_back_to_the_same_data(separation, choice):
     _, script, *flags = shlex.split(separation_command(separation, choice, "experiments"))
     assert data_choice(resolve(load_script(script).parser().parse_args(flags))) == choice
-    _, script, *flags = shlex.split(ssl_command(separation, "e", choice, "experiments"))
+    _, script, *flags = shlex.split(ssl_command(separation, "e", choice, {}, "experiments"))
     assert data_choice(resolve(load_script(script).parser().parse_args(flags)), SSL) == choice
+
+
+def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
+    settings = {"width": 0.25, "epoch_1st": 40, "schedule": "steps", "M": [30, 35]}
+    assert training_flags(settings, "main.py --dataset digits") == {}
+    taken = training_flags(settings, "main.py --M 30 --M=35 --width=0.25 --schedule steps --epoch_1st 40")
+    assert taken == {"--width": 0.25, "--epoch": 40, "--schedule": "steps", "--M": [30, "--M", 35]}
+    _, script, *flags = shlex.split(ssl_command(FORGET, "e", UNKNOWN, taken, "experiments"))
+    args = resolve(load_script(script).parser().parse_args(flags))
+    assert (args.width, args.epoch, args.schedule, args.M) == (0.25, 40, "steps", [30, 35])
+
+
+def test_of_two_trainings_the_epochs_are_those_of_the_second():
+    settings = {"epoch_1st": 50, "warmup_e": 20, "relabel_by": "posterior", "M": []}
+    assert training_flags(settings, "relabel.py --epoch_1st 50") == {"--epoch": 30}
+    assert training_flags(settings | {"relabel_by": "prediction"}, "relabel.py --epoch_1st 50") == {"--epoch": 50}
 
 
 def test_a_model_is_used_by_its_path():

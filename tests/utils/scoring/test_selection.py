@@ -9,12 +9,12 @@ from utils.scoring.selection import (
     agreed,
     boundary,
     combine,
+    doubted,
     lowest,
     require_usable,
     select_clean,
     summary,
     validate_scores,
-    veto,
 )
 
 BIMODAL = np.float32([0.0, 0.1, 0.2, 0.3, 0.1, 0.2, 8.0, 8.1, 7.9, 8.2] * 10)  # 60 low, 40 high
@@ -26,7 +26,7 @@ def positions(clean):
 
 
 def select(scores, labels=NO_CLASSES, **changes):
-    arguments = dict(num_classes=2, use_bmm=True, bmm_th=0.05, threshold=0.2, balanced=False)
+    arguments = dict(use_bmm=True, bmm_th=0.05, threshold=0.2, balanced=False)
     return select_clean(scores, labels, **(arguments | changes))
 
 
@@ -45,20 +45,16 @@ def test_equal_scores_go_by_position():
     assert positions(lowest(np.float32([1, 0, 1, 0, 1, 1]), 0.5)) == [0, 1, 3]
 
 
-def test_per_class_takes_the_same_count_of_each():
+def test_per_class_takes_the_same_share_of_each():
     scores, labels = np.float32([1, 2, 3, 9, 8, 7]), np.array([0, 0, 0, 1, 1, 1])
     assert positions(lowest(scores, 2 / 3)) == [0, 1, 2, 5]
     assert positions(lowest(scores, 2 / 3, labels)) == [0, 1, 4, 5]
 
 
-def test_per_class_stops_at_the_size_of_a_small_class():
-    scores, labels = np.arange(6, dtype=np.float32), np.array([1, 0, 0, 0, 0, 0])
-    assert positions(lowest(scores, 1.0, labels)) == [0, 1, 2, 3]  # three each; class 1 has one
-
-
-def test_an_absent_class_keeps_its_share_to_itself():
-    scores, labels = np.arange(8, dtype=np.float32), np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    assert positions(lowest(scores, 1.0, labels, num_classes=4)) == [0, 1, 4, 5]
+def test_of_a_small_class_that_share_is_fewer_samples():
+    scores, labels = np.arange(9, dtype=np.float32), np.array([2, 0, 0, 0, 0, 0, 0, 2, 2])
+    assert positions(lowest(scores, 1 / 3, labels)) == [0, 1, 2]  # two of six, one of three
+    assert positions(lowest(scores, 1.0, labels)) == list(range(9))
 
 
 # One score.
@@ -102,21 +98,27 @@ def test_an_unusable_mixture_falls_back_to_the_threshold_rule_and_says_so(scores
 def test_the_fall_back_is_balanced_where_asked():
     labels = np.repeat([0, 1], [80, 20])
     selected = select(np.linspace(0, 1, 100, dtype=np.float32), labels, balanced=True)
-    assert np.bincount(labels[selected.clean]).tolist() == [10, 10]
+    assert np.bincount(labels[selected.clean]).tolist() == [16, 4]  # a fifth of each
     assert selected.note is not None
 
 
-def test_a_balanced_mixture_is_trimmed_to_its_smallest_class_by_lowest_score():
-    labels = np.repeat([0, 1], [70, 30])  # 42 and 18 low scores
+def test_a_balanced_mixture_is_trimmed_to_its_smallest_share_of_a_class_by_lowest_score():
+    labels = np.zeros(100, dtype=np.int64)
+    labels[np.flatnonzero(BIMODAL > 1)[:30]] = 1
+    labels[np.flatnonzero(BIMODAL < 1)[:20]] = 1  # 20 of class 1's 50 scores are low, 40 of class 0's
     selected = select(BIMODAL, labels, balanced=True)
-    assert np.bincount(labels[selected.clean]).tolist() == [18, 18]
-    dropped = (BIMODAL < 1) & ~selected.clean
+    assert np.bincount(labels[selected.clean]).tolist() == [20, 20]
+    labels[np.flatnonzero(BIMODAL > 1)[30:]] = 1  # now 20 of 60, and all 40 of class 0: a third of each
+    selected = select(BIMODAL, labels, balanced=True)
+    assert np.bincount(labels[selected.clean]).tolist() == [13, 20]
+    dropped = np.flatnonzero((BIMODAL < 1) & ~selected.clean)
+    assert len(dropped) == 27 and (labels[dropped] == 0).all()
     assert BIMODAL[selected.clean & (labels == 0)].max() <= BIMODAL[dropped].min()
 
 
 def test_a_class_without_clean_samples_does_not_empty_a_balanced_set():
     labels = np.where(BIMODAL > 1, 2, np.arange(100) % 2)  # class 2 has high scores only; 30 low ones for 0 and 1
-    selected = select(BIMODAL, labels, num_classes=3, balanced=True)
+    selected = select(BIMODAL, labels, balanced=True)
     assert np.bincount(labels[selected.clean], minlength=3).tolist() == [30, 30, 0]
 
 
@@ -152,12 +154,23 @@ def test_an_intersection_keeps_half_of_the_smallest_set():
     assert positions(agreed(sets, [first, second])[0]) == [2, 3]
 
 
-def test_forgetting_scores_only_veto():
-    clean = np.array([True, True, False, True, False])
-    forget_scores = np.float32([5, 1, 4, 3, 2])
-    assert positions(veto(clean, forget_scores, 0.4)) == [1, 3]  # 0 and 2 are the highest; 2 was never in
-    assert positions(veto(clean, forget_scores, 0.0)) == [0, 1, 3]
-    assert positions(clean) == [0, 1, 3]  # its argument stays as it was
+def test_a_veto_goes_by_the_posterior_of_the_mixture_whatever_share_that_is():
+    kept = doubted(BIMODAL, None, 0.05)
+    np.testing.assert_array_equal(kept.clean, BIMODAL < 1)  # 40 of 100 vetoed
+    np.testing.assert_array_equal(kept.p_noisy, BetaMixture().fit(BIMODAL).p_noisy(BIMODAL).astype(np.float32))
+    assert kept.note is None and kept.mixture.usable_
+    assert doubted(BIMODAL, None, 1.0).clean.all()  # none is above that
+    lowest_vetoed = float(kept.p_noisy[~kept.clean].min())
+    assert doubted(BIMODAL, None, lowest_vetoed).clean[kept.p_noisy == lowest_vetoed].all()  # strictly above
+
+
+def test_where_no_mixture_fits_the_estimated_probability_vetoes_and_that_is_said():
+    flat, estimated = np.linspace(0, 1, 100, dtype=np.float32), np.float32([0.04, 0.06] * 50)
+    kept = doubted(flat, estimated, 0.05)
+    np.testing.assert_array_equal(kept.clean, np.arange(100) % 2 == 0)
+    assert kept.mixture is None and "no second mode, so the estimated p_noisy takes the place" in kept.note
+    with pytest.raises(UserError, match="cannot veto: the scores have no second mode — leave --f_FND out"):
+        doubted(flat, None, 0.05)
 
 
 # Refusals and the summary.

@@ -68,11 +68,56 @@ def test_each_epoch_is_counted_afresh():
     soft.commit()
     with pytest.raises(ValueError, match="exactly once"):
         soft.commit()
-    soft.record(torch.tensor([1]), LOGITS[[1]])
-    soft.discard()
     soft.record(torch.arange(4), torch.zeros(4, 3))
     soft.commit()
     torch.testing.assert_close(soft.current, torch.full((4, 3), 1 / 3))
+
+
+# The mean of several epochs.
+
+
+def one_hot_logits(label):
+    """Logits (4, 3) whose softmax is 1 at a class."""
+    logits = torch.full((4, 3), -1000.0)
+    logits[:, label] = 0
+    return logits
+
+
+def test_labels_are_the_mean_of_the_last_epochs_or_of_fewer_at_first():
+    soft, found = SoftLabels(LABELS, 3, epochs=3), []
+    for label in (0, 1, 2, 2, 2):
+        soft.record(torch.arange(4), one_hot_logits(label))
+        soft.commit()
+        found.append(soft.current[0].tolist())
+    third = pytest.approx(1 / 3)
+    assert found == [[1, 0, 0], [0.5, 0.5, 0], [third, third, third], [0, third, pytest.approx(2 / 3)], [0, 0, 1]]
+
+
+def test_what_is_kept_changes_nothing_but_later_means():
+    soft, single = SoftLabels(LABELS, 3, epochs=2), SoftLabels(LABELS, 3)
+    for labels in (soft, single):
+        labels.record(torch.arange(4), one_hot_logits(0))
+        labels.keep()
+        assert torch.equal(labels.current, ONE_HOT)
+        with pytest.raises(ValueError, match="exactly once"):
+            labels.keep()
+        labels.record(torch.arange(4), one_hot_logits(1))
+        labels.commit()
+    assert soft.current[0].tolist() == [0.5, 0.5, 0] and single.current[0].tolist() == [0, 1, 0]
+
+
+def test_the_epochs_before_survive_a_checkpoint():
+    soft, resumed = SoftLabels(LABELS, 3, epochs=2), SoftLabels(LABELS, 3, epochs=2)
+    soft.record(torch.arange(4), one_hot_logits(0))
+    soft.commit()
+    file = io.BytesIO()
+    torch.save(soft.state_dict(), file)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    for labels in (soft, resumed):
+        labels.record(torch.arange(4), one_hot_logits(2))
+        labels.commit()
+        assert labels.current[0].tolist() == [0.5, 0, 0.5]
 
 
 def test_predictions_are_recorded_without_gradient_and_in_single_precision():

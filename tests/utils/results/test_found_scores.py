@@ -1,0 +1,45 @@
+"""Which of several finished experiments a separation's name alone stands for."""
+
+import json
+
+import pytest
+
+from utils.data.choice import DataChoice
+from utils.errors import UserError
+from utils.results.found_scores import newest
+from utils.separations import FORGET
+
+CHOICE = DataChoice("folder", "mine", None, None, None, "none", 0.0, 2, noise_seed=1)
+DATA = {"data_set": "folder", "class_subset": None, "noise_type": "none", "noise_ratio": 0.0, "seed": 1, "images": "a"}
+
+
+def finished(root, name, number, *, data=(), method="forget", **settings):
+    folder = root / name
+    folder.mkdir()
+    entries = {"script": "main.py", "method": method, "command": "main.py", "status": "finished", "seconds": {}}
+    settings = {"train_root": "mine", "labels": None, "seed": 2} | settings
+    entries |= {"settings": settings, "data": DATA | dict(data), "figures": {}, "finish_number": number}
+    (folder / "run.json").write_text(json.dumps(entries))
+
+
+def test_equal_data_then_an_equal_seed_then_the_newest(tmp_path):
+    finished(tmp_path, "older", 1)
+    finished(tmp_path, "same", 2)
+    finished(tmp_path, "other_seed", 3, seed=3)
+    finished(tmp_path, "other_images", 4, data={"images": "b"})
+    finished(tmp_path, "other_labels", 5, data={"seed": 2})
+    finished(tmp_path, "other_method", 6, method="parallel")
+    assert newest(tmp_path, FORGET, CHOICE, DATA).path.name == "same"
+
+
+def test_before_the_images_are_read_their_folder_tells_them_apart(tmp_path):
+    finished(tmp_path, "same", 1, seed=3)
+    finished(tmp_path, "other_folder", 2, train_root="others", data={"images": "b"})
+    finished(tmp_path, "other_file", 3, labels="labels.csv", data={"labels_file": "c"})
+    assert newest(tmp_path, FORGET, CHOICE).path.name == "same"
+
+
+def test_without_one_the_command_that_makes_it_is_named(tmp_path):
+    finished(tmp_path, "other_labels", 1, data={"seed": 2})
+    with pytest.raises(UserError, match="run this first: python3 main.py --dataset folder .*--noise_seed 1 --seed 2"):
+        newest(tmp_path, FORGET, CHOICE, DATA)
