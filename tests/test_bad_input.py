@@ -42,7 +42,7 @@ FOLDER = ["--first_stage_data_name", "folder", "--cuda_dev", "-1", "--train_root
     "flags, line",
     [
         (["--first_stage_data_name", "cifar11"], "first_stage_data_name: invalid choice: 'cifar11'"),
-        (["--first_stage_noise_type", "symmetric"], "first_stage_noise_type: invalid choice: 'symmetric'"),
+        (["--first_stage_noise_type", "pairwise"], "first_stage_noise_type: invalid choice: 'pairwise'"),
         (["--epochs", "3"], "unrecognized arguments: --epochs"),
         (["--first_stage_from", "nowhere"], "is no experiment folder"),
         (["--experiment_name", "../outside"], "experiment name '../outside' is not usable"),
