@@ -6,7 +6,9 @@ like on any other label. That shows three things which nobody knows of the label
   - how much more probable the network calls a class because it was given as the label. The planted class has no other
     reason to be predicted than the classes beside it (`memorisation`);
   - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood finds the
-    temperature of the predictions, which the likelihood of trained labels does not.
+    temperature of the predictions, which the likelihood of trained labels does not;
+  - where wrong labels are drawn like planted ones, the planted errors' losses are a sample of theirs. So few of all
+    labels with a large loss as there are beside the planted ones bound the share of wrong labels (`share_like`).
 So the posterior of the true class can be calibrated without the truth (`CalibratedPosterior`). What is measured depends
 on the network and its training more than on which labels are wrong: class-dependent noise, whose errors look more like
 right labels than planted ones do, is left to the posterior's matrix.
@@ -22,6 +24,8 @@ from scipy.stats import rankdata
 from utils.scoring.label_posterior import LabelPosterior, wrong
 
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
+TAIL = 0.4  # of the planted errors, at least: fewer bound no share
+ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 TEMPERATURES = np.geomspace(0.1, 0.8, 13)
 SMALLEST = 1e-12  # probability
 
@@ -84,8 +88,9 @@ class CalibratedPosterior:
     The predictions of a network that was trained on the labels owe something to them. That is taken out; then
     `LabelPosterior` is fitted at TEMPERATURES, and all are averaged, weighted by the likelihood of the planted samples'
     own labels, which were never trained on: a hundred of these leave the best temperature open. (Of two classes the
-    planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) Without planted
-    errors nothing is taken out, at the default temperature.
+    planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) Where wrong
+    labels are drawn like planted ones, a temperature also counts by how near its share of them is to `share_like`.
+    Without planted errors nothing is taken out, at the default temperature.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
@@ -96,6 +101,7 @@ class CalibratedPosterior:
       p_noisy_        float32 (N,): how probably each own label is wrong
       transition_     float64 (C, C): rows = true class, columns = label, rows sum to 1
       noise_rate_     mean of p_noisy_
+      alike_          share of the planted errors that count as drawn like the wrong labels, in [0, 1]
       likelihood_     mean log likelihood of the held-out labels; nan where it is not calibrated
     """
 
@@ -104,15 +110,26 @@ class CalibratedPosterior:
     ) -> "CalibratedPosterior":
         """Fit to mean predictions (N, C), the labels trained on, the own ones int (N,), and the planted ids (P,)."""
         self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
-        self.memorisation_, self.likelihood_ = Memorisation(1.0, 0.0), np.nan
+        self.memorisation_, self.likelihood_, self.alike_ = Memorisation(1.0, 0.0), np.nan, 0.0
         if not self.calibrated_:
             fits, weights = [LabelPosterior().fit(probs, trained)], np.ones(1)
         else:
             self.memorisation_ = memorisation(probs, trained, own, planted)
+            losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
             probs = self.memorisation_.without(probs, trained)
             fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
             likelihoods = [held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits]
-            weights = softmax(len(planted) * np.array(likelihoods))
+            logs = len(planted) * np.array(likelihoods)
+            odds = sum(
+                w * odds_of_drawing(fit, trained, own, planted) for w, fit in zip(softmax(logs), fits, strict=True)
+            )
+            count = odds.sum() ** 2 / max((odds**2).sum(), SMALLEST)  # Kish's effective number
+            self.alike_ = float(count / len(planted))
+            if self.alike_ >= ALIKE:
+                share = share_like(losses, planted, odds)
+                shares = np.array([wrong(fit.of(own), own).mean() for fit in fits])
+                logs -= ((shares - share) / max(share / np.sqrt(count), 0.01)) ** 2 / 2
+            weights = softmax(logs)
 
         def mean(of: Callable[[LabelPosterior], np.ndarray]) -> np.ndarray:
             return sum(weight * of(fit) for weight, fit in zip(weights, fits, strict=True))
@@ -140,6 +157,30 @@ def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.nd
     rest = np.ones(len(label_probs), dtype=bool)
     rest[planted] = False
     return float(np.mean(np.log(np.maximum(label_probs[rows, own][rest], SMALLEST))))
+
+
+def odds_of_drawing(fit: LabelPosterior, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> np.ndarray:
+    """How many times as probable the noise draws each planted class as planting does, float64 (P,).
+
+    By the transition matrix and the posteriors of `fit`; 1 for symmetric noise.
+    """
+    num_classes = len(fit.transition_)
+    drawn = fit.transition_ * (1 - np.eye(num_classes))
+    drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), SMALLEST)
+    return (num_classes - 1) * np.einsum("pc,cp->p", fit.of(own)[planted], drawn[:, trained[planted]])
+
+
+def share_like(losses: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> float:
+    """The largest share of the samples whose losses (N,) can be distributed like those of the planted ones, in [0, 1].
+
+    Mixture proportion estimation (Blanchard et al. 2010): no threshold may have fewer samples above it than that share
+    of the planted ones (P,), counted with `weights` (P,) > 0, has. Thresholds with at least TAIL of these above them.
+    """
+    order = np.argsort(-losses[planted])
+    thresholds, above = losses[planted][order], np.cumsum(weights[order]) / weights.sum()
+    rest = np.sort(np.delete(losses, planted))
+    share = 1 - np.searchsorted(rest, thresholds) / len(rest)  # at or above each threshold
+    return float(min(1.0, np.min((share / above)[above >= TAIL])))
 
 
 def in_the_order_of(score: np.ndarray, p_noisy: np.ndarray) -> np.ndarray:

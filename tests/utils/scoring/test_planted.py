@@ -15,6 +15,7 @@ from utils.scoring.planted import (
     in_the_order_of,
     memorisation,
     planted_auc,
+    share_like,
 )
 
 C = 10
@@ -64,6 +65,14 @@ def pick(probs, generator):
 def symmetric(rate, num_classes):
     matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
     np.fill_diagonal(matrix, 1 - rate)
+    return matrix
+
+
+def pair_flips(rate):
+    """Three of ten classes are given the label of another one."""
+    matrix = np.eye(C)
+    matrix[[3, 5, 7], [3, 5, 7]] = 1 - rate
+    matrix[[3, 5, 7], [8, 6, 1]] = rate
     return matrix
 
 
@@ -154,10 +163,7 @@ def test_the_posterior_is_calibrated_whatever_was_memorised(rate, factor):
 
 
 def test_class_dependent_noise_is_found_although_errors_are_planted_uniformly():
-    transition = np.eye(C)
-    transition[[3, 5, 7], [3, 5, 7]] = 0.6
-    transition[[3, 5, 7], [8, 6, 1]] = 0.4
-    draw = Draw(None, 3.0, transition=transition)
+    draw = Draw(None, 3.0, transition=pair_flips(0.4))
     found = draw.fit()
     assert found.noise_rate_ == pytest.approx(draw.is_noisy.mean(), abs=0.05)
     # The matrix is shrunk towards the symmetric one by one average class.
@@ -202,6 +208,7 @@ def test_two_classes_are_calibrated_too():
 
 
 def test_temperatures_are_averaged_by_the_likelihood_of_the_held_out_labels(monkeypatch):
+    monkeypatch.setattr(planted, "ALIKE", 2)  # by nothing else
     draw, rates, likelihoods = Draw(0.4, size=2000, planted=20), {}, {}
     for temperatures in [(0.2,), (0.5,), (0.2, 0.5)]:
         monkeypatch.setattr(planted, "TEMPERATURES", temperatures)
@@ -222,6 +229,40 @@ def test_the_likelihood_of_held_out_labels_by_hand():
     two = label_probs[:, :2] / label_probs[:, :2].sum(1, keepdims=True)  # of two classes: of all but the planted
     expected = np.log(0.5)
     assert held_out_likelihood(two, np.array([1, 0]), np.array([0, 0]), np.array([0])) == pytest.approx(expected)
+
+
+# The share of wrong labels by the losses of planted ones.
+
+
+def test_the_share_that_losses_allow_by_hand():
+    losses = np.array([9.0, 8, 7, 2, 1, 1, 1, 1, 1, 1, 8.5, 7.5, 1.5, 0.5])  # the last four were planted
+    ids, ones = np.arange(10, 14), np.ones(4)
+    # At or above 7.5 lie 2 of 10 and half of the planted ones: 0.4; above 1.5 4 of 10 and 3/4: 0.53; above 0.5 all.
+    assert share_like(losses, ids, ones) == pytest.approx(0.4)
+    assert share_like(losses, ids, np.array([1.0, 3, 1, 1])) == pytest.approx(0.2 / (4 / 6))  # 2 of 10 of two thirds
+    assert share_like(np.append(np.zeros(10), losses[10:]), ids, ones) == 0  # where no label has such a loss
+
+
+def test_the_share_that_losses_allow_is_that_of_the_wrong_labels():
+    generator = np.random.default_rng(0)
+    losses = generator.normal(size=20_000)
+    losses[:6000] += 3  # 0.3 of them
+    losses[-600:] += 3
+    # The least of many ratios, each of 240 planted errors or more: a standard deviation of 0.3 / sqrt(240) = 0.02.
+    assert share_like(losses, np.arange(19_400, 20_000), np.ones(600)) == pytest.approx(0.31, abs=0.04)
+
+
+def test_symmetric_noise_draws_as_planting_does_and_pair_flips_do_not():
+    assert Draw(0.4).fit().alike_ > 0.9
+    assert Draw(0.4, transition=pair_flips(0.4)).fit().alike_ < 0.5
+
+
+def test_losses_make_up_for_few_held_out_labels(monkeypatch):
+    """150 planted errors, of which a standard deviation of 0.4 / sqrt(150) = 0.03 can be expected."""
+    draws = [Draw(0.4, size=5000, planted=150, seed=seed) for seed in range(5)]
+    errors = [abs(draw.fit().noise_rate_ - 0.4) for draw in draws]
+    monkeypatch.setattr(planted, "ALIKE", 2)
+    assert np.mean(errors) < np.mean([abs(draw.fit().noise_rate_ - 0.4) for draw in draws]) and max(errors) < 0.06
 
 
 def test_probabilities_in_another_order():
