@@ -6,7 +6,6 @@ experiments/<name>/run.json  what ran, on what, how long, and its final figures 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from utils.errors import Stopped, UserError
 from utils.experiments.artifacts import digest, load_array, save_torch
@@ -285,23 +285,19 @@ def locked(path: Path, may_only_read: bool) -> Iterator[None]:
 
     Raises UserError where another process holds it or it cannot be written.
     """
+    lock = FileLock(path / ".lock")  # which the system drops with the process, however that ends
     try:
         path.mkdir(parents=True, exist_ok=True)
-        handle = open(path / ".lock", "w")  # noqa: SIM115 (held until the run ends)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another process is working in {path}", "wait for it or take another --experiment_name"
+        ) from None
     except OSError as error:
-        if not (may_only_read and is_finished(path)):
+        if not (may_only_read and is_finished(path)):  # else its figures are shown all the same
             remedy = "choose a writable --experiments_root"
             raise UserError(f"cannot write {path} ({error.strerror})", remedy) from error
-        handle = None
-    if handle is None:  # its figures are shown all the same
+    try:
         yield
-        return
-    with handle:
-        try:
-            # The system drops this lock with the process, however that ends.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is working in {path}", "wait for it or take another --experiment_name"
-            ) from None
-        yield
+    finally:
+        lock.release()  # nothing where it was not got

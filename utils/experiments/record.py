@@ -64,7 +64,7 @@ class Record:
     def read(cls, path: Path) -> Record:
         """Of an experiment folder. Raises UserError where it is missing or damaged."""
         try:
-            entries = json.loads((path / "run.json").read_text())
+            entries = json.loads((path / "run.json").read_text(encoding="utf-8"))
             if missing := KEYS - entries.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
             if nameless := [key for key in ("settings", "seconds", "figures") if not isinstance(entries[key], dict)]:
