@@ -53,12 +53,13 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> None:
+    by_default = parser().left_at_defaults(args)
     args = resolve(args)
     resolve_early_second_stage(args)
 
     from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 
-    run_experiment(FORGET.script, FORGET.key, forgetting, args)
+    run_experiment(FORGET.script, FORGET.key, forgetting, args, by_default)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -43,6 +43,7 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> None:
+    by_default = parser().left_at_defaults(args)
     check_frozen_features(args, parser())
     args = resolve(args)
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         from utils.methods.frozen_features import frozen_features as method
 
-    run_experiment(PARALLEL.script, PARALLEL.key, method, args)
+    run_experiment(PARALLEL.script, PARALLEL.key, method, args, by_default)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -80,12 +80,13 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> None:
+    by_default = parser().left_at_defaults(args)
     resolve_way(args)
     args = resolve(args)
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 
-    run_experiment(RELABEL.script, RELABEL.key, relabelling, args)
+    run_experiment(RELABEL.script, RELABEL.key, relabelling, args, by_default)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -73,12 +73,13 @@ def parser() -> "Parser":
 
 
 def run(args: "argparse.Namespace") -> None:
+    by_default = parser().left_at_defaults(args)
     args = resolve(args)
     resolve_pseudo_labelling(args)
 
     from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 
-    run_experiment(SCRIPT, "ssl", pseudo_labelling, args)
+    run_experiment(SCRIPT, "ssl", pseudo_labelling, args, by_default)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -21,6 +21,7 @@ import torch
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.experiment import Experiment
+from utils.experiments.format import FORMAT
 from utils.experiments.record import KEYS, Record, finished_records, read_finished
 from utils.experiments.track_file import TrackFile
 from utils.training.learner import Progress
@@ -31,9 +32,9 @@ SAMPLES = 5
 
 
 @contextlib.contextmanager
-def opened(root, name="run", script="main.py", overwrite=False, **settings):
+def opened(root, name="run", script="main.py", overwrite=False, by_default=(), **settings):
     """An experiment whose inputs have been read and found good."""
-    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite) as experiment:
+    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite, by_default) as experiment:
         if not experiment.finished:
             experiment.begin({"images": "abc"})
         yield experiment
@@ -115,6 +116,24 @@ def test_other_settings_are_refused_and_listed(tmp_path):
     with pytest.raises(UserError, match=listing), opened(tmp_path, lr=0.2, M=[40]):
         pass
     with pytest.raises(UserError, match="new None there, 1 here"), opened(tmp_path, new=1):
+        pass
+
+
+def test_a_flag_that_came_later_had_its_default(tmp_path):
+    with opened(tmp_path):
+        pass
+    later = {"switch": False, "number": 3, "of_others": 0.25}  # the last made of a default None
+    with opened(tmp_path, **later, by_default=later.keys()):
+        pass
+    with pytest.raises(UserError, match="settings: switch None there, True here — "), \
+            opened(tmp_path, **later | {"switch": True}, by_default={"number", "of_others"}):  # fmt: skip
+        pass
+
+
+def test_a_default_counts_only_where_nothing_is_recorded(tmp_path):
+    with opened(tmp_path, lr=0.2):
+        pass
+    with pytest.raises(UserError, match="settings: lr 0.2 there, 0.1 here — "), opened(tmp_path, by_default={"lr"}):
         pass
 
 
@@ -610,7 +629,7 @@ def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monke
         phase.checkpoint()
     file = experiment.path / "checkpoint.pt"
     if damage == "without entries":
-        torch.save({}, file)
+        torch.save({"format": FORMAT}, file)
     elif damage == "pickled objects":
         torch.save({"history": [Evil()]}, file)
     else:
@@ -650,7 +669,7 @@ def test_a_run_that_another_version_began_is_one_line(tmp_path):
     with pytest.raises(Stopped):
         work(tmp_path, stop_after=("first", 3))
     with (
-        pytest.raises(UserError, match="begun by another version .* lacks 'new part' — .*--overwrite"),
+        pytest.raises(UserError, match="lacks 'new part': another version of the scripts .* — .*--overwrite"),
         opened(tmp_path) as experiment,
         experiment.phase("first", {"counter": Counter(), "new part": Counter()}),
     ):
