@@ -106,11 +106,12 @@ def resolved(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
+    by_default = parser().left_at_defaults(args)
     args = resolved(args)
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 
-    run_experiment(RELABEL.script, RELABEL.key, relabelling, args)
+    run_experiment(RELABEL.script, RELABEL.key, relabelling, args, by_default)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,7 +8,6 @@ other files, a damaged one and none at all are alike: it is made anew.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock
 from tqdm import tqdm
 
 from datasets.decoding import Undecodable, decode, refusing_bombs
@@ -165,7 +165,7 @@ def _write(path: Path, key: str, stream: _DecodedStream) -> None:
 
     def write(handle: BinaryIO) -> None:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)  # while it is held the file is no leftover
+            until_renamed.enter_context(_held(handle.name))
         handle.write(bytes(HEADER))
         checksum, count = 0, 0
         for pixels in stream:
@@ -177,7 +177,8 @@ def _write(path: Path, key: str, stream: _DecodedStream) -> None:
         handle.seek(0)
         handle.write(_header((count, 3, stream.image_size, stream.image_size)))
 
-    write_atomically(path, write)
+    with contextlib.ExitStack() as until_renamed:
+        write_atomically(path, write)
     path.with_suffix(".npz").unlink(missing_ok=True)  # what version 1 left
 
 
@@ -222,9 +223,19 @@ def _checksum_of(handle: BinaryIO, pixels: int) -> int:
     return checksum
 
 
+@contextlib.contextmanager
+def _held(temporary: str) -> Iterator[None]:
+    """While it is held a temporary file is no leftover. Raises OSError where another process holds it."""
+    with FileLock(f"{temporary}.lock", blocking=False) as lock:  # beside it: Windows lets nobody write a locked file
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # on Windows the release does it
+                os.unlink(lock.lock_file)
+
+
 def _remove_leftovers(path: Path) -> None:
-    """What writers of this cache left that were killed: temporary files that nobody holds."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        with contextlib.suppress(OSError), open(leftover, "rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftover.unlink()
+    """What writers of this cache left that were killed: temporary files that nobody holds, and their locks."""
+    for name in {str(file).removesuffix(".lock") for file in path.parent.glob(f".{path.name}.*.tmp*")}:
+        with contextlib.suppress(OSError), _held(name):
+            Path(name).unlink(missing_ok=True)

@@ -68,7 +68,9 @@ def entries_that_differ(old: Path, new: Path) -> str:
         return "differs"
     ours, theirs = (torch.load(file, weights_only=True) for file in (old, new))
     keys = [key for key in ours.keys() | theirs.keys() if not same(ours.get(key), theirs.get(key))]
-    return "only its entries " + ", ".join(f"{key} {difference(ours[key], theirs[key])}" for key in sorted(keys))
+    return "only its entries " + ", ".join(
+        f"{key} {difference(ours.get(key), theirs.get(key))}" for key in sorted(keys)
+    )
 
 
 def difference(old: object, new: object) -> str:

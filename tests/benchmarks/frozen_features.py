@@ -24,7 +24,6 @@ import datasets
 from tests.benchmarks.measuring import run_script
 from utils.compute import Compute, choose, keep_freed_memory, seed_torch
 from utils.data.device_images import DeviceImages
-from utils.experiments.artifacts import save_torch
 
 NAME = "resnet18"
 LEARNT, JUDGED = (1, 3, 5, 7, 9), (0, 2, 4, 6, 8)  # classes in the order of their names
@@ -63,7 +62,7 @@ def learn(args: argparse.Namespace, compute: Compute, file: Path) -> None:
             seconds = time.monotonic() - start
             print(f"{side} pixels, epoch {epoch + 1}: {right / len(images):.3f} right, {seconds:.0f} s", flush=True)
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_torch(file, network.state_dict())
+    torch.save(network.state_dict(), file)  # like weights from elsewhere
 
 
 def enlarged(images: Tensor, side: int) -> Tensor:

@@ -1,6 +1,5 @@
 """The cache of decoded images: read instead of decoding, remade when anything changed, never a part of one."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from datasets import image_cache, load
@@ -280,12 +280,11 @@ def writer(root):
 
 
 def held(file):
-    with open(file) as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    try:
+        with FileLock(f"{file}.lock", blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def test_what_a_killed_writer_left_is_removed_and_what_one_at_work_has_is_not(root, writer):
@@ -293,9 +292,9 @@ def test_what_a_killed_writer_left_is_removed_and_what_one_at_work_has_is_not(ro
     assert reds(load("folder", root)) == [0, 1, 2, 3] and temporary.exists()
     process.kill()
     process.wait()
-    assert temporary.exists()
+    assert temporary.exists() and (root / ".cache" / f"{temporary.name}.lock").exists()
     write_image(root / TRAIN[0], (9, 0, 0), size=(40, 40))
-    assert reds(load("folder", root)) == [9, 1, 2, 3] and not temporary.exists()
+    assert reds(load("folder", root)) == [9, 1, 2, 3] and os.listdir(root / ".cache") == ["train_32.npy"]
 
 
 # -- a bar -----------------------------------------------------------------------------------------------------------

@@ -110,6 +110,10 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         return self.help_on(self.usual)
 
+    def left_at_defaults(self, args: argparse.Namespace) -> set[str]:
+        """The flags that were not given, or given as they are by default; call before other flags fill them in."""
+        return {name for name, value in vars(args).items() if value == self.get_default(name)}
+
     def error(self, message: str) -> NoReturn:
         raise UserError(re.sub(r"^argument ", "", message), f"see python3 {self.prog} --help")
 

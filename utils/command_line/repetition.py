@@ -124,7 +124,7 @@ def recorded_words(parser: Parser, file: str, words: list[str], flags: dict[str,
 
 def read_settings(file: str, script: str) -> dict[str, Any]:
     try:
-        record = json.loads(Path(file).read_text())
+        record = json.loads(Path(file).read_text(encoding="utf-8"))
         of_script, settings = record["script"], record["settings"]
         if not isinstance(settings, dict):
             raise TypeError("its settings are none")

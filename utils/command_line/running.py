@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     Method = Callable[[argparse.Namespace, Compute, Experiment], None]
 
 
-def run_experiment(script: str, key: str, method: Method, args: argparse.Namespace) -> None:
-    """A script from its flags to its result table; a finished experiment only prints its figures again."""
+def run_experiment(
+    script: str, key: str, method: Method, args: argparse.Namespace, by_default: Collection[str] = ()
+) -> None:
+    """A script from its flags to its result table; a finished experiment only prints its figures again.
+
+    `by_default`: the flags that were not asked for, whatever others have made of them.
+    """
     from utils.compute import choose, keep_freed_memory
     from utils.experiments.experiment import Experiment
     from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
@@ -42,7 +47,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     experiment = Experiment(args.experiments_root, f"{name}_{os.getpid()}" if args.estimate else name, other)
     with (
         passing(experiment.path) if args.estimate else nullcontext(),
-        experiment.open(script, key, vars(args), args.overwrite),
+        experiment.open(script, key, vars(args), args.overwrite, by_default),
     ):
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")

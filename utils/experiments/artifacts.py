@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.experiments.format import FORMAT, KEY, require_format
 from utils.files import write_atomically
 
 
@@ -39,16 +40,19 @@ def digest(array: np.ndarray) -> str:
 
 
 def save_torch(path: Path, state: dict) -> None:
-    """What torch.save writes: tensors, numbers and strings."""
+    """What torch.save writes, tensors, numbers and strings, with the number of its format."""
     import torch
 
     buffer = io.BytesIO()  # not straight into the file: torch.save hides a full disk behind a RuntimeError
-    torch.save(state, buffer)
+    torch.save(state | {KEY: FORMAT}, buffer)
     write_atomically(path, lambda handle: handle.write(buffer.getbuffer()))
 
 
-def load_torch(file: Path, keys: set[str], remedy: str) -> dict[str, Any]:
-    """What torch.save wrote, never unpickled. Raises UserError where `file` is damaged or lacks one of `keys`."""
+def load_torch(file: Path, keys: set[str], remedy: str, oldest: int = 0) -> dict[str, Any]:
+    """What save_torch wrote, never unpickled, in a format from `oldest` on.
+
+    Raises UserError where `file` is of another format, is damaged, or lacks one of `keys`.
+    """
     import torch
 
     try:
@@ -56,10 +60,11 @@ def load_torch(file: Path, keys: set[str], remedy: str) -> dict[str, Any]:
             if broken := archive.testzip():
                 raise ValueError(f"checksum of {broken}")
         state = torch.load(file, map_location="cpu", weights_only=True)
+        require_format(state.get(KEY, 0), file, remedy, oldest)
         if missing := keys - state.keys():
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         return state
-    except FileNotFoundError:
+    except (FileNotFoundError, UserError):
         raise
     except Exception as error:  # unpicklers and zip readers raise a dozen kinds
         raise UserError(f"{file} is damaged ({error})", remedy) from error

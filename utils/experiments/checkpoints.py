@@ -9,9 +9,11 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.experiments.artifacts import load_torch, save_torch
+from utils.experiments.format import FORMAT, other_version
 
 NEWEST, PREVIOUS, UNFINISHED = "checkpoint.pt", "checkpoint_previous.pt", "checkpoint_new.pt"
 KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
+ANEW = "use --overwrite to start anew"
 
 
 class Checkpoints:
@@ -36,12 +38,12 @@ class Checkpoints:
     def load(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
 
-        Raises UserError where there are checkpoints but none is whole.
+        Raises UserError where there are checkpoints but none is whole and of this version's format.
         """
         damaged: list[UserError] = []
         for file in self._present():
             try:
-                state = load_torch(file, KEYS, "use --overwrite to start anew")
+                state = load_torch(file, KEYS, ANEW, FORMAT)
             except UserError as error:
                 damaged.append(error)
                 continue
@@ -56,21 +58,23 @@ class Checkpoints:
         """Put `parts` where the last whole epoch of `phase` left them; False where no readable state tells."""
         for file in self._present():
             with contextlib.suppress(UserError):
-                state = load_torch(file, KEYS, "")
+                state = load_torch(file, KEYS, ANEW, FORMAT)
                 if state["phase"] == phase and not _within_an_epoch(state):  # its weights may be broken already
-                    load_parts(state, parts)
+                    self.load_parts(state, parts)
                     return True
         return False
+
+    def load_parts(self, state: dict[str, Any], parts: dict[str, Any]) -> None:
+        """Put `parts` where `state` found them. Raises UserError where it lacks something that they need."""
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(state["parts"][name])
+        except KeyError as error:  # the format was not raised when it changed
+            raise other_version(f"{self._newest} lacks {error}", ANEW) from error
 
     def remove(self) -> None:
         for file in (*self._present(), self._unfinished):
             file.unlink(missing_ok=True)
-
-
-def load_parts(state: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Put `parts` where `state` found them. Raises KeyError where it lacks something that they need."""
-    for name, part in parts.items():
-        part.load_state_dict(state["parts"][name])
 
 
 def _within_an_epoch(state: dict[str, Any]) -> bool:

@@ -6,18 +6,18 @@ experiments/<name>/run.json  what ran, on what, how long, and its final figures 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from utils.errors import Stopped, UserError
 from utils.experiments.artifacts import digest, load_array, save_torch
-from utils.experiments.checkpoints import Checkpoints, load_parts
+from utils.experiments.checkpoints import Checkpoints
 from utils.experiments.history import History
 from utils.experiments.log import Log
 from utils.experiments.phase import Phase
@@ -52,16 +52,24 @@ class Experiment:
     # -- opening and closing ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def open(self, script: str, method: str, settings: dict[str, Any], overwrite: bool = False) -> Iterator[Experiment]:
+    def open(
+        self,
+        script: str,
+        method: str,
+        settings: dict[str, Any],
+        overwrite: bool = False,
+        by_default: Collection[str] = (),
+    ) -> Iterator[Experiment]:
         """Own the folder: lock it, compare settings with what is there, resume or start, catch Ctrl-C and SIGTERM.
 
+        `by_default`: the settings that were not asked for. They are what a run had that was begun before they existed.
         Raises UserError where another process holds the folder or other settings were used under this name.
         """
         settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
         with locked(self.path, may_only_read=not overwrite):
             self._before = set(self.path.iterdir())
             if (self.path / "run.json").exists() and not overwrite:
-                self._take_up(script, settings)
+                self._take_up(script, settings, by_default)
             else:
                 self.record = Record.new(self.path, script, method, settings)
                 with contextlib.suppress(UserError):  # none, or a damaged one, which vouches for nothing
@@ -77,11 +85,11 @@ class Experiment:
                 self._forget_failed_start()
                 raise
 
-    def _take_up(self, script: str, settings: dict[str, Any]) -> None:
+    def _take_up(self, script: str, settings: dict[str, Any], by_default: Collection[str]) -> None:
         """Read what an earlier process left of this run."""
         self.record = Record.read(self.path)
         self.record.entries.setdefault("files", [file.name for file in self.record.own_files()])
-        require_same_settings(self.record, script, settings)
+        require_same_settings(self.record, script, settings, by_default)
         if self.finished:  # killed before it tidied up
             with contextlib.suppress(OSError):
                 self._checkpoints.remove()
@@ -238,19 +246,19 @@ class Experiment:
         self._restorable = None
         if state["phase"] != phase:
             return None
-        try:
-            load_parts(state, parts)
-        except KeyError as error:
-            what = f"{self.path} was begun by another version of the scripts, whose checkpoint lacks {error}"
-            raise UserError(what, "finish it with that one, or use --overwrite to start anew") from error
+        self._checkpoints.load_parts(state, parts)
         return state["seconds"]
 
 
-def require_same_settings(record: Record, script: str, settings: dict[str, Any]) -> None:
-    """Raises UserError where the run of `record` is another script's or had other settings."""
+def require_same_settings(record: Record, script: str, settings: dict[str, Any], by_default: Collection[str]) -> None:
+    """Raises UserError where the run of `record` is another script's or had other settings.
+
+    One that its record lacks, since it was begun before there was that flag, had the default.
+    """
     if record["script"] != script:
         raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
-    here, there = ({key: value for key, value in flags.items() if key not in NOT_COMPARED}
+    not_compared = NOT_COMPARED | (set(by_default) - record["settings"].keys())
+    here, there = ({key: value for key, value in flags.items() if key not in not_compared}
                    for flags in (settings, record["settings"]))  # fmt: skip
     if differing := differences(here, there):
         raise UserError(
@@ -280,23 +288,19 @@ def locked(path: Path, may_only_read: bool) -> Iterator[None]:
 
     Raises UserError where another process holds it or it cannot be written.
     """
+    lock = FileLock(path / ".lock")  # which the system drops with the process, however that ends
     try:
         path.mkdir(parents=True, exist_ok=True)
-        handle = open(path / ".lock", "w")  # noqa: SIM115 (held until the run ends)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another process is working in {path}", "wait for it or take another --experiment_name"
+        ) from None
     except OSError as error:
-        if not (may_only_read and is_finished(path)):
+        if not (may_only_read and is_finished(path)):  # else its figures are shown all the same
             remedy = "choose a writable --experiments_root"
             raise UserError(f"cannot write {path} ({error.strerror})", remedy) from error
-        handle = None
-    if handle is None:  # its figures are shown all the same
+    try:
         yield
-        return
-    with handle:
-        try:
-            # The system drops this lock with the process, however that ends.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is working in {path}", "wait for it or take another --experiment_name"
-            ) from None
-        yield
+    finally:
+        lock.release()  # nothing where it was not got

@@ -18,6 +18,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.artifacts import digest, load_array, save_array
+from utils.experiments.format import FORMAT, KEY, require_format
 from utils.files import write_atomically
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -62,9 +63,11 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Of an experiment folder. Raises UserError where it is missing or damaged."""
+        """Of an experiment folder. Raises UserError where it is missing, damaged, or of a later format."""
+        remedy = "remove the folder or run with --overwrite"
         try:
-            entries = json.loads((path / "run.json").read_text())
+            entries = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            require_format(entries.get(KEY, 0), path / "run.json", remedy)
             if missing := KEYS - entries.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
             if nameless := [key for key in ("settings", "seconds", "figures") if not isinstance(entries[key], dict)]:
@@ -77,9 +80,7 @@ class Record:
                 f"{path} is no experiment folder (no run.json)", "check the name and --experiments_root"
             ) from None
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"{path / 'run.json'} is damaged ({error})", "remove the folder or run with --overwrite"
-            ) from error
+            raise UserError(f"{path / 'run.json'} is damaged ({error})", remedy) from error
 
     def __getitem__(self, key: str) -> Any:
         return self.entries[key]
@@ -96,6 +97,7 @@ class Record:
         self.write()
 
     def write(self) -> None:
+        self.entries[KEY] = FORMAT
         text = json.dumps(self.entries, indent=1, default=float) + "\n"
         write_atomically(self.path / "run.json", lambda handle: handle.write(text.encode()))
 

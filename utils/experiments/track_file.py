@@ -22,7 +22,10 @@ class TrackFile:
         self._map: np.memmap | None = None
 
     def require_space(self) -> None:
-        already = self.part.stat().st_blocks * 512 if self.part.exists() else 0
+        already = 0
+        if self.part.exists():
+            status = self.part.stat()
+            already = 512 * status.st_blocks if hasattr(status, "st_blocks") else status.st_size  # not on Windows
         require_space(self.path.parent, 4 * self.shape[0] * self.shape[1] - already, self.path.name)
 
     def _create(self) -> np.memmap:
@@ -30,7 +33,7 @@ class TrackFile:
         track = np.lib.format.open_memmap(self.part, "w+", np.float32, self.shape)
         try:
             with open(self.part, "r+b") as handle:
-                if hasattr(os, "posix_fallocate"):  # Linux
+                if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
                     os.posix_fallocate(handle.fileno(), 0, self.part.stat().st_size)
         except OSError as error:
             self.part.unlink()
@@ -56,6 +59,7 @@ class TrackFile:
             if self.path.exists():  # interrupted after it was closed: take it back
                 complete = np.load(self.path, allow_pickle=False, mmap_mode="r")
                 self._create()[: len(complete)] = complete
+                del complete  # Windows removes and renames no file that is mapped
                 self.path.unlink()
             np.lib.format.open_memmap(self.part, "r")  # "r+" would lengthen a file that was cut
             self._map = np.lib.format.open_memmap(self.part, "r+")
@@ -78,10 +82,12 @@ class TrackFile:
         if self._map is None:
             return False
         self.flush()
-        if self.rows == self.shape[0]:
+        complete = self.rows == self.shape[0]
+        if not complete:
+            save_array(self.path, self._map[: self.rows])
+        self._map = None  # before the file gets another name or goes: see resume
+        if complete:
             os.replace(self.part, self.path)
         else:
-            save_array(self.path, self._map[: self.rows])
             self.part.unlink()
-        self._map = None
         return True

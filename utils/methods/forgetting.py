@@ -185,7 +185,7 @@ def reusable_stage1(name: str, settings: dict, precision: str, experiment: Exper
 def take_over_stage1(source: Record, experiment: Experiment) -> None:
     """Weights, losses and history of another experiment instead of training."""
     try:
-        with open(source.path / "history.csv", newline="") as handle:
+        with open(source.path / "history.csv", newline="", encoding="utf-8") as handle:
             rows = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
     except (OSError, KeyError, csv.Error) as error:
         what = f"{source.path / 'history.csv'} is damaged ({error})"

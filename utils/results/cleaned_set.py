@@ -70,6 +70,8 @@ def write_folder(decided: list[Decided], root: Path, destination: Path, copy: bo
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             linked += _place(original, target, copy)
+        with contextlib.suppress(FileNotFoundError):
+            destination.rmdir()  # an empty one, which Windows does not replace
         os.replace(temporary, destination)
     except OSError as error:
         raise UserError(

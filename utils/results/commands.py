@@ -60,5 +60,5 @@ def _command(script: str, flags: dict[str, object], *positional: str) -> str:
     words = ["python3", script, *positional]
     for flag, value in flags.items():
         if value is not None:
-            words += [flag, *map(str, value if isinstance(value, (list, tuple)) else [value])]
+            words += [flag, *map(str, value if isinstance(value, list | tuple) else [value])]
     return shlex.join(words)

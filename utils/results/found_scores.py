@@ -115,7 +115,7 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
         same_data = record["data"] == fingerprint
         if fingerprint is None:
             same_data = (settings.get("train_root"), settings.get("labels")) == (choice.root, choice.labels)
-        return same_data, settings.get("seed") == choice.seed, record["finish_number"]
+        return same_data, settings.get("seed") == choice.seed, record.get("finish_number", 0)
 
     return max(found, key=fitness)
 

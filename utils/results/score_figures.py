@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 from sklearn.metrics import auc, roc_curve
 
 from utils.results.drawing import (
@@ -203,7 +203,7 @@ def reliability_figure(path: str | os.PathLike, reliability: Reliability, subjec
     starts = width * np.arange(len(reliability.counts))
     below.bar(starts, reliability.counts, width, align="edge", color=ALL, alpha=0.6, ec="white")
     below.set(xlabel="p_noisy (%)", ylabel="samples", yscale="log", ylim=(FLOOR, 2 * counts.max()))
-    below.yaxis.minorticks_off()
+    below.yaxis.set_minor_locator(NullLocator())
     below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     finish(figure, path, "How far p_noisy means what it says", subject, handles, columns=1)
     return figure

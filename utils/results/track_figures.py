@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from utils.results.drawing import (
     AUC,
@@ -204,7 +204,7 @@ def _draw_rates(panel: Axes, x: np.ndarray, rates: np.ndarray) -> None:
     # A schedule that ends at nearly zero would otherwise be shown at that end mostly.
     panel.set_ylim(max(low, high / 1e4) / 2, 2 * high)
     panel.yaxis.set_major_locator(LogLocator(numticks=4))
-    panel.yaxis.minorticks_off()
+    panel.yaxis.set_minor_locator(NullLocator())
 
 
 def _finish_time_axis(panels: Sequence[Axes], x: np.ndarray, xlabel: str) -> None:

@@ -45,7 +45,7 @@ FLAGS = {
 def settings_of(script, words, monkeypatch):
     """What the script would record of these words."""
     module, found = load_script(script), []
-    monkeypatch.setattr(module, "run_experiment", lambda *given: found.append(given[-1]))
+    monkeypatch.setattr(module, "run_experiment", lambda *given: found.append(given[3]))
     module.main(words)
     (args,) = found
     return json.loads(json.dumps(vars(args)))

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import re
 import resource
 import shlex
@@ -20,6 +21,7 @@ import torch
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.experiment import Experiment
+from utils.experiments.format import FORMAT
 from utils.experiments.record import KEYS, Record, finished_records, read_finished, without_overwriting
 from utils.experiments.track_file import TrackFile
 from utils.training.learner import Progress
@@ -30,9 +32,9 @@ SAMPLES = 5
 
 
 @contextlib.contextmanager
-def opened(root, name="run", script="main.py", overwrite=False, **settings):
+def opened(root, name="run", script="main.py", overwrite=False, by_default=(), **settings):
     """An experiment whose inputs have been read and found good."""
-    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite) as experiment:
+    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite, by_default) as experiment:
         if not experiment.finished:
             experiment.begin({"images": "abc"})
         yield experiment
@@ -45,7 +47,8 @@ def finished(root, name="run", **figures):
 
 
 def names(folder):
-    return {file.name for file in folder.iterdir()}
+    """Of the files, but for the lock, which some versions of filelock leave and some remove."""
+    return {file.name for file in folder.iterdir()} - {".lock"}
 
 
 class Counter:
@@ -116,6 +119,24 @@ def test_other_settings_are_refused_and_listed(tmp_path):
         pass
 
 
+def test_a_flag_that_came_later_had_its_default(tmp_path):
+    with opened(tmp_path):
+        pass
+    later = {"switch": False, "number": 3, "of_others": 0.25}  # the last made of a default None
+    with opened(tmp_path, **later, by_default=later.keys()):
+        pass
+    with pytest.raises(UserError, match="settings: switch None there, True here — "), \
+            opened(tmp_path, **later | {"switch": True}, by_default={"number", "of_others"}):  # fmt: skip
+        pass
+
+
+def test_a_default_counts_only_where_nothing_is_recorded(tmp_path):
+    with opened(tmp_path, lr=0.2):
+        pass
+    with pytest.raises(UserError, match="settings: lr 0.2 there, 0.1 here — "), opened(tmp_path, by_default={"lr"}):
+        pass
+
+
 def test_another_script_is_refused(tmp_path):
     with opened(tmp_path):
         pass
@@ -142,7 +163,7 @@ def test_overwrite_removes_the_runs_own_files_only(tmp_path):
         (experiment.path / name).write_text("mine")
     with opened(tmp_path, overwrite=True, lr=0.2) as experiment:
         assert not experiment.finished and experiment.record["figures"] == {}
-        assert names(experiment.path) == mine | {"run.json", ".lock"}
+        assert names(experiment.path) == mine | {"run.json"}
     assert {"labels.npy", "stage1.pt", "history.csv", "log.txt", "run.json"} <= left
     assert {(experiment.path / name).read_text() for name in mine} == {"mine"}
 
@@ -154,7 +175,7 @@ def test_a_run_that_was_stopped_knows_its_files_when_it_is_overwritten(tmp_path)
         raise ZeroDivisionError
     assert {"checkpoint.pt", "loss_track.npy.part", "history.csv"} <= names(experiment.path)
     with opened(tmp_path, overwrite=True):
-        assert names(experiment.path) == {"run.json", ".lock"}
+        assert names(experiment.path) == {"run.json"}
 
 
 def test_a_record_that_lists_no_files_owns_what_its_time_wrote(tmp_path):
@@ -165,7 +186,7 @@ def test_a_record_that_lists_no_files_owns_what_its_time_wrote(tmp_path):
     del record.entries["files"]
     record.update(digests={"forget_ce": "0"})
     with opened(tmp_path, overwrite=True) as experiment:
-        assert names(experiment.path) == {"run.json", ".lock", "mine.npy"}
+        assert names(experiment.path) == {"run.json", "mine.npy"}
 
 
 def test_half_written_files_of_a_killed_process_are_swept_up(tmp_path):
@@ -173,14 +194,14 @@ def test_half_written_files_of_a_killed_process_are_swept_up(tmp_path):
         pass
     (experiment.path / ".run.json.123.tmp").write_text("{")
     with opened(tmp_path):
-        assert names(experiment.path) == {"run.json", ".lock"}
+        assert names(experiment.path) == {"run.json"}
 
 
 def test_a_mistake_before_the_work_leaves_nothing_to_trip_over(tmp_path):
     with pytest.raises(UserError, match="^no such data"), opened(tmp_path) as experiment:
         experiment.save_array("labels", np.arange(3))
         raise UserError("no such data", "take other")
-    assert names(experiment.path) == {".lock"}
+    assert names(experiment.path) == set()
     with opened(tmp_path, lr=0.2):
         pass
 
@@ -190,7 +211,7 @@ def test_a_mistake_before_the_work_removes_nothing_that_was_there(tmp_path):
     (tmp_path / "run" / "mine.csv").write_text("mine")
     with pytest.raises(UserError), opened(tmp_path):
         raise UserError("no such data", "take other")
-    assert names(tmp_path / "run") == {".lock", "mine.csv"}
+    assert names(tmp_path / "run") == {"mine.csv"}
 
 
 @pytest.mark.parametrize("kept", ["checkpoint", "history", "phase", "figures"])
@@ -311,6 +332,40 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
         holder.wait()
         with opened(tmp_path) as experiment:
             assert not experiment.finished
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="^cannot write .*run .* — choose a writable"), opened(tmp_path):
+        pass
+
+
+def test_a_finished_run_is_read_where_no_lock_can_be_made(tmp_path):
+    finished(tmp_path, auc=0.5)
+    (tmp_path / "run" / ".lock").unlink(missing_ok=True)
+    (tmp_path / "run" / ".lock").mkdir()
+    with opened(tmp_path) as experiment:
+        assert experiment.record["figures"] == {"auc": 0.5}
+
+
+def test_a_child_that_outlives_its_killed_parent_does_not_keep_the_folder(tmp_path):
+    program = f"""
+import subprocess, sys, time
+from utils.experiments.experiment import Experiment
+with Experiment({str(tmp_path)!r}, "run").open("main.py", "forget", {SETTINGS!r}):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = int(holder.stdout.readline())
+    holder.kill()
+    holder.wait()
+    try:
+        with opened(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_the_folder_is_free_after_an_error(tmp_path):
@@ -580,7 +635,7 @@ def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monke
         phase.checkpoint()
     file = experiment.path / "checkpoint.pt"
     if damage == "without entries":
-        torch.save({}, file)
+        torch.save({"format": FORMAT}, file)
     elif damage == "pickled objects":
         torch.save({"history": [Evil()]}, file)
     else:
@@ -620,7 +675,7 @@ def test_a_run_that_another_version_began_is_one_line(tmp_path):
     with pytest.raises(Stopped):
         work(tmp_path, stop_after=("first", 3))
     with (
-        pytest.raises(UserError, match="begun by another version .* lacks 'new part' — .*--overwrite"),
+        pytest.raises(UserError, match="lacks 'new part': another version of the scripts .* — .*--overwrite"),
         opened(tmp_path) as experiment,
         experiment.phase("first", {"counter": Counter(), "new part": Counter()}),
     ):
@@ -630,14 +685,20 @@ def test_a_run_that_another_version_began_is_one_line(tmp_path):
 
 def test_a_finished_run_in_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
     work(tmp_path)
-    real_open = open
+    real_open, real_os_open = open, os.open
 
     def read_only(file, mode="r", *args, **kwargs):
         if "w" in mode or "a" in mode:
             raise OSError(errno.EROFS, "Read-only file system", file)
         return real_open(file, mode, *args, **kwargs)
 
+    def os_read_only(file, flags, *args, **kwargs):  # of the lock
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", file)
+        return real_os_open(file, flags, *args, **kwargs)
+
     monkeypatch.setattr("builtins.open", read_only)
+    monkeypatch.setattr("os.open", os_read_only)
     assert work(tmp_path).finished
     with pytest.raises(UserError, match="^cannot write .*Read-only file system"), opened(tmp_path, overwrite=True):
         pass
@@ -778,7 +839,7 @@ def test_an_experiment_on_other_data_than_it_is_to_be_compared_with_never_begins
     with pytest.raises(UserError, match="^other judged other data: images 'abc' there, 'xyz' here"), \
             unlike.open("main.py", "forget", SETTINGS):  # fmt: skip
         unlike.begin({"images": "xyz"})
-    assert names(tmp_path / "unlike") == {".lock"}
+    assert names(tmp_path / "unlike") == set()
 
 
 # A network that diverges.
