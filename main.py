@@ -69,12 +69,12 @@ def resolved(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    by_default = parser().left_at_defaults(args)
+    given = parser().given(args)
     args = resolved(args)
 
     from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 
-    run_experiment(FORGET.script, FORGET.key, forgetting, args, by_default)
+    run_experiment(FORGET.script, FORGET.key, forgetting, args, given)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -62,7 +62,7 @@ def resolved(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    by_default = parser().left_at_defaults(args)
+    given = parser().given(args)
     args = resolved(args)
 
     if args.features is None:  # imported here, not above: --help answers without torch
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         from utils.methods.frozen_features import frozen_features as method
 
-    run_experiment(PARALLEL.script, PARALLEL.key, method, args, by_default)
+    run_experiment(PARALLEL.script, PARALLEL.key, method, args, given)
 
 
 def main(argv: list[str] | None = None) -> None:

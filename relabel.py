@@ -70,7 +70,7 @@ def parser() -> Parser:
     )
     by_prediction = parser.add_argument_group("by prediction")
     by_prediction.add_argument(
-        "--lr_2nd", type=RATE, metavar="LR", help="learning rate once relabelling has begun (default: 0.1)"
+        "--lr_2nd", type=RATE, metavar="LR", help="learning rate once relabelling has begun (default: --lr)"
     )
     by_prediction.add_argument("--ce_loss_inWarmup", action="store_true", help="plain cross-entropy during the warm-up")
     by_prediction.add_argument(
@@ -106,12 +106,12 @@ def resolved(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    by_default = parser().left_at_defaults(args)
+    given = parser().given(args)
     args = resolved(args)
 
     from utils.methods.relabelling import relabelling  # here, not above: --help answers without torch
 
-    run_experiment(RELABEL.script, RELABEL.key, relabelling, args, by_default)
+    run_experiment(RELABEL.script, RELABEL.key, relabelling, args, given)
 
 
 def main(argv: list[str] | None = None) -> None:

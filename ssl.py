@@ -86,12 +86,12 @@ def resolved(args: "argparse.Namespace") -> "argparse.Namespace":
 
 
 def run(args: "argparse.Namespace") -> None:
-    by_default = parser().left_at_defaults(args)
+    given = parser().given(args)
     args = resolved(args)
 
     from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 
-    run_experiment(SCRIPT, "ssl", pseudo_labelling, args, by_default)
+    run_experiment(SCRIPT, "ssl", pseudo_labelling, args, given)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -71,7 +71,7 @@ def experiment(tmp_path, root, data_set="folder", certain=0.95):
     )
     folder = tmp_path / "experiments" / "mine"
     folder.mkdir(parents=True)
-    record = Record.new(folder, "relabel.py", "relabel", {"train_root": str(root)})
+    record = Record.new(folder, "relabel.py", "relabel", {"train_root": str(root)}, {})
     record.save_array("sample_ids", data.sample_ids)
     write_csv(record.own("suspects.csv"), table.rows())
     record.update(data={"data_set": data_set, "noise_type": "none"}, status="finished")

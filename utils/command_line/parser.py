@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from utils.errors import UserError
@@ -110,9 +110,14 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         return self.help_on(self.usual)
 
-    def left_at_defaults(self, args: argparse.Namespace) -> set[str]:
-        """The flags that were not given, or given as they are by default; call before other flags fill them in."""
-        return {name for name, value in vars(args).items() if value == self.get_default(name)}
+    def given(self, args: argparse.Namespace) -> dict[str, Any]:
+        """{name: value} of the flags that are not as they are by default; call before others fill any in."""
+        return {name: value for name, value in vars(args).items() if value != self.get_default(name)}
+
+    def words(self, given: Mapping[str, Any]) -> list[str]:
+        """The command line, without the script, that gives them. Raises KeyError for a flag that there is not."""
+        actions = {action.dest: action for action in reversed(self._actions)}  # of two names the first
+        return [word for name, value in given.items() for word in _words_of(actions[name], value)]
 
     def error(self, message: str) -> NoReturn:
         raise UserError(re.sub(r"^argument ", "", message), f"see python3 {self.prog} --help")
@@ -170,6 +175,19 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         return super()._get_help_string(action)
 
 
+def _words_of(action: argparse.Action, value: Any) -> list[str]:
+    """A flag as it is typed to have the value."""
+    flag = action.option_strings[0]
+    if value in (None, []):  # not given
+        return []
+    if action.nargs == 0:
+        return [flag] if value else [other for other in action.option_strings if other.startswith("--no-")]
+    if action.nargs == "?" and value == action.const:
+        return [flag]
+    values = value if isinstance(value, list) else [value]
+    return [flag, *map(str, values)] if action.nargs == "+" else [f"{flag}={one}" for one in values]
+
+
 # -- flags that belong to other flags --------------------------------------------------------------------------------
 
 
@@ -178,6 +196,13 @@ def refuse(args: argparse.Namespace, *flags: str, without: str) -> None:
     for flag in flags:
         if vars(args)[flag]:
             raise UserError(f"--{flag} does nothing without {without}", "add that flag or leave this one out")
+
+
+def idle(args: argparse.Namespace, *flags: str, without: str) -> None:
+    """Take flags back that do nothing without another one, and say so: the original's commands hold such."""
+    if typed := [flag for flag in flags if vars(args)[flag]]:
+        print(f"does nothing without {without}: {', '.join(f'--{flag}' for flag in typed)}")
+        vars(args).update({flag: False if vars(args)[flag] is True else None for flag in typed})
 
 
 def default_with(args: argparse.Namespace, flag: str, **defaults: object) -> None:

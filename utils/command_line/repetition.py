@@ -15,13 +15,10 @@ from typing import Any
 from utils.command_line.flags import experiment_name
 from utils.command_line.parser import Parser
 from utils.errors import UserError
-from utils.methods.frozen_features_flags import idle_training
-from utils.methods.pseudo_labelling_flags import idle_pseudo_labelling
 from utils.separations import SEPARATIONS
 
 Run = Callable[[argparse.Namespace], None]
 NOT_TAKEN = {"experiment_name", "overwrite"}  # of an earlier run: they say where to write, not what
-NEVER_RECORDED = {"help", "seeds", "settings"}
 EXPERIMENTS = (*SEPARATIONS, "first_stage_from", "compare")  # flags that name one
 
 
@@ -40,6 +37,8 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
         raise UserError("--seed and --seeds contradict each other", "leave one of them out")
     if len(set(seeds)) < len(seeds):
         raise UserError("--seeds names a seed more than once", "name each seed once")
+    if vars(args).get("scores") is not None and len(seeds) > 1:
+        raise UserError("--scores are of the labels of one seed", "run the seeds one by one, each with its own scores")
     if args.estimate:
         print(f"one of {len(seeds)} runs, which follow one another:", flush=True)
         run(with_seed(args, seeds[0]))
@@ -87,67 +86,56 @@ def with_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
 
 
 def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
-    """The flags in `words`, and with --settings FILE those of its run that `words` do not name."""
-    args = parser.parse_args(words)
-    file = vars(args).pop("settings")
-    if file is not None:
-        taken = recorded_words(parser, file, words, vars(args))
-        try:
-            parser.parse_args(taken)
-        except UserError as error:
-            raise UserError(f"{file}: {error.what}", f"give that flag here, or {error.remedy}") from error
-        args = parser.parse_args([*taken, *words])
-        del args.settings
+    """The flags in `words`, and with --settings FILE those that its run was given and that `words` do not name."""
+    only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    only.add_argument("--settings", nargs="?")
+    file = only.parse_known_args(words)[0].settings
+    taken = [] if file is None else recorded_words(parser, file, words)
+    args = parser.parse_args([*taken, *words])
+    del args.settings
     return args
 
 
-def recorded_words(parser: Parser, file: str, words: list[str], flags: dict[str, Any]) -> list[str]:
-    """The command line that makes the settings in a run.json, but for those that `words` name, which say `flags`.
+def recorded_words(parser: Parser, file: str, words: list[str]) -> list[str]:
+    """The flags that the run of a run.json was given, as they are typed, but for those that `words` name.
 
-    Raises UserError where the file is missing or damaged, of another script, or holds flags that there are none of.
+    Raises UserError where the file is missing or damaged, of another script or version, or holds flags there are none
+    of.
     """
-    settings = read_settings(file, parser.prog)
-    actions = {action.dest: action for action in parser._actions}
-    if unknown := sorted(settings.keys() - (actions.keys() - NEVER_RECORDED) - NOT_TAKEN):
-        what = f"{file} holds settings that {parser.prog} does not know: {', '.join(unknown)}"
-        raise UserError(what, "it is of another version: give the flags one by one")
-    by_hand = {name for name in actions if named(parser, name, words)}
-    together = settings | {name: flags[name] for name in by_hand & flags.keys()}
-    left_out = NOT_TAKEN | by_hand | idle_training(together) | idle_pseudo_labelling(together)
-    if "seeds" in by_hand:
+    given = read_given(file, parser.prog)
+    left_out = NOT_TAKEN | {action.dest for action in parser._actions if named(parser, action.dest, words)}
+    if named(parser, "seeds", words):
+        of_one = f"_{given.get('seed', parser.get_default('seed'))}"  # NAME_SEED, of which each seed has its own
+        given |= {flag: str(given[flag]).removesuffix(of_one) for flag in EXPERIMENTS if given.get(flag)}
         left_out.add("seed")
-        of_one = f"_{settings.get('seed')}"  # NAME_SEED, of which each seed has its own
-        named_one = {flag: str(settings[flag]).removesuffix(of_one) for flag in EXPERIMENTS if settings.get(flag)}
-        settings = settings | named_one
-    return [word for name in settings if name not in left_out for word in words_of(actions[name], settings[name])]
+    try:
+        taken = parser.words({name: value for name, value in given.items() if name not in left_out})
+        parser.parse_args(taken)
+    except KeyError as error:
+        what = f"{file} holds a flag that {parser.prog} does not know: {error.args[0]}"
+        raise UserError(what, "it is of another version: give the flags one by one") from error
+    except UserError as error:
+        raise UserError(f"{file}: {error.what}", f"give that flag here, or {error.remedy}") from error
+    return taken
 
 
-def read_settings(file: str, script: str) -> dict[str, Any]:
+def read_given(file: str, script: str) -> dict[str, Any]:
+    """{name: value} of the flags that a run of `script` was given."""
     try:
         record = json.loads(Path(file).read_text(encoding="utf-8"))
-        of_script, settings = record["script"], record["settings"]
-        if not isinstance(settings, dict):
-            raise TypeError("its settings are none")
+        of_script, given = record["script"], record.get("given")
+        if given is not None and not isinstance(given, dict):
+            raise TypeError("the flags that were given are none")
     except OSError as error:
         raise UserError(f"cannot read {file} ({error.strerror})", "name the run.json of an experiment") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no run.json ({error!r})", "name the run.json of an experiment") from error
     if of_script != script:
         raise UserError(f"{file} is of {of_script}, not of {script}", f"name a run of {script}")
-    return settings
-
-
-def words_of(action: argparse.Action, value: Any) -> list[str]:
-    """A flag as it is typed to have the value."""
-    flag = action.option_strings[0]
-    if value in (None, []):  # not given
-        return []
-    if action.nargs == 0:
-        return [flag] if value else [other for other in action.option_strings if other.startswith("--no-")]
-    if action.nargs == "?" and value == action.const:
-        return [flag]
-    values = value if isinstance(value, list) else [value]
-    return [flag, *map(str, values)] if action.nargs == "+" else [f"{flag}={one}" for one in values]
+    if given is None:
+        what = f"{file} does not say which flags its run was given: an earlier version wrote it"
+        raise UserError(what, "give the flags one by one")
+    return given
 
 
 def named(parser: Parser, dest: str, words: list[str]) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     Method = Callable[[argparse.Namespace, Compute, Experiment], None]
 
 
-def run_experiment(
-    script: str, key: str, method: Method, args: argparse.Namespace, by_default: Collection[str] = ()
-) -> None:
+def run_experiment(script: str, key: str, method: Method, args: argparse.Namespace, given: dict[str, Any]) -> None:
     """A script from its flags to its result table; a finished experiment only prints its figures again.
 
-    `by_default`: the flags that were not asked for, whatever others have made of them.
+    `given`: {name: value} of the flags that were asked for, before others were filled in.
     """
     from utils.compute import choose, keep_freed_memory
     from utils.experiments.experiment import Experiment
@@ -39,15 +37,15 @@ def run_experiment(
     from utils.results.found_scores import newest
 
     name = experiment_name(script, args)
-    if vars(args).get("compare_to_forgetting"):
-        args.compare = newest(args.experiments_root, FORGET, data_choice(args)).path.name
     compare = vars(args).get("compare")
+    if vars(args).get("compare_to_forgetting"):
+        compare = newest(args.experiments_root, FORGET, data_choice(args)).path.name
     # A slip of the pen in --compare shows now, not after hours.
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
     experiment = Experiment(args.experiments_root, f"{name}_{os.getpid()}" if args.estimate else name, other)
     with (
         passing(experiment.path) if args.estimate else nullcontext(),
-        experiment.open(script, key, vars(args), args.overwrite, by_default),
+        experiment.open(script, key, vars(args), args.overwrite, given),
     ):
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")
@@ -109,7 +107,7 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     key = experiment.record["method"]
     if key not in SEPARATIONS:
         return classify_command(experiment.path / "model.pt")
-    training = training_flags(experiment.record["settings"], experiment.record["command"])
+    training = training_flags(experiment.record.get("given", {}), experiment.record["settings"])
     return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)
 
 

@@ -62,11 +62,11 @@ class DataChoice:
     labels: str | None = None  # a file with labels in place of the set's own
     skip_broken: bool = False  # leave out images that do not decode
     ood: OutOfDistribution | None = None  # images of no class among those of the set
-    noise_seed: int | None = None  # of the label noise and the planted errors; None = seed
+    noise_seed: int | None = None  # of label noise, images put in and planted errors; None = seed
 
     @property
     def seed_of_labels(self) -> int:
-        """Of the label noise and of the planted errors, which are then alike along a chain whatever else varies."""
+        """Of label noise, images put in and planted errors, alike along a chain whatever else varies."""
         return self.seed if self.noise_seed is None else self.noise_seed
 
     @property
@@ -151,7 +151,7 @@ def add_data(parser: Parser, prefix: str = FIRST) -> None:
         "--noise_seed",
         type=SEED,
         metavar="SEED",
-        help="seed of label noise and planted errors alone, to hold the labels still while --seed varies "
+        help="seed of label noise, images put in and planted errors alone, to hold the data still while --seed varies "
         "(default: that of --seed)",
     )
     _add_out_of_distribution(parser.add_argument_group("out-of-distribution noise"))
@@ -275,8 +275,6 @@ def first_choice(args: argparse.Namespace) -> DataChoice:
 
 def resolve_data(args: argparse.Namespace) -> None:
     """Fill in noise types and ratios that were not given. Raises UserError where flags contradict each other."""
-    if args.noise_seed == args.seed:
-        args.noise_seed = None
     prefixes = [prefix for prefix in (FIRST, SECOND, SSL) if f"{prefix}data_name" in args]
     for prefix in prefixes:
         _resolve_noise(args, prefix)

@@ -187,7 +187,7 @@ def prepare(
         confused_with=confusion_of(choice.name, train.class_names),
     )
     clean_labels = train.labels if choice.noise_type != "none" else train.clean_labels
-    mixed = mix(choice.ood, train.images, clean_labels, choice.seed)
+    mixed = mix(choice.ood, train.images, clean_labels, choice.seed_of_labels)
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
     mirrored = train.mirrored and choice.mirror

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,22 @@ class Experiment:
         method: str,
         settings: dict[str, Any],
         overwrite: bool = False,
-        by_default: Collection[str] = (),
+        given: dict[str, Any] | None = None,
     ) -> Iterator[Experiment]:
         """Own the folder: lock it, compare settings with what is there, resume or start, catch Ctrl-C and SIGTERM.
 
-        `by_default`: the settings that were not asked for. They are what a run had that was begun before they existed.
+        `given`: the settings that were asked for (None = all). The others are what a run had that was begun before
+        there were such.
         Raises UserError where another process holds the folder or other settings were used under this name.
         """
         settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
+        given = settings if given is None else json.loads(json.dumps(given, default=str))
         with locked(self.path, may_only_read=not overwrite):
             self._before = set(self.path.iterdir())
             if (self.path / "run.json").exists() and not overwrite:
-                self._take_up(script, settings, by_default)
+                self._take_up(script, settings, given)
             else:
-                self.record = Record.new(self.path, script, method, settings)
+                self.record = Record.new(self.path, script, method, settings, given)
                 with contextlib.suppress(UserError):  # none, or a damaged one, which vouches for nothing
                     self.record.entries["files"] = [file.name for file in Record.read(self.path).own_files()]
             for leftover in self.path.glob(".*.[0-9]*.tmp"):  # of a process that was killed while it wrote
@@ -85,11 +87,11 @@ class Experiment:
                 self._forget_failed_start()
                 raise
 
-    def _take_up(self, script: str, settings: dict[str, Any], by_default: Collection[str]) -> None:
+    def _take_up(self, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:
         """Read what an earlier process left of this run."""
         self.record = Record.read(self.path)
         self.record.entries.setdefault("files", [file.name for file in self.record.own_files()])
-        require_same_settings(self.record, script, settings, by_default)
+        require_same_settings(self.record, script, settings, given)
         if self.finished:  # killed before it tidied up
             with contextlib.suppress(OSError):
                 self._checkpoints.remove()
@@ -250,14 +252,14 @@ class Experiment:
         return state["seconds"]
 
 
-def require_same_settings(record: Record, script: str, settings: dict[str, Any], by_default: Collection[str]) -> None:
+def require_same_settings(record: Record, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:
     """Raises UserError where the run of `record` is another script's or had other settings.
 
     One that its record lacks, since it was begun before there was that flag, had the default.
     """
     if record["script"] != script:
         raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
-    not_compared = NOT_COMPARED | (set(by_default) - record["settings"].keys())
+    not_compared = NOT_COMPARED | (settings.keys() - given.keys() - record["settings"].keys())
     here, there = ({key: value for key, value in flags.items() if key not in not_compared}
                    for flags in (settings, record["settings"]))  # fmt: skip
     if differing := differences(here, there):

@@ -34,17 +34,18 @@ UNLISTED_FILES = (  # of runs whose record does not list its files yet: what the
 class Record:
     """The entries of one run.json. A run's own record is written to; those of other runs are only read.
 
-    `path` is the experiment folder. Entries: script, method, command, settings (every resolved flag), data (the
-    fingerprint, None until the inputs were found good), seconds (of each phase), figures, digests (of the arrays by
-    name), files (what the run wrote), versions, started, and "status": "running" or, last of all, "finished". ssl.py
-    adds sources: name and settings of each experiment that it read, by the method's key.
+    `path` is the experiment folder. Entries: script, method, command, settings (every resolved flag), given (the flags
+    that were asked for, as they were), data (the fingerprint, None until the inputs were found good), seconds (of each
+    phase), figures, digests (of the arrays by name), files (what the run wrote), versions, started, and "status":
+    "running" or, last of all, "finished". ssl.py adds sources: name and settings of each experiment that it read, by
+    the method's key.
     """
 
     def __init__(self, path: Path, entries: dict[str, Any]) -> None:
         self.path, self.entries = path, entries
 
     @classmethod
-    def new(cls, path: Path, script: str, method: str, settings: dict[str, Any]) -> Record:
+    def new(cls, path: Path, script: str, method: str, settings: dict[str, Any], given: dict[str, Any]) -> Record:
         """Of a run that begins now, with the command line that this process was given; not written yet."""
         return cls(path, {
             "script": script,
@@ -52,6 +53,7 @@ class Record:
             "command": typed_command(script),
             "status": "running",
             "settings": settings,
+            "given": given,
             "data": None,
             "seconds": {},
             "figures": {},
@@ -144,6 +146,15 @@ class Record:
                 "run that experiment again with --overwrite, or give ssl.py your own scores with --scores FILE",
             )
         return array
+
+
+def command_again(record: Record) -> str:
+    """What makes the experiment of `record` anew, whatever other ones its command made."""
+    if record.get("given") is None:  # an early record
+        return f"python3 {record['command']} --overwrite"
+    words = [record["script"], "--settings", str(record.path / "run.json"), "--experiment_name", record.path.name]
+    root = [] if record.path.parent == Path("experiments") else ["--experiments_root", str(record.path.parent)]
+    return shlex.join(["python3", *words, *root, "--overwrite"])
 
 
 def typed_command(script: str) -> str:

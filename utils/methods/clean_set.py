@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -80,21 +81,27 @@ def together(posteriors: list[np.ndarray], agree: bool) -> np.ndarray:
 # -- 2. the clean set ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Veto:
+    """The forgetting scores take out samples with a probability of being noisy above this, by their mixture."""
+
+    above: float
+    estimated: np.ndarray | None  # (N,), in the mixture's place where none fits
+
+
 def select(
     selector: Selector,
     scores: dict[str, np.ndarray],
     agree: bool,
-    veto_above: float | None,
-    estimated: np.ndarray | None,
+    veto: Veto | None,
     data: NoisyData,
     experiment: Experiment,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores.
 
-    `veto_above`: the forgetting scores only veto, samples with a probability of being noisy above this, by their
-    mixture or, where none fits, by `estimated` (N,); None = they select like the others.
+    `veto`: the forgetting scores only veto; None = they select like the others.
     """
-    voting = {key: values for key, values in scores.items() if veto_above is None or key != "forget"}
+    voting = {key: values for key, values in scores.items() if veto is None or key != "forget"}
     selected = {key: selector(values) for key, values in voting.items()}
     sets = [s.clean for s in selected.values()]
     clean = combine(sets, agree)
@@ -108,9 +115,9 @@ def select(
     together = np.max if agree else np.min
     p_noisy = together([probability(s) for s in selected.values()], axis=0)
     thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
-    if veto_above is not None:
-        selected["forget"] = doubted(scores["forget"], estimated, veto_above)
-        write_veto(clean, selected["forget"].p_noisy, veto_above, data, experiment)
+    if veto is not None:
+        selected["forget"] = doubted(scores["forget"], veto.estimated, veto.above)
+        write_veto(clean, selected["forget"].p_noisy, veto.above, data, experiment)
         trusted = selected["forget"].clean
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
         thresholds["forget"] = boundary(scores["forget"], ~trusted)

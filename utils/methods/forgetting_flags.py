@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, refuse
+from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, idle
 
 STEPS = 150  # of stage 2
 
@@ -80,9 +80,10 @@ def add_early_second_stage(parser: Parser) -> None:
 
 
 def resolve_second_stage(args: argparse.Namespace) -> None:
-    """Its defaults. Raises UserError for a flag that does nothing."""
+    """Its defaults. A flag that does nothing is said."""
     if args.steps_total is None and args.step_number is None:
         args.steps_total = STEPS
-    default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)
     if not args.freeze_earlySecondStage:
-        refuse(args, "freeze_epochWise", "batch_eval_preUnfreeze_only", without="--freeze_earlySecondStage")
+        belonging = ("unfreeze_secondStage", "freeze_epochWise", "batch_eval_preUnfreeze_only")
+        idle(args, *belonging, without="--freeze_earlySecondStage")
+    default_with(args, "freeze_earlySecondStage", unfreeze_secondStage=11)

@@ -36,8 +36,3 @@ def check_frozen_features(args: argparse.Namespace, parser: Parser) -> None:
     for flag in TRAINING_FLAGS:
         if vars(args)[flag] != parser.get_default(flag):
             raise UserError(f"--{flag} does nothing with --features, which trains no network", "leave it out")
-
-
-def idle_training(settings: dict[str, object]) -> set[str]:
-    """Those of the resolved `settings` of a run that did nothing in it, and would be refused as flags."""
-    return set(TRAINING_FLAGS) if settings.get("features") is not None else set()

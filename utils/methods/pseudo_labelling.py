@@ -22,7 +22,7 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import Selector, find_scores, keep_scores, select, select_again, together
+from utils.methods.clean_set import Selector, Veto, find_scores, keep_scores, select, select_again, together
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.dynamics_file import write_dynamics
@@ -70,7 +70,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
     keep_scores(found, experiment)
     experiment.require_space_for_tracks(sum(epochs), len(data))
-    make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, found, data)
+    make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, epochs, found, data)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
     for number in range(1, args.runs + 1):
@@ -138,13 +138,14 @@ class Posterior:
 class Split:
     """Targets of each run by a clean set, chosen from the separations' scores, then from the loss of the run before."""
 
-    def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
-        self.data, self.begin, self.agree = data, args.epoch_begin, args.agree_on_clean
+    def __init__(self, args: argparse.Namespace, epochs: list[int], found: dict[str, Found], data: NoisyData) -> None:
+        self.data, self.agree = data, args.agree_on_clean
+        self.begin = [max(1, args.epoch_begin * of_run // args.epoch) for of_run in epochs]
         self.epoch_update, self.label_noise, self.seed = args.epoch_update, args.label_noise, args.seed
-        self.veto_above, self.estimated = None, None
+        self.veto = None
         if args.f_FND:
             posterior = found["forget"].posterior
-            self.veto_above, self.estimated = args.fn_th, None if posterior is None else wrong(posterior, data.labels)
+            self.veto = Veto(args.fn_th, None if posterior is None else wrong(posterior, data.labels))
         self.scores = {key: of.scores for key, of in found.items()}
         selector = partial(
             select_clean,
@@ -158,15 +159,15 @@ class Split:
     def targets(self, number: int, experiment: Experiment) -> SplitTargets:
         run = f"run{number}"
         if number == 1:
-            veto = self.veto_above, self.estimated
-            clean, p_noisy = select(self.first, self.scores, self.agree, *veto, self.data, experiment)
+            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto, self.data, experiment)
         else:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
             clean, p_noisy = select_again(run, self.later, loss, self.data, experiment)
         experiment.save_array(f"p_noisy_{run}", p_noisy)
         return SplitTargets(
-            self.data, clean, self.begin, epochs=self.epoch_update, uniform=self.label_noise, seed=self.seed, run=number
-        )
+            self.data, clean, self.begin[number - 1], epochs=self.epoch_update, uniform=self.label_noise,
+            seed=self.seed, run=number,
+        )  # fmt: skip
 
 
 # -- 2. training -------------------------------------------------------------------------------------------------------

@@ -156,20 +156,6 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         resolve_epochs(args)
 
 
-def idle_pseudo_labelling(settings: dict[str, object]) -> set[str]:
-    """Those of the resolved `settings` of a run that did nothing in it, and would be refused as flags."""
-    idle = set()
-    if not settings.get("use_bmm"):
-        idle |= {"bmm_th", "bmm_th_2nd"}
-    if settings.get("runs") == 1:
-        idle |= {"bmm_th_2nd", "threshold_2nd"}
-        if settings.get("network") == BOTH_NETWORKS:  # the default, of which a single run takes the last
-            idle.add("network")
-    if settings.get("f_l"):
-        idle.add("score")
-    return idle
-
-
 def runs_after(args: argparse.Namespace) -> int:
     """How many runs make `TRAININGS` trainings in a row with those of the separations."""
     return max(1, TRAININGS - max(SEPARATIONS[key].trainings for key in SEPARATIONS if vars(args)[key] is not None))

@@ -28,7 +28,7 @@ def resolve_way(args: argparse.Namespace) -> None:
     defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
     if args.relabel_by == "prediction":
         defaults = {"default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
-        defaults |= {"model_type": [models.CNN13], "lr_2nd": 0.1, "reg_term1": 0.8, "augment": "standard"}
+        defaults |= {"model_type": [models.CNN13], "lr_2nd": args.lr, "reg_term1": 0.8, "augment": "standard"}
         # The predictions that replace the labels are of the training passes themselves: nothing is to blur them.
         defaults |= {"epoch_update": 1, "dropout": 0.0, "input_noise": 0.0}
     for name, value in defaults.items():

@@ -22,23 +22,18 @@ def ssl_command(
     return _command("ssl.py", scores | choice.flags() | training | _root_flag(root))
 
 
-def training_flags(settings: dict[str, object], command: str) -> dict[str, object]:
-    """{flag of ssl.py: value} of how a separation trained, as far as its command gave that by hand.
+def training_flags(given: dict[str, object], settings: dict[str, object]) -> dict[str, object]:
+    """{flag of ssl.py: value} of how a separation trained, as far as that was `given`.
 
     `settings`: its flags, resolved. Where it trains twice, the epochs are those of its second training.
     """
-    given = {word.partition("=")[0] for word in shlex.split(command)}
-    epochs = settings.get("epoch_1st")  # None = not by hand
-    if epochs is not None and settings.get("relabel_by") == "posterior":
-        epochs -= settings["warmup_e"]
-    milestones = settings.get("M") or []
-    taken = {
-        "--width": ("--width", settings.get("width")),
-        "--epoch_1st": ("--epoch", epochs),
-        "--schedule": ("--schedule", settings.get("schedule")),
-        "--M": ("--M", [word for m in milestones for word in ("--M", m)][1:]),
-    }
-    return dict(flag for name, flag in taken.items() if name in given)
+    flags = {f"--{name}": given.get(name) for name in ("width", "schedule", "gamma_scheduler")}
+    if "epoch_1st" in given:
+        before = settings["warmup_e"] if settings.get("relabel_by") == "posterior" else 0
+        flags["--epoch"] = settings["epoch_1st"] - before
+    if "M" in given:
+        flags["--M"] = [word for milestone in settings["M"] for word in ("--M", milestone)][1:]
+    return flags
 
 
 def classify_command(model: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
-from utils.experiments.record import Record
+from utils.experiments.record import Record, command_again
 from utils.results.suspects import printable
 
 NEEDED = ("sample_id", "label", "suggested_label", "confidence", "p_noisy")  # columns of suspects.csv
@@ -58,9 +58,9 @@ def read_suspects(record: Record) -> list[Listed]:
             for _, row in _table(path, NEEDED)
         ]
     except (ValueError, TypeError) as error:  # cells that are no numbers, short rows
-        raise UserError(f"{path} is damaged ({error})", f"run python3 {record['command']} --overwrite") from error
+        raise UserError(f"{path} is damaged ({error})", f"run {command_again(record)}") from error
     if not np.array_equal(sorted(sample.sample_id for sample in samples), np.sort(record.read_array("sample_ids"))):
-        raise UserError(f"{path} does not list the samples of its run", f"run python3 {record['command']} --overwrite")
+        raise UserError(f"{path} does not list the samples of its run", f"run {command_again(record)}")
     return samples
 
 

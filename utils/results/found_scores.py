@@ -10,7 +10,7 @@ import numpy as np
 from utils.data.choice import DataChoice
 from utils.errors import UserError
 from utils.experiments.artifacts import load_array
-from utils.experiments.record import Record, finished_records, read_finished, require_same_data
+from utils.experiments.record import Record, command_again, finished_records, read_finished, require_same_data
 from utils.results.commands import separation_command
 from utils.scoring.selection import validate_scores
 from utils.separations import Separation
@@ -65,7 +65,7 @@ def read_scores(
             more = (record.read_array(f) if record.holds(f) else None for f in files)
             return Found(scores, str(file), *more, record=record)
     missing = names[0] if not record.holds(names[0]) else "trained_labels"
-    raise UserError(f"{record.path} holds no {missing}.npy", f"run python3 {record['command']} --overwrite")
+    raise UserError(f"{record.path} holds no {missing}.npy", f"run {command_again(record)}")
 
 
 def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> Record:

@@ -15,7 +15,7 @@ from utils.results.suspect_files import write_suspects
 from utils.results.suspects import SUSPECT_FROM
 from utils.scoring.metrics import aucs
 from utils.scoring.mixture import BetaMixture
-from utils.scoring.planted import CalibratedPosterior, in_the_order_of
+from utils.scoring.planted import ALIKE, CalibratedPosterior, in_the_order_of
 from utils.scoring.selection import boundary
 from utils.separations import Separation
 
@@ -78,7 +78,8 @@ def posterior_in_words(posterior: CalibratedPosterior, evidence: Evidence) -> st
     if not posterior.calibrated_:
         return f"{said}; not calibrated: too few errors were planted"
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_
+    alike = "" if posterior.alike_ < ALIKE else "; their losses are taken for those of wrong labels"
     return (
         f"{said}; {len(evidence.data.planted.ids)} planted errors show that being the label makes a class {factor:.2f} "
-        f"times as probable, and temperature {temperature:.2f}"
+        f"times as probable, and temperature {temperature:.2f}{alike}"
     )

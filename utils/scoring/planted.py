@@ -7,14 +7,14 @@ like on any other label. That shows three things which nobody knows of the label
     reason to be predicted than the classes beside it (`memorisation`);
   - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood finds the
     temperature of the predictions, which the likelihood of trained labels does not;
-  - where wrong labels are drawn like planted ones, the planted errors' losses are a sample of theirs. So few of all
-    labels with a large loss as there are beside the planted ones bound the share of wrong labels (`share_like`).
+  - where wrong labels are drawn like planted ones, the planted errors' losses are a sample of theirs: how many labels
+    in all have losses so large tells how many are wrong (`share_like`).
 So the posterior of the true class can be calibrated without the truth (`CalibratedPosterior`). What is measured depends
 on the network and its training more than on which labels are wrong: class-dependent noise, whose errors look more like
 right labels than planted ones do, is left to the posterior's matrix.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from utils.scoring.label_posterior import LabelPosterior, wrong
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
+SMALLEST_SD = 0.01  # of an estimated share
 TEMPERATURES = np.geomspace(0.1, 0.8, 13)
 SMALLEST = 1e-12  # probability
 
@@ -118,18 +119,7 @@ class CalibratedPosterior:
             losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
             probs = self.memorisation_.without(probs, trained)
             fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
-            likelihoods = [held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits]
-            logs = len(planted) * np.array(likelihoods)
-            odds = sum(
-                w * odds_of_drawing(fit, trained, own, planted) for w, fit in zip(softmax(logs), fits, strict=True)
-            )
-            count = odds.sum() ** 2 / max((odds**2).sum(), SMALLEST)  # Kish's effective number
-            self.alike_ = float(count / len(planted))
-            if self.alike_ >= ALIKE:
-                share = share_like(losses, planted, odds)
-                shares = np.array([wrong(fit.of(own), own).mean() for fit in fits])
-                logs -= ((shares - share) / max(share / np.sqrt(count), 0.01)) ** 2 / 2
-            weights = softmax(logs)
+            weights, self.alike_ = weights_of(fits, losses, trained, own, planted)
 
         def mean(of: Callable[[LabelPosterior], np.ndarray]) -> np.ndarray:
             return sum(weight * of(fit) for weight, fit in zip(weights, fits, strict=True))
@@ -143,6 +133,25 @@ class CalibratedPosterior:
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
+
+
+def weights_of(
+    fits: Sequence[LabelPosterior], losses: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """How probable planted errors (P,) make each of some posteriors, float64, sum 1; the share that counts as alike.
+
+    By the likelihood of the held-out labels and, where wrong labels are drawn like planted ones, by how near the share
+    of wrong labels is to the one that the `losses` (N,) of the labels trained on tell, within its standard deviation.
+    """
+    logs = len(planted) * np.array([held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits])
+    odds = sum(w * odds_of_drawing(fit, trained, own, planted) for w, fit in zip(softmax(logs), fits, strict=True))
+    count = odds.sum() ** 2 / max((odds**2).sum(), SMALLEST)  # Kish's effective number
+    alike = float(count / len(planted))
+    if alike >= ALIKE:
+        share = share_like(losses, planted, odds)
+        shares = np.array([wrong(fit.of(own), own).mean() for fit in fits])
+        logs -= ((shares - share) / max(share / np.sqrt(count), SMALLEST_SD)) ** 2 / 2
+    return softmax(logs), alike
 
 
 def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> float:
@@ -171,10 +180,11 @@ def odds_of_drawing(fit: LabelPosterior, trained: np.ndarray, own: np.ndarray, p
 
 
 def share_like(losses: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> float:
-    """The largest share of the samples whose losses (N,) can be distributed like those of the planted ones, in [0, 1].
+    """The share of the samples whose losses (N,) are distributed like those of the planted ones, in [0, 1].
 
-    Mixture proportion estimation (Blanchard et al. 2010): no threshold may have fewer samples above it than that share
-    of the planted ones (P,), counted with `weights` (P,) > 0, has. Thresholds with at least TAIL of these above them.
+    Mixture proportion estimation (Blanchard et al. 2010): the largest share such that no threshold has fewer samples
+    above it than that share of the planted ones (P,) has, counted with `weights` (P,) > 0. Thresholds with at least
+    TAIL of these above them. It is too large where no threshold has wrong labels alone above it.
     """
     order = np.argsort(-losses[planted])
     thresholds, above = losses[planted][order], np.cumsum(weights[order]) / weights.sum()

@@ -159,20 +159,23 @@ def _add_resisting(
         type=WEIGHT,
         default=mixup,
         metavar="ALPHA",
-        help="mix images and labels by Beta(ALPHA, ALPHA); 0 = off",
+        help="mix images and labels by Beta(ALPHA, ALPHA); 0 = off"
+        + ("" if mixup is not None else " (default: 1; by prediction 0)"),
     )
     resisting.add_argument(
         "--ema",
         type=RATIO,
         default=ema,
         metavar="DECAY",
-        help="average the weights with this decay a step; the average is tracked and kept; 0 = off",
+        help="average the weights with this decay a step; the average is tracked and kept; 0 = off"
+        + ("" if ema is not None else " (default: 0.99; by prediction 0)"),
     )
     resisting.add_argument(
         "--augment",
         choices=AUGMENT,
         default=augment,
-        help="standard: padded crop and flip; strong: reflected crop, flip and cut-out; none: memorises fast",
+        help="standard: padded crop and flip; strong: reflected crop, flip and cut-out; none: memorises fast"
+        + ("" if augment is not None else " (default: standard in the warm-up, then strong; by prediction standard)"),
     )
     if balance is not None:  # ssl.py has a flag of its paper's for it
         resisting.add_argument(

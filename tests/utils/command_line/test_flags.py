@@ -185,8 +185,6 @@ def test_the_noise_seed_is_that_of_seed_unless_given():
     for flags, seed, noise_seed in ((["--seed", 3], 3, 3), (["--noise_seed", 3], 1, 3), (["--noise_seed", 1], 1, 1)):
         choice = data_choice(arguments("main.py", *flags))
         assert (choice.seed, choice.seed_of_labels) == (seed, noise_seed)
-    same = arguments("main.py", "--noise_seed", 2, "--seed", 2)
-    assert vars(same) == vars(arguments("main.py", "--seed", 2))  # the same run, and resumed as one
 
 
 @pytest.mark.parametrize(
@@ -202,6 +200,14 @@ def test_the_noise_seed_is_that_of_seed_unless_given():
 def test_steps_are_counted_in_all_or_of_an_epoch(flags, settings):
     args = arguments("main.py", *flags.split())
     assert (args.steps_total, args.step_number) == settings
+
+
+def test_flags_of_a_freezing_that_is_not_asked_for_are_taken_back_and_named(capsys):
+    args = arguments("main.py", "--unfreeze_secondStage", 3, "--freeze_epochWise")
+    assert (args.unfreeze_secondStage, args.freeze_epochWise) == (None, False)
+    said = "does nothing without --freeze_earlySecondStage: --unfreeze_secondStage, --freeze_epochWise"
+    assert capsys.readouterr().out.strip() == said
+    assert arguments("main.py", "--freeze_earlySecondStage").unfreeze_secondStage == 11
 
 
 def test_overwriting_has_the_name_of_the_original_too():
@@ -420,8 +426,6 @@ WRONG_IN_ONE = {
     ),
     "memorised beyond all": ("main.py", ["--memorise_until", "1.1"], "1.1 is outside"),
     "weight of the other way": ("relabel.py", ["--relabel_by", "posterior", "--reg_term1", "1"], "nothing with"),
-    "no freezing to end": ("main.py", ["--unfreeze_secondStage", "3"], "nothing without --freeze_earlySecondStage"),
-    "no freezing to count": ("main.py", ["--freeze_epochWise"], "does nothing without --freeze_earlySecondStage"),
     "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),
     "no neighbours": ("parallel.py", ["--no-track_CE", "--NN_k", "50"], "do nothing with --no-track_CE"),
     "second stage elsewhere": ("parallel.py", ["--second_stage_root", "a"], "--second_stage_root"),

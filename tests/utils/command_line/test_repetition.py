@@ -42,52 +42,80 @@ FLAGS = {
 }
 
 
-def settings_of(script, words, monkeypatch):
-    """What the script would record of these words."""
+def recorded(script, words, monkeypatch):
+    """What the script would record of these words: (settings, the flags that were given)."""
     module, found = load_script(script), []
-    monkeypatch.setattr(module, "run_experiment", lambda *given: found.append(given[3]))
+    monkeypatch.setattr(module, "run_experiment", lambda *of: found.append(of[3:]))
     module.main(words)
-    (args,) = found
-    return json.loads(json.dumps(vars(args)))
+    ((args, given),) = found
+    return json.loads(json.dumps(vars(args))), json.loads(json.dumps(given))
 
 
-def write_record(path, script, settings):
-    path.write_text(json.dumps({"script": script, "settings": settings}))
+def settings_of(script, words, monkeypatch):
+    return recorded(script, words, monkeypatch)[0]
+
+
+def write_record(path, script, given):
+    path.write_text(json.dumps({"script": script, "given": given}))
     return str(path)
 
 
 @pytest.mark.parametrize(("script", "words"), [(script, words) for script in FLAGS for words in FLAGS[script]])
-def test_recorded_settings_make_the_same_settings_again(tmp_path, monkeypatch, script, words):
-    settings = settings_of(script, words, monkeypatch)
-    assert "settings" not in settings and "seeds" not in settings
-    file = write_record(tmp_path / "run.json", script, settings | {"experiment_name": "old", "overwrite": True})
-    assert settings_of(script, ["--settings", file], monkeypatch) == settings
+def test_recorded_flags_make_the_same_settings_again(tmp_path, monkeypatch, script, words):
+    settings, given = recorded(script, words, monkeypatch)
+    assert not {"settings", "seeds"} & (settings.keys() | given.keys())
+    file = write_record(tmp_path / "run.json", script, given | {"experiment_name": "old", "overwrite": True})
+    assert recorded(script, ["--settings", file], monkeypatch) == (settings, given)
 
 
 def test_flags_given_by_hand_take_the_place_of_the_recorded_ones(tmp_path, monkeypatch):
     old = ["--M", "3", "--M", "5", "--seed", "7", "--no-track_CE", "--lr", "0.5", "--first_stage_subset", "0", "1", "2"]
-    file = write_record(tmp_path / "run.json", "main.py", settings_of("main.py", old, monkeypatch))
-    new = ["--M", "4", "--seed=8", "--track_CE", "--first_stage_subset", "3", "4"]
+    file = write_record(tmp_path / "run.json", "main.py", recorded("main.py", old, monkeypatch)[1])
+    new = ["--M", "4", "--seed=8", "--track_CE", "--subset", "3", "4"]
     found = settings_of("main.py", [*new, "--settings", file], monkeypatch)
     assert found == settings_of("main.py", [*new, "--lr", "0.5"], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("script", "old", "new"),
+    [
+        ("main.py", [], ["--dataset", "folder", "--train_root", "x"]),  # whose labels are taken as they are
+        ("main.py", [], ["--step_number", "10"]),
+        ("main.py", ["--epoch_1st", "7"], ["--M", "3"]),
+        ("parallel.py", ["--plant", "0"], ["--features", "resnet50"]),
+        ("relabel.py", [], ["--relabel_by", "prediction", "--model_type", "13-CNN"]),
+        ("relabel.py", ["--compare_to_forgetting"], ["--lr", "0.05"]),
+        ("ssl.py", ["--forget"], ["--relabel"]),
+        ("ssl.py", ["--forget"], ["--use_bmm"]),
+    ],
+)
+def test_defaults_of_an_earlier_run_are_no_flags(tmp_path, monkeypatch, script, old, new):
+    file = write_record(tmp_path / "run.json", script, recorded(script, old, monkeypatch)[1])
+    assert settings_of(script, ["--settings", file, *new], monkeypatch) == settings_of(
+        script, [*old, *new], monkeypatch
+    )
 
 
 def test_seeds_with_the_settings_of_one_seed_read_what_is_their_own(tmp_path, monkeypatch):
     for name in ("sep_1", "sep_2", "other"):
         (tmp_path / name).mkdir()
     chain = ["--relabel", "sep_1", "--parallel", "other", "--experiments_root", str(tmp_path)]
-    file = write_record(tmp_path / "run.json", "ssl.py", settings_of("ssl.py", chain, monkeypatch))
+    file = write_record(tmp_path / "run.json", "ssl.py", recorded("ssl.py", chain, monkeypatch)[1])
     script = load_script("ssl.py")
     args = parse(script.parser(), ["--settings", file, "--seeds", "1", "2"])
     found = [with_seed(args, seed) for seed in (1, 2)]
     assert [(one.relabel, one.parallel, one.seed) for one in found] == [("sep_1", "other", 1), ("sep_2", "other", 2)]
 
 
-def test_what_does_nothing_beside_a_flag_given_by_hand_is_not_taken(tmp_path, monkeypatch):
-    trained = settings_of("parallel.py", ["--lr", "0.5", "--plant", "0"], monkeypatch)
-    file = write_record(tmp_path / "run.json", "parallel.py", trained)
-    found = settings_of("parallel.py", ["--settings", file, "--features", "resnet50"], monkeypatch)
-    assert found == settings_of("parallel.py", ["--features", "resnet50", "--plant", "0"], monkeypatch)
+def test_one_file_of_scores_is_of_one_seed():
+    with pytest.raises(UserError, match="--scores are of the labels of one seed"):
+        load_script("ssl.py").main(["--scores", "mine.npy", "--seeds", "1", "2"])
+
+
+def test_what_does_nothing_is_said_once(tmp_path, monkeypatch, capsys):
+    file = write_record(tmp_path / "run.json", "main.py", {})
+    recorded("main.py", ["--settings", file, "--relearn_freq", "3"], monkeypatch)
+    assert capsys.readouterr().out == "has no effect here, nor in the original: --relearn_freq\n"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +124,12 @@ def test_what_does_nothing_beside_a_flag_given_by_hand_is_not_taken(tmp_path, mo
         (None, "cannot read"),
         ("{", "is no run.json"),
         ("[]", "is no run.json"),
-        ('{"script": "parallel.py", "settings": 3}', "is no run.json"),
-        ('{"script": "main.py", "settings": {}}', "is of main.py, not of parallel.py"),
-        ('{"script": "parallel.py", "settings": {"lr": 0.1, "new": 1}}', "does not know: new"),
-        ('{"script": "parallel.py", "settings": {"help": true}}', "does not know: help"),
-        ('{"script": "parallel.py", "settings": {"lr": "fast"}}', "'fast' is not a number"),
-        ('{"script": "parallel.py", "settings": {"M": 3, "schedule": "cosine"}}', "--M does nothing"),
+        ('{"script": "parallel.py", "given": 3}', "is no run.json"),
+        ('{"script": "parallel.py", "settings": {"lr": 0.1}}', "an earlier version wrote it"),
+        ('{"script": "main.py", "given": {}}', "is of main.py, not of parallel.py"),
+        ('{"script": "parallel.py", "given": {"lr": 0.1, "new": 1}}', "does not know: new"),
+        ('{"script": "parallel.py", "given": {"lr": "fast"}}', "'fast' is not a number"),
+        ('{"script": "parallel.py", "given": {"M": [3], "schedule": "cosine"}}', "--M does nothing"),
     ],
 )
 def test_records_that_give_no_flags_are_one_line(tmp_path, capsys, content, message):

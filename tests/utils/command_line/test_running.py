@@ -53,7 +53,7 @@ def test_a_run_works_once_and_then_only_prints(tmp_path, capsys):
         experiment.finish({"auc_parallel_loss": 0.75})
 
     for already in (False, True):
-        run_experiment("parallel.py", "parallel", work, args)
+        run_experiment("parallel.py", "parallel", work, args, {})
         printed = capsys.readouterr().out
         assert ("is finished; --overwrite would start anew" in printed) == already
         assert "0.7500" in printed and "parallel_loss.npy" in printed
@@ -65,7 +65,7 @@ def test_a_run_has_the_name_it_was_given(tmp_path):
     flags = ["--experiment_name", "mine", "--cuda_dev", "-1", "--experiments_root", str(tmp_path)]
     args = resolve(load_script("parallel.py").parser().parse_args(flags))
     with pytest.raises(ZeroDivisionError):
-        run_experiment("parallel.py", "parallel", lambda *_: 1 / 0, args)
+        run_experiment("parallel.py", "parallel", lambda *_: 1 / 0, args, {})
     assert [folder.name for folder in tmp_path.iterdir()] == ["mine"]
 
 
@@ -73,7 +73,7 @@ def test_a_run_has_the_name_it_was_given(tmp_path):
 def test_a_name_that_is_no_name_is_refused_and_not_taken_for_none(tmp_path, name):
     args = resolve(load_script("parallel.py").parser().parse_args(["--experiment_name", name]))
     with pytest.raises(UserError, match="^experiment name .* is not usable"):
-        run_experiment("parallel.py", "parallel", lambda *_: pytest.fail("it ran"), args)
+        run_experiment("parallel.py", "parallel", lambda *_: pytest.fail("it ran"), args, {})
 
 
 # How a script ends.

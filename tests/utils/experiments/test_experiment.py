@@ -32,9 +32,9 @@ SAMPLES = 5
 
 
 @contextlib.contextmanager
-def opened(root, name="run", script="main.py", overwrite=False, by_default=(), **settings):
+def opened(root, name="run", script="main.py", overwrite=False, given=None, **settings):
     """An experiment whose inputs have been read and found good."""
-    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite, by_default) as experiment:
+    with Experiment(root, name).open(script, "forget", SETTINGS | settings, overwrite, given) as experiment:
         if not experiment.finished:
             experiment.begin({"images": "abc"})
         yield experiment
@@ -123,17 +123,17 @@ def test_a_flag_that_came_later_had_its_default(tmp_path):
     with opened(tmp_path):
         pass
     later = {"switch": False, "number": 3, "of_others": 0.25}  # the last made of a default None
-    with opened(tmp_path, **later, by_default=later.keys()):
+    with opened(tmp_path, **later, given={}):
         pass
     with pytest.raises(UserError, match="settings: switch None there, True here — "), \
-            opened(tmp_path, **later | {"switch": True}, by_default={"number", "of_others"}):  # fmt: skip
+            opened(tmp_path, **later | {"switch": True}, given={"switch": True}):  # fmt: skip
         pass
 
 
 def test_a_default_counts_only_where_nothing_is_recorded(tmp_path):
     with opened(tmp_path, lr=0.2):
         pass
-    with pytest.raises(UserError, match="settings: lr 0.2 there, 0.1 here — "), opened(tmp_path, by_default={"lr"}):
+    with pytest.raises(UserError, match="settings: lr 0.2 there, 0.1 here — "), opened(tmp_path, given={}):
         pass
 
 

@@ -55,19 +55,21 @@ def test_every_command_parses_back_to_the_same_data(separation, choice):
 
 def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
     settings = {"width": 0.25, "epoch_1st": 40, "schedule": "steps", "M": [30, 35]}
-    assert training_flags(settings, "main.py --dataset digits") == {}
-    taken = training_flags(settings, "main.py --M 30 --M=35 --width=0.25 --schedule steps --epoch_1st 40")
-    assert taken == {"--width": 0.25, "--epoch": 40, "--schedule": "steps", "--M": [30, "--M", 35]}
+    assert not any(training_flags({"data_name": "digits"}, settings).values())
+    given = {"M": [35, 30], "width": 0.25, "schedule": "steps", "epoch_1st": 40, "gamma_scheduler": 0.5}
+    taken = training_flags(given, settings)
+    steps = {"--schedule": "steps", "--M": [30, "--M", 35], "--gamma_scheduler": 0.5}
+    assert taken == {"--width": 0.25, "--epoch": 40} | steps
     _, script, *flags = shlex.split(ssl_command(FORGET, "e", UNKNOWN, taken, "experiments"))
     args = resolve(load_script(script).parser().parse_args(flags))
-    assert (args.width, args.epoch, args.schedule, args.M) == (0.25, 40, "steps", [30, 35])
+    assert (args.width, args.epoch, args.schedule, args.M, args.gamma_scheduler) == (0.25, 40, "steps", [30, 35], 0.5)
 
 
 def test_of_two_trainings_the_epochs_are_those_of_the_second():
     settings = {"epoch_1st": 50, "warmup_e": 20, "relabel_by": "posterior", "M": []}
-    assert training_flags(settings, "relabel.py --epoch_1st 50") == {"--epoch": 30}
-    assert training_flags(settings | {"relabel_by": "prediction"}, "relabel.py --epoch_1st 50") == {"--epoch": 50}
-    assert training_flags(settings | {"epoch_1st": None, "warmup_e": None}, "relabel.py") == {}
+    assert training_flags({"epoch_1st": 50}, settings)["--epoch"] == 30
+    assert training_flags({"epoch_1st": 50}, settings | {"relabel_by": "prediction"})["--epoch"] == 50
+    assert "--epoch" not in training_flags({}, settings | {"epoch_1st": None, "warmup_e": None})
 
 
 def test_a_model_is_used_by_its_path():
