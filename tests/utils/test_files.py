@@ -1,7 +1,9 @@
 """Files appear whole or not at all, and not where there is no room for them."""
 
 import errno
+import os
 import shutil
+import stat
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,6 +74,24 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, path):
 def test_arrays_survive(tmp_path):
     write_atomically(tmp_path / "a.npy", lambda handle: np.save(handle, np.arange(5)))
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), np.arange(5))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not opened there")
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_when_it_returns(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda d: (events.append(stat.S_ISDIR(os.fstat(d).st_mode)), fsync(d)))
+    monkeypatch.setattr(os, "replace", lambda *names: (events.append("named"), replace(*names)))
+    write_atomically(tmp_path / "a.bin", lambda handle: handle.write(b"new"))
+    assert events == [False, "named", True]  # the file, its name, the folder
+
+
+def test_a_system_that_opens_no_folders_still_gets_its_files(tmp_path, monkeypatch):
+    def closed(*names):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", closed)
+    write_atomically(tmp_path / "a.bin", lambda handle: handle.write(b"new"))
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
 
 
 # Tables.

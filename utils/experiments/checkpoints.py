@@ -9,6 +9,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.experiments.artifacts import load_torch, save_torch
+from utils.files import flush_folder, rename
 
 NEWEST, PREVIOUS, UNFINISHED = "checkpoint.pt", "checkpoint_previous.pt", "checkpoint_new.pt"
 KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
@@ -18,6 +19,7 @@ class Checkpoints:
     """The checkpoint files of one experiment folder; each holds tensors, numbers and strings only."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._newest, self._previous, self._unfinished = (folder / name for name in (NEWEST, PREVIOUS, UNFINISHED))
 
     def __bool__(self) -> bool:
@@ -31,7 +33,7 @@ class Checkpoints:
         save_torch(self._unfinished, state)
         if self._newest.exists():
             os.replace(self._newest, self._previous)
-        os.replace(self._unfinished, self._newest)
+        rename(self._unfinished, self._newest)
 
     def load(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
@@ -46,7 +48,7 @@ class Checkpoints:
                 damaged.append(error)
                 continue
             if damaged:
-                os.replace(file, self._newest)
+                rename(file, self._newest)
             return state, damaged[0].what if damaged else None
         if damaged:
             raise damaged[0]
@@ -63,8 +65,10 @@ class Checkpoints:
         return False
 
     def remove(self) -> None:
+        """For good: one that came back after a power cut would be taken for the next run's."""
         for file in (*self._present(), self._unfinished):
             file.unlink(missing_ok=True)
+        flush_folder(self._folder)
 
 
 def load_parts(state: dict[str, Any], parts: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.artifacts import save_array
-from utils.files import require_space
+from utils.files import flush_folder, rename, require_space
 
 
 class TrackFile:
@@ -55,7 +55,10 @@ class TrackFile:
         try:
             if self.path.exists():  # interrupted after it was closed: take it back
                 complete = np.load(self.path, allow_pickle=False, mmap_mode="r")
-                self._create()[: len(complete)] = complete
+                part = self._create()
+                part[: len(complete)] = complete
+                part.flush()
+                flush_folder(self.part.parent)  # only what is on the disk under its own name may be removed elsewhere
                 self.path.unlink()
             np.lib.format.open_memmap(self.part, "r")  # "r+" would lengthen a file that was cut
             self._map = np.lib.format.open_memmap(self.part, "r+")
@@ -79,7 +82,7 @@ class TrackFile:
             return False
         self.flush()
         if self.rows == self.shape[0]:
-            os.replace(self.part, self.path)
+            rename(self.part, self.path)
         else:
             save_array(self.path, self._map[: self.rows])
             self.part.unlink()
