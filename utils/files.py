@@ -58,12 +58,16 @@ def flush_folder(folder: Path) -> None:
 def write_csv(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
     """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none."""
     columns = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    content = text.getvalue().encode(errors="surrogateescape")  # file names may be no UTF-8
+    lines = [csv_line(columns), *(csv_line([row.get(column, "") for column in columns]) for row in rows)]
+    content = "".join(lines).encode(errors="surrogateescape")  # file names may be no UTF-8
     write_atomically(path, lambda handle: handle.write(content))
+
+
+def csv_line(fields: Sequence[Any]) -> str:
+    """Ends with a line feed. Fields with a line feed or a carriage return are quoted, as readers need both to be."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(fields)  # it quotes what holds a character of the line's end
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and not where there is no room for them."""
 
+import csv
 import errno
 import os
 import shutil
@@ -105,6 +106,13 @@ def test_a_table_has_the_columns_of_all_rows(tmp_path):
 def test_file_names_that_are_no_utf8_keep_their_bytes(tmp_path):
     write_csv(tmp_path / "a.csv", [{"file": b"caf\xe9.png".decode(errors="surrogateescape")}, {"file": "café.png"}])
     assert (tmp_path / "a.csv").read_bytes() == b"file\ncaf\xe9.png\ncaf\xc3\xa9.png\n"
+
+
+def test_fields_that_hold_an_end_of_line_of_any_kind_are_read_as_they_were(tmp_path):
+    names = ["a\rb", "a\nb", "a\r\nb", "\r"]
+    write_csv(tmp_path / "a.csv", [{"file": name, "label": "x"} for name in names])
+    with (tmp_path / "a.csv").open(newline="") as handle:
+        assert [row["file"] for row in csv.DictReader(handle, strict=True)] == names
 
 
 def test_a_table_with_given_columns_has_them_without_rows_too(tmp_path):

@@ -12,7 +12,10 @@ from utils.experiments.artifacts import load_torch, save_torch
 from utils.files import flush_folder, rename
 
 NEWEST, PREVIOUS, UNFINISHED = "checkpoint.pt", "checkpoint_previous.pt", "checkpoint_new.pt"
-KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
+KINDS = {
+    "phase": str, "seconds": float, "seconds_of_phases": dict, "parts": dict, "history": list, "track_rows": dict
+}  # fmt: skip
+AGAIN = "use --overwrite to start anew"
 
 
 class Checkpoints:
@@ -43,7 +46,7 @@ class Checkpoints:
         damaged: list[UserError] = []
         for file in self._present():
             try:
-                state = load_torch(file, KEYS, "use --overwrite to start anew")
+                state = read(file)
             except UserError as error:
                 damaged.append(error)
                 continue
@@ -58,7 +61,7 @@ class Checkpoints:
         """Put `parts` where the last whole epoch of `phase` left them; False where no readable state tells."""
         for file in self._present():
             with contextlib.suppress(UserError):
-                state = load_torch(file, KEYS, "")
+                state = read(file)
                 if state["phase"] == phase and not _within_an_epoch(state):  # its weights may be broken already
                     load_parts(state, parts)
                     return True
@@ -71,8 +74,16 @@ class Checkpoints:
         flush_folder(self._folder)
 
 
+def read(file: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises UserError where it is damaged."""
+    state = load_torch(file, KINDS, AGAIN)
+    if not all(isinstance(row, dict) for row in state["history"]):
+        raise UserError(f"{file} is damaged (its history has no columns)", AGAIN)
+    return state
+
+
 def load_parts(state: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Put `parts` where `state` found them. Raises KeyError where it lacks something that they need."""
+    """Put `parts` where `state` found them. What they raise where it does not fit is theirs: KeyError, TypeError ..."""
     for name, part in parts.items():
         part.load_state_dict(state["parts"][name])
 

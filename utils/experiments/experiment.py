@@ -247,8 +247,9 @@ class Experiment:
             return None
         try:
             load_parts(state, parts)
-        except KeyError as error:
-            what = f"{self.path} was begun by another version of the scripts, whose checkpoint lacks {error}"
+        except Exception as error:  # networks, optimisers and trackers raise half a dozen kinds
+            lack = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
+            what = f"{self.path} was begun by another version of the scripts, whose checkpoint {lack}"
             raise UserError(what, "finish it with that one, or use --overwrite to start anew") from error
         return state["seconds"]
 

@@ -23,7 +23,7 @@ class Log:
         """In the file alone."""
         path = self._record.own("log.txt")
         try:
-            with open(path, "a") as handle:
+            with open(path, "a", encoding="utf-8", errors="backslashreplace") as handle:
                 handle.write(f"{now()} {line}\n")
         except OSError as error:
             raise UserError(f"cannot write {path} ({error.strerror})", "free some space") from error

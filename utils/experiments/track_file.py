@@ -64,7 +64,7 @@ class TrackFile:
             self._map = np.lib.format.open_memmap(self.part, "r+")
             if self._map.shape != self.shape:
                 raise ValueError(f"shape {self._map.shape} instead of {self.shape}")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy's reader of damaged headers raises many kinds
             raise UserError(f"{self.part} is damaged ({error})", "use --overwrite to start anew") from error
         self.rows = rows
 

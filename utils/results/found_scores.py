@@ -105,7 +105,7 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
             f"no finished {separation.script} experiment under {root} has the same data, noise and seed",
             f"run this first: {separation_command(separation, choice, root)}",
         )
-    return max(found, key=lambda record: (record["data"] == fingerprint, record["finish_number"]))
+    return max(found, key=lambda record: (record["data"] == fingerprint, record.get("finish_number", 0)))
 
 
 def read_score_file(path: str, samples: int) -> Found:

@@ -96,6 +96,7 @@ def test_what_does_nothing_beside_a_flag_given_by_hand_is_not_taken(tmp_path, mo
         (None, "cannot read"),
         ("{", "is no run.json"),
         ("[]", "is no run.json"),
+        ("[" * 100_000, "is no run.json"),
         ('{"script": "parallel.py", "settings": 3}', "is no run.json"),
         ('{"script": "main.py", "settings": {}}', "is of main.py, not of parallel.py"),
         ('{"script": "parallel.py", "settings": {"lr": 0.1, "new": 1}}', "does not know: new"),
