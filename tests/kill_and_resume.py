@@ -73,13 +73,16 @@ def disturbed(case: str, root: Path, kills: int, seconds: float, chance: random.
 
 
 def differences(case: str, root: Path) -> list[str]:
+    return [f"{case}: {name}" for name in differing(root / f"{case}-calm", root / f"{case}-killed")]
+
+
+def differing(calm: Path, other: Path) -> list[str]:
     """Every array, weight and history file that is not byte for byte the undisturbed run's."""
-    calm, killed = root / f"{case}-calm", root / f"{case}-killed"
     names = [file.name for pattern in ("*.npy", "*.pt", "history.csv", "dynamics.csv") for file in calm.glob(pattern)]
     return [
-        f"{case}: {name}"
+        name
         for name in names
-        if not (killed / name).exists() or (calm / name).read_bytes() != (killed / name).read_bytes()
+        if not (other / name).exists() or (calm / name).read_bytes() != (other / name).read_bytes()
     ]
 
 
