@@ -275,10 +275,11 @@ def replay(name: str, restarts: int, seed: int) -> tuple[dict[str, int], list[st
     """({what: how many}, faults) of a case."""
     case, chance, faults = CASES[name], random.Random(seed), []
     with tempfile.TemporaryDirectory() as place:
-        final, trace = Path(place) / "final", Path(place) / "trace"
-        final.mkdir()
+        root, final, trace = (Path(place) / folder for folder in ("root", "final", "trace"))
+        root.mkdir()
         trace.mkdir()
-        moments = record(case, final, trace)
+        moments = record(case, root, trace)
+        shutil.move(root, final)  # the disks stand where the run stood, which its settings name
         disk, seen, trees = Disk(trace), set(), []
         for number, moment in enumerate(moments):
             disk.advance(moment)
@@ -294,7 +295,6 @@ def replay(name: str, restarts: int, seed: int) -> tuple[dict[str, int], list[st
         sample = {id(tree) for _, tree in chance.sample(trees, min(restarts, len(trees)))}
         counts = {"moments": len(moments), "disks": len(trees), "restarts": 0, "same bytes": 0, "refused": 0}
         for number, tree in trees:
-            root = Path(place) / "disk"
             root.mkdir()
             build(tree, trace, root)
             at = f"{name}, moment {number} of {len(moments)}"
