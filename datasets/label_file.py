@@ -33,7 +33,10 @@ def with_labels(image_set: ImageSet, source: str, trusted: bool) -> ImageSet:
 
     What the file leaves out is left out of the images; what was left out of the images may stand in the file.
     """
-    file, _, key = source.rpartition(":") if ".npz:" in source else (source, "", "")
+    file, key = source, ""
+    if ".npz:" in source:
+        file, _, key = source.partition(".npz:")
+        file += ".npz"
     suffix = Path(file).suffix.lower()
     if suffix not in (".csv", ".npy", ".npz"):
         raise UserError(f"the labels file {file} is no .csv, .npy or .npz", "name one of these")

@@ -1,41 +1,70 @@
 #!/usr/bin/env python3
-"""Kill the scripts at random moments, start them again until they finish, and compare all they leave byte by byte.
+"""Kill the scripts, half of the time just when they write, start them again until they finish, and compare all bytes.
 
-python3 -m tests.kill_and_resume --kills 25        25 kills over the scripts; exit status 1 on any difference
+python3 -m tests.kill_and_resume --kills 25        25 kills over the cases; exit status 1 on any difference
+python3 -m tests.kill_and_resume --kills 0 --log kills.txt
+                                                   until Ctrl-C or SIGTERM, with a table every --every kills
 """
 
 import argparse
+import contextlib
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.tiny import ROOT, TINY_ARGS
+from tests.tiny import ROOT, TINY, TINY_ARGS
 
-MORE = {  # what else has a state of its own
+BACKBONE = "shufflenet_v2_x0_5"  # the smallest
+FOLDER = ["--first_stage_data_name", "folder", "--train_root", "{root}/pictures-{name}"]
+SPLIT = ["--scores", "{root}/scores.npy", "--double_run", "--swa", "--swa_start", "1", "--labeled_batch_size", "20"]
+MORE = {  # what else has a state of its own; "SCRIPT-WAY" is another way of a script
     "main.py": [
         *("--checkpoint_every", "2", "--save_best_AUC_model"),
         *("--freeze_earlySecondStage", "--unfreeze_secondStage", "2"),
     ],
-    "ssl.py": ["--double_run", "--swa", "--swa_start", "1", "--labeled_batch_size", "20", "--epoch_begin", "2"],
+    "ssl.py": [*SPLIT, "--epoch_begin", "2"],
     "relabel.py-prediction": ["--relabel_by", "prediction"],
+    "relabel.py-seeds": ["--seeds", "1", "2"],
     "ssl.py-posterior": ["--runs", "2", "--relabel", "relabel.py-calm"],  # that of the undisturbed run
+    "main.py-first_stage": ["--checkpoint_every", "2", "--first_stage_from", "main.py-calm"],
 }
-CASES = (*TINY_ARGS, *(case for case in MORE if case not in TINY_ARGS))  # a script, or SCRIPT-WAY
+WHOLE = {  # with none of a script's TINY_ARGS
+    "parallel.py-folder": [*FOLDER, *TINY, "--image_size", "16", "--epoch_1st", "2"],
+    "parallel.py-features": [
+        *FOLDER,
+        *("--features", BACKBONE, "--weights", "{root}/weights.pt", "--cuda_dev", "-1", "--precision", "fp32"),
+        *("--eval_batch_size", "6", "--threads", "1"),
+    ],
+}
+CASES = tuple(dict.fromkeys((*TINY_ARGS, *MORE, *WHOLE)))
+NEEDED = {"ssl.py-posterior": "relabel.py", "main.py-first_stage": "main.py"}  # whose undisturbed run they read
+IN_A_LIFE = 4  # kills of one run at most, before it may finish
+SOON = 0.02  # seconds after something was written
+POLL = 0.001  # seconds
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
 
 
 def command(case: str, root: Path, name: str) -> list[str]:
     script = case.partition("-")[0]
-    flags = [*TINY_ARGS[script], *MORE.get(case, [])]
-    if case == "ssl.py":
-        flags += ["--scores", str(root / "scores.npy")]
+    flags = WHOLE[case] if case in WHOLE else [*TINY_ARGS[script], *MORE.get(case, [])]
+    flags = [flag.replace("{root}", str(root)).replace("{name}", name) for flag in flags]
     return [sys.executable, str(ROOT / script), *flags, "--experiments_root", str(root), "--experiment_name", name]
 
 
 def start(case: str, root: Path, name: str) -> subprocess.Popen:
-    return subprocess.Popen(command(case, root, name), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    """In a session of its own: Ctrl-C is for this program."""
+    words, quiet = command(case, root, name), subprocess.DEVNULL
+    return subprocess.Popen(words, stdout=quiet, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -44,72 +73,223 @@ def finish(process: subprocess.Popen) -> None:
         raise SystemExit(f"exit status {process.returncode}: {errors}")
 
 
-def undisturbed(case: str, root: Path) -> float:
-    """Run a case to its end; the seconds between the appearance of its run.json and the end."""
-    process = start(case, root, f"{case}-calm")
-    begun = wait_for(root / f"{case}-calm" / "run.json", process)
-    finish(process)
-    return time.monotonic() - begun
-
-
-def wait_for(file: Path, process: subprocess.Popen) -> float:
-    while not file.exists() and process.poll() is None:
-        time.sleep(0.01)
-    return time.monotonic()
-
-
-def disturbed(case: str, root: Path, kills: int, seconds: float, chance: random.Random) -> int:
-    """The same with `kills` SIGKILLs at random moments of the work; how many met a process that was still running."""
-    met = 0
-    for _ in range(kills):
-        process = start(case, root, f"{case}-killed")
-        wait_for(root / f"{case}-killed" / "run.json", process)
-        time.sleep(chance.uniform(0, seconds))
-        met += process.poll() is None
+@contextlib.contextmanager
+def killed_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """Whatever happens meanwhile, no process is left behind."""
+    try:
+        yield process
+    finally:
         process.kill()
-        process.communicate()
-    finish(start(case, root, f"{case}-killed"))
-    return met
+        process.wait()
+        process.stderr.close()
+
+
+def inputs(root: Path) -> None:
+    """Scores, weights, and for the folders of every case that has one pictures of two colours."""
+    import numpy as np
+    import torch
+    import torchvision
+    from PIL import Image
+
+    np.save(root / "scores.npy", np.random.default_rng(0).random(455))
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(BACKBONE, num_classes=2)
+    network.train()(torch.rand(8, 3, 64, 64))  # batch norm knows the size of what it sees
+    torch.save(network.state_dict(), root / "weights.pt")
+    generator = np.random.default_rng(0)
+    for k in range(60):
+        pixels = generator.integers(0, 60, (200, 260, 3), dtype=np.uint8)
+        pixels[..., 2 - 2 * (k % 2)] += 150
+        for name in (f"{case}-{kind}" for case in WHOLE for kind in ("calm", "killed")):
+            file = root / f"pictures-{name}" / ("blue", "red")[k % 2] / f"{k}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+
+
+def folders(root: Path, name: str) -> list[Path]:
+    """Where a run writes: its experiment, those of its seeds, its cache of images."""
+    return [root / name, *sorted(root.glob(f"{name}_[0-9]*")), root / f"pictures-{name}" / ".cache"]
+
+
+class Watch:
+    """Counts what appears in the folders of a run: new files, and old names of new ones."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.name = root, name
+        self.count, self.seen = 0, self._look()
+
+    def _look(self) -> set[tuple[str, int]]:
+        found = set()
+        for folder in folders(self.root, self.name):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                found |= {(file.name, file.stat().st_ino) for file in folder.iterdir()}
+        return found
+
+    def wait(self, process: subprocess.Popen, count: int) -> None:
+        """Until so many have appeared, or the process has ended."""
+        while self.count < count and process.poll() is None:
+            time.sleep(POLL)
+            now = self._look()
+            self.count, self.seen = self.count + len(now - self.seen), now
+
+
+@dataclass
+class Calm:
+    """How an undisturbed run went, from its first file on."""
+
+    seconds: float
+    files: int  # that were seen to appear
+
+
+def undisturbed(case: str, root: Path) -> Calm:
+    name = f"{case}-calm"
+    with killed_at_the_end(start(case, root, name)) as process:
+        watch = Watch(root, name)
+        watch.wait(process, 1)
+        begun = time.monotonic()
+        watch.wait(process, sys.maxsize)
+        finish(process)
+    return Calm(time.monotonic() - begun, watch.count)
+
+
+def kill(case: str, root: Path, calm: Calm, chance: random.Random) -> bool:
+    """Go on with a run and kill it: half of the time soon after a file has appeared; whether it was still running."""
+    name = f"{case}-killed"
+    if chance.random() < 0.5:  # so that the next process decodes anew
+        shutil.rmtree(root / f"pictures-{name}" / ".cache", ignore_errors=True)
+    watch = Watch(root, name)
+    with killed_at_the_end(start(case, root, name)) as process:
+        if chance.random() < 0.5:
+            watch.wait(process, chance.randint(1, calm.files))
+            time.sleep(chance.uniform(0, SOON))
+        else:
+            watch.wait(process, 1)
+            time.sleep(chance.uniform(0, calm.seconds))
+        return process.poll() is None
 
 
 def differences(case: str, root: Path) -> list[str]:
+    calm, killed = (folders(root, f"{case}-{kind}")[:-1] for kind in ("calm", "killed"))
+    if len(calm) != len(killed):
+        return [f"{case}: {len(killed)} experiments, not {len(calm)}"]
+    return [f"{case}: {name}" for pair in zip(calm, killed, strict=True) for name in differing(*pair)]
+
+
+def differing(calm: Path, other: Path) -> list[str]:
     """Every array, weight and history file that is not byte for byte the undisturbed run's."""
-    calm, killed = root / f"{case}-calm", root / f"{case}-killed"
     names = [file.name for pattern in ("*.npy", "*.pt", "history.csv", "dynamics.csv") for file in calm.glob(pattern)]
     return [
-        f"{case}: {name}"
+        name
         for name in names
-        if not (killed / name).exists() or (calm / name).read_bytes() != (killed / name).read_bytes()
+        if not (other / name).exists() or (calm / name).read_bytes() != (other / name).read_bytes()
     ]
 
 
-def kill_and_resume(kills: int, seed: int, root: Path) -> tuple[int, list[str]]:
-    """Spread `kills` over the cases; (kills that met a running process, files that differ)."""
-    import numpy as np
-
-    chance = random.Random(seed)
-    np.save(root / "scores.npy", np.random.default_rng(seed).random(455))
-    met, different = 0, []
-    for k, case in enumerate(CASES):
-        seconds = undisturbed(case, root)
-        share = len(range(k, kills, len(CASES)))
-        met += disturbed(case, root, share, seconds, chance)
-        different += differences(case, root)
-        print(f"{case}: {share} kills within {seconds:.1f} s of work each", flush=True)
+def life(case: str, root: Path, kills: int, calm: Calm, chance: random.Random) -> tuple[int, list[str]]:
+    """A run from its beginning to its end, killed so often; (kills that met it running, what differs)."""
+    met = sum(kill(case, root, calm, chance) for _ in range(kills))
+    try:
+        with killed_at_the_end(start(case, root, f"{case}-killed")) as process:
+            finish(process)
+        different = differences(case, root)
+    except SystemExit as error:
+        different = [f"{case}: {error}"]
+    for folder in folders(root, f"{case}-killed"):
+        if folder.exists():
+            shutil.move(folder, root / f"{folder.name}-{time.time_ns()}") if different else shutil.rmtree(folder)
     return met, different
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What has happened so far, by case."""
+
+    kills: Counter = field(default_factory=Counter)
+    met: Counter = field(default_factory=Counter)
+    lives: Counter = field(default_factory=Counter)
+    different: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        rows = [f"{'case':<24}{'kills':>8}{'met':>8}{'runs compared':>15}"]
+        counts = (self.kills, self.met, self.lives)
+        rows += [f"{case:<24}{self.kills[case]:>8}{self.met[case]:>8}{self.lives[case]:>15}" for case in self.kills]
+        rows.append(f"{'all':<24}{counts[0].total():>8}{counts[1].total():>8}{counts[2].total():>15}")
+        return "\n".join([*rows, f"differences: {'; '.join(self.different) or 'none'}"])
+
+
+def lives(kills: int, cases: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """(case, kills) of one run after the other: `kills` spread over the cases, each once at least; 0 = endless."""
+    left = {case: len(range(k, kills, len(cases))) for k, case in enumerate(cases)}
+    for round in range(sys.maxsize):
+        for case in cases:
+            of_life = min(IN_A_LIFE, left[case]) if kills else IN_A_LIFE
+            if of_life or round == 0:
+                yield case, of_life
+            left[case] -= of_life
+        if kills and not any(left.values()):
+            return
+
+
+def kill_and_resume(
+    kills: int,
+    seed: int,
+    root: Path,
+    cases: Sequence[str] = CASES,
+    every: int = sys.maxsize,
+    say: Callable[[str], None] = print,
+    tally: Tally | None = None,
+) -> tuple[int, list[str]]:
+    """(Kills that met a running process, what differs); `say` gets a line for each run and a table `every` kills."""
+    chance, calm, tally = random.Random(seed), {}, tally or Tally()
+    inputs(root)
+    for case, of_life in lives(kills, cases):
+        for one in (NEEDED.get(case, case), case):
+            if one not in calm:
+                calm[one] = undisturbed(one, root)
+                say(f"{one}: {calm[one].seconds:.1f} s of work undisturbed, {calm[one].files} files seen to appear")
+        met, different = life(case, root, of_life, calm[case], chance)
+        before = tally.kills.total()
+        tally.kills[case] += of_life
+        tally.met[case] += met
+        tally.lives[case] += 1
+        tally.different += different
+        say(f"{case}: {met} of {of_life} kills met it running, {'; '.join(different) or 'same bytes'}")
+        if tally.kills.total() // every > before // every:
+            say(f"seed {seed}\n{tally}")
+    return tally.met.total(), tally.different
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--kills", type=int, default=25, help="over all cases; 0 = until it is told to stop")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--log", type=Path, metavar="FILE", help="add what is printed to FILE too, with times")
+    parser.add_argument("--every", type=int, default=100, metavar="KILLS", help="kills from one table to the next")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        met, different = kill_and_resume(args.kills, args.seed, Path(root))
-    print(
-        f"seed {args.seed}: {met} of {args.kills} kills met a running process; files that differ: {different or 'none'}"
-    )
-    sys.exit(bool(different))
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        if args.log is not None:
+            with args.log.open("a", encoding="utf-8") as handle:
+                handle.write(f"{time.strftime('%F %T')} {text}\n")
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    root, tally = Path(tempfile.mkdtemp(prefix="kills_")), Tally()
+    try:
+        kill_and_resume(args.kills, args.seed, root, args.cases, args.every, say, tally)
+    except KeyboardInterrupt:
+        say("told to stop")
+    finally:
+        say(f"seed {args.seed}\n{tally}")
+        if tally.different:
+            say(f"what differs is kept in {root}")
+        else:
+            shutil.rmtree(root)
+    sys.exit(bool(tally.different))
 
 
 if __name__ == "__main__":

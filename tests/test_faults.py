@@ -11,10 +11,12 @@
 | cache of decoded images damaged | noticed by its checksum; decoded anew; same bytes |
 | disk full | one line, status 2, the last checkpoint intact; goes on once there is room; same bytes |
 | folder that cannot be written | refused before any work; a finished run is still read |
+| power cut | what had its name keeps it, whole; goes on from a checkpoint; same bytes (tests/test_write_replay.py) |
+| damaged, hostile or extreme input | taken, or refused in one line (tests/test_fuzz.py) |
 | two processes in one folder | the second is refused at once, the first is not disturbed |
 | clock set back | the newest experiment is the one that finished last, whatever its dates say |
 
-The tests have the same order. Each starts whole scripts as a user does.
+The tests have the same order, but for those named. Each starts whole scripts as a user does.
 """
 
 import os

@@ -1,12 +1,14 @@
 """The scripts end to end on tiny data: what they write, refuse, reuse and repeat."""
 
 import csv
+import io
 import json
 import re
 import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import spearmanr
 from torch import nn
@@ -291,6 +293,24 @@ def test_stage_1_is_reused_where_everything_agrees_and_refused_with_the_differen
             "--first_stage_noise_ratio",
             "0.2",
         )
+
+
+def test_a_damaged_first_stage_is_refused_before_it_is_taken_over(run, tmp_path):
+    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "a")
+    table, stage1 = tmp_path / "a" / "history.csv", tmp_path / "a" / "stage1.pt"
+    rows, state = table.read_bytes(), torch.load(stage1, weights_only=True)
+    row = rows.splitlines(keepends=True)[1]
+    damaged = [(table, rows.replace(row, other)) for other in (row.replace(b".", b"x"), b"\xff" + row, row[:4] + b"\n")]
+    for entry in ("evidence", "settings"):
+        buffer = io.BytesIO()
+        torch.save(state | {entry: {"learnt": torch.zeros(2)} if entry == "settings" else []}, buffer)
+        damaged.append((stage1, buffer.getvalue()))
+    for file, content in damaged:
+        whole = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=f"{file.name} is damaged"):
+            run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "b", "--first_stage_from", "a")
+        file.write_bytes(whole)
 
 
 def test_stage_1_is_reused_in_the_precision_that_it_was_made_in(run, tmp_path):

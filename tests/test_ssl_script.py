@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+import models
 from tests.tiny import SCORE_FILES, SPLIT, TINY_ARGS
 from utils.classifier import Classifier
 from utils.classifier import main as classify
@@ -403,6 +404,26 @@ def test_the_model_classifies_a_folder_of_images(run, separated, tmp_path, capsy
     assert all(name in ("0", "1", "2") and 1 / 3 <= p <= 1 for _, name, p in answers)
     classify([str(tmp_path / "e" / "model.pt"), str(pictures)])
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"width": float("inf")},
+        {"width": "1"},
+        {"mean": [0, 0, 0]},
+        {"std": torch.ones(2)},
+        {"side": [0, 8]},
+        {"side": 8},
+    ],
+    ids=str,
+)
+def test_a_model_that_makes_no_sense_is_one_line(tmp_path, entry):
+    network = models.build("13-CNN", 2, width=0.02)
+    saved = {"network": "13-CNN", "width": 0.02, "class_names": ["a", "b"], "side": [8, 8], "mean": torch.zeros(3)}
+    torch.save(saved | {"std": torch.ones(3), "weights": network.state_dict()} | entry, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="model.pt is .* — train one with ssl.py"):
+        Classifier.load(tmp_path / "model.pt", cuda_dev=-1)
 
 
 def test_the_saved_model_reproduces_the_reported_test_accuracy(run, separated, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import models
-from datasets.decoding import EXTENSIONS, decode
+from datasets.decoding import EXTENSIONS, decode, refusing_bombs
 from utils.command_line.parser import Parser, number
 from utils.command_line.running import run_script
 from utils.compute import Compute, choose
@@ -20,7 +20,13 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
 from utils.training.passes import infer
 
-KEYS = {"network", "width", "class_names", "side", "mean", "std", "weights"}
+KINDS = {
+    "network": str, "width": int | float, "class_names": list | tuple, "side": list | tuple, "mean": torch.Tensor,
+    "std": torch.Tensor, "weights": dict,
+}  # fmt: skip
+
+
+MOST_WIDTH, MOST_PIXELS = 8, 4096  # beyond these, of the network and of an image's side, a model.pt is not believed
 
 
 class Classifier:
@@ -37,7 +43,8 @@ class Classifier:
     def load(cls, path: str | Path, cuda_dev: int = 0) -> Classifier:
         """The classifier in a model.pt. Raises UserError where the file is missing or damaged."""
         try:
-            saved = load_torch(Path(path), KEYS, "train one with ssl.py")
+            saved = load_torch(Path(path), KINDS, "train one with ssl.py")
+            require_sizes(saved)
             return cls(saved, choose(cuda_dev))
         except FileNotFoundError:
             raise UserError(f"there is no {path}", "train one with ssl.py") from None
@@ -56,8 +63,20 @@ class Classifier:
         files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in EXTENSIONS)
         if not files:
             raise UserError(f"{folder} holds no images ({', '.join(EXTENSIONS)})", "name a folder of images")
-        probs = self.probabilities(np.stack([decode(file, self._side[0]) for file in files]))
+        with refusing_bombs():
+            probs = self.probabilities(np.stack([decode(file, self._side[0]) for file in files]))
         return [(f, self.class_names[p.argmax()], float(p.max())) for f, p in zip(files, probs, strict=True)]
+
+
+def require_sizes(saved: dict) -> None:
+    """Raises ValueError where no network of ours has that width, or sees images prepared like that."""
+    if not 0 < saved["width"] <= MOST_WIDTH:
+        raise ValueError(f"width {saved['width']}")
+    side, statistics = saved["side"], torch.stack([saved["mean"], saved["std"]])
+    if statistics.shape != (2, 3) or not statistics.isfinite().all():
+        raise ValueError("mean and std are not of three channels")
+    if len(side) != 2 or not all(type(pixels) is int and 0 < pixels <= MOST_PIXELS for pixels in side):
+        raise ValueError(f"images of {side} pixels")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -90,7 +90,7 @@ def export(args: argparse.Namespace) -> str:
     if args.labels_csv is not None:
         cleaned_set.require_new(Path(args.labels_csv))
     if args.to is not None:
-        images, to = Path(args.train_root or record["settings"]["train_root"]), Path(os.path.abspath(args.to))
+        images, to = originals_of(record, args.train_root), Path(os.path.abspath(args.to))
         cleaned_set.require_free(to, images)
         linked = cleaned_set.write_folder(decided, images, to, args.copy)
         kept = sum(one.label is not None for one in decided)
@@ -106,11 +106,20 @@ def export(args: argparse.Namespace) -> str:
 
 def require_files(record: Record) -> None:
     """Raises UserError where the images of an experiment are no files of the user's own."""
-    if record["data"]["data_set"] != "folder":
+    data_set = record["data"].get("data_set")
+    if data_set != "folder":
         raise UserError(
-            f"{record.path.name} is of {record['data']['data_set']}, whose images are no files",
+            f"{record.path.name} is of {data_set}, whose images are no files",
             "take --labels_csv FILE, with --format csv, alone",
         )
+
+
+def originals_of(record: Record, given: str | None) -> Path:
+    """The folder of an experiment's images. Raises UserError where neither the flag nor the record says it."""
+    root = given or record["settings"].get("train_root")
+    if not isinstance(root, str):
+        raise UserError(f"{record.path / 'run.json'} does not say where the images lay", "add --train_root FOLDER")
+    return Path(root)
 
 
 def summary(record: Record, decided: list[Decided]) -> list[str]:
@@ -121,7 +130,7 @@ def summary(record: Record, decided: list[Decided]) -> list[str]:
         f"{len(decided)} samples: {len(decided) - removed - relabelled} keep their label, {relabelled} are relabelled, "
         f"{removed} are removed"
     ]
-    noise = record["data"]["noise_type"]
+    noise = record["data"].get("noise_type")
     if noise != "none":
         lines.append(f"the labels are those of the run, some of which it made wrong on purpose ({noise})")
     if "ood" in record["data"]:

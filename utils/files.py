@@ -16,7 +16,8 @@ from utils.errors import UserError
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
     """Let `write(handle)` fill a temporary file beside `path`, flush it to disk, then rename it into place.
 
-    A reader sees the old file or the new one, never a part. Raises UserError where the disk refuses (full, read-only).
+    A reader sees the old file or the new one, never a part, also after a power cut; once this returns, the new one.
+    Raises UserError where the disk refuses (full, read-only).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -25,7 +26,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             write(handle)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror or error})", "free some space or choose a writable folder"
@@ -35,15 +36,38 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             temporary.unlink()
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder its name, in place of what has that; once this returns, a power cut does not undo it."""
+    os.replace(source, target)
+    flush_folder(target.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: files made, renamed and removed there.
+
+    The bytes of a file are not enough: its name belongs to the folder, which the system writes when it likes.
+    """
+    with contextlib.suppress(OSError):  # Windows opens no folders, some file systems flush none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_csv(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
     """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none."""
     columns = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    content = text.getvalue().encode(errors="surrogateescape")  # file names may be no UTF-8
+    lines = [csv_line(columns), *(csv_line([row.get(column, "") for column in columns]) for row in rows)]
+    content = "".join(lines).encode(errors="surrogateescape")  # file names may be no UTF-8
     write_atomically(path, lambda handle: handle.write(content))
+
+
+def csv_line(fields: Sequence[Any]) -> str:
+    """Ends with a line feed. Fields with a line feed or a carriage return are quoted, as readers need both to be."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(fields)  # it quotes what holds a character of the line's end
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

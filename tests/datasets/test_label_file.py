@@ -110,6 +110,8 @@ def test_one_array_of_several(root, tmp_path):
     ann, bob = (load("folder", root, labels=f"{tmp_path}/people.npz:{name}") for name in ("ann", "bob"))
     assert ann.labels.tolist() == [1, 0, 0, 1] and bob.labels.tolist() == [0, 1, 0, 1]
     assert ann.labels_digest != bob.labels_digest
+    with pytest.raises(UserError, match="holds no 'ann:bob'"):
+        load("folder", root, labels=f"{tmp_path}/people.npz:ann:bob")
 
 
 # -- of a set whose labels are known ---------------------------------------------------------------------------------

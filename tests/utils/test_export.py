@@ -249,6 +249,15 @@ def test_label_studio_gets_every_image_with_its_label_as_a_prediction(call, tmp_
     }
 
 
+def test_a_record_that_lacks_what_an_export_needs(refused, call, tmp_path, photos):
+    experiment(tmp_path, photos)
+    record = Record.read(tmp_path / "experiments" / "mine")
+    record.update(settings={"train_root": 3}, data={"data_set": "folder"})
+    assert "does not say where the images lay — add --train_root" in refused(*DROP, "--to", tmp_path / "clean")
+    record.update(data=None)
+    assert "is damaged (it lacks its data)" in refused(*DROP, "--to", tmp_path / "clean")
+
+
 def test_images_that_are_no_files_are_named_by_sample(call, refused, tmp_path, photos):
     experiment(tmp_path, photos, data_set="digits")
     flags = ["--p_noisy", 0.5, "--suspects", "drop"]
@@ -317,6 +326,7 @@ def test_an_experiment_that_is_missing_unfinished_or_damaged(refused, tmp_path, 
         (("keep", ""), {"file": "train/blue/other.png"}, "the experiment has no sample"),
         (("keep", ""), {"label": "cat"}, "the experiment has no sample"),
         (("keep", ""), {"sample_id": "a"}, "the experiment has no sample"),
+        (("keep", ""), {"sample_id": "9" * 5000}, "the experiment has no sample"),  # more digits than int() reads
         (("relabel", "cat"), {}, "there is no class 'cat'"),
         (("relabel", ""), {}, "there is no class ''"),
         (("burn", ""), {}, "unknown decision 'burn'"),

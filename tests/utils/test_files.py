@@ -1,7 +1,10 @@
 """Files appear whole or not at all, and not where there is no room for them."""
 
+import csv
 import errno
+import os
 import shutil
+import stat
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,6 +77,24 @@ def test_arrays_survive(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), np.arange(5))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="folders are not opened there")
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_when_it_returns(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda d: (events.append(stat.S_ISDIR(os.fstat(d).st_mode)), fsync(d)))
+    monkeypatch.setattr(os, "replace", lambda *names: (events.append("named"), replace(*names)))
+    write_atomically(tmp_path / "a.bin", lambda handle: handle.write(b"new"))
+    assert events == [False, "named", True]  # the file, its name, the folder
+
+
+def test_a_system_that_opens_no_folders_still_gets_its_files(tmp_path, monkeypatch):
+    def closed(*names):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", closed)
+    write_atomically(tmp_path / "a.bin", lambda handle: handle.write(b"new"))
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+
 # Tables.
 
 
@@ -85,6 +106,13 @@ def test_a_table_has_the_columns_of_all_rows(tmp_path):
 def test_file_names_that_are_no_utf8_keep_their_bytes(tmp_path):
     write_csv(tmp_path / "a.csv", [{"file": b"caf\xe9.png".decode(errors="surrogateescape")}, {"file": "café.png"}])
     assert (tmp_path / "a.csv").read_bytes() == b"file\ncaf\xe9.png\ncaf\xc3\xa9.png\n"
+
+
+def test_fields_that_hold_an_end_of_line_of_any_kind_are_read_as_they_were(tmp_path):
+    names = ["a\rb", "a\nb", "a\r\nb", "\r"]
+    write_csv(tmp_path / "a.csv", [{"file": name, "label": "x"} for name in names])
+    with (tmp_path / "a.csv").open(newline="") as handle:
+        assert [row["file"] for row in csv.DictReader(handle, strict=True)] == names
 
 
 def test_a_table_with_given_columns_has_them_without_rows_too(tmp_path):

@@ -169,6 +169,12 @@ def test_what_is_hard_to_compare_has_a_note(tmp_path, capsys):
     ]
 
 
+def test_versions_and_digests_of_any_kind_are_compared(tmp_path, capsys):
+    for seed, strange in enumerate(({"resolved_precision": 3}, {"versions": {"torch": {}}}, {"data": {"images": []}})):
+        record(tmp_path, f"r{seed}", seed=seed, entries=strange)
+    assert "mixed images" in " ".join(summarised(capsys, tmp_path))
+
+
 def test_figures_by_name_and_only_of_finished_runs(tmp_path, capsys):
     record(tmp_path, "a", figures={"test_accuracy_best": 0.5, "clean_set_size": 1000})
     record(tmp_path, "b", seed=2, figures={"test_accuracy_best": 1.0})

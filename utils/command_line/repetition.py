@@ -128,7 +128,7 @@ def read_given(file: str, script: str) -> dict[str, Any]:
             raise TypeError("the flags that were given are none")
     except OSError as error:
         raise UserError(f"cannot read {file} ({error.strerror})", "name the run.json of an experiment") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} is no run.json ({error!r})", "name the run.json of an experiment") from error
     if of_script != script:
         raise UserError(f"{file} is of {of_script}, not of {script}", f"name a run of {script}")

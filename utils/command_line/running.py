@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -113,6 +114,8 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
 
 def run_script(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:
     """Call a script's main and end the process: one line and status 2 for what a user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(argv)
     except UserError as error:

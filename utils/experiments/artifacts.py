@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ def save_array(path: Path, array: np.ndarray) -> None:
 def load_array(path: Path) -> np.ndarray:
     """A .npy file, never unpickled. Raises UserError where it is missing or damaged."""
     try:
-        return np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of several arrays")
+        return array
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "check the name, or run the script that writes it again") from None
     except Exception as error:  # numpy's reader of damaged headers raises many kinds
@@ -32,10 +36,20 @@ def load_array(path: Path) -> np.ndarray:
         ) from error
 
 
+def require_kinds(entries: dict[str, Any], kinds: Mapping[str, type]) -> None:
+    """Raises ValueError where `entries` lack one of `kinds` or hold something else there."""
+    if missing := kinds.keys() - entries.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    for key, kind in kinds.items():
+        if not isinstance(entries[key], kind):
+            raise ValueError(f"its {key} is a {type(entries[key]).__name__}")
+
+
 def digest(array: np.ndarray) -> str:
     """Of type, shape and values."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    array = np.ascontiguousarray(array)
+    digest.update(array.data if array.dtype.kind in "biufc" else array.tobytes())  # dates and records have no buffer
     return digest.hexdigest()[:16]
 
 
@@ -48,10 +62,10 @@ def save_torch(path: Path, state: dict) -> None:
     write_atomically(path, lambda handle: handle.write(buffer.getbuffer()))
 
 
-def load_torch(file: Path, keys: set[str], remedy: str, oldest: int = 0) -> dict[str, Any]:
+def load_torch(file: Path, kinds: Mapping[str, type], remedy: str, oldest: int = 0) -> dict[str, Any]:
     """What save_torch wrote, never unpickled, in a format from `oldest` on.
 
-    Raises UserError where `file` is of another format, is damaged, or lacks one of `keys`.
+    Raises UserError where `file` is of another format, is damaged, or lacks an entry of `kinds`.
     """
     import torch
 
@@ -60,9 +74,9 @@ def load_torch(file: Path, keys: set[str], remedy: str, oldest: int = 0) -> dict
             if broken := archive.testzip():
                 raise ValueError(f"checksum of {broken}")
         state = torch.load(file, map_location="cpu", weights_only=True)
-        require_format(state.get(KEY, 0), file, remedy, oldest)
-        if missing := keys - state.keys():
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        if isinstance(state, dict):  # else it is damaged
+            require_format(state.get(KEY, 0), file, remedy, oldest)
+        require_kinds(state, kinds)
         return state
     except (FileNotFoundError, UserError):
         raise

@@ -10,9 +10,12 @@ from typing import Any
 from utils.errors import UserError
 from utils.experiments.artifacts import load_torch, save_torch
 from utils.experiments.format import FORMAT, other_version
+from utils.files import flush_folder, rename
 
 NEWEST, PREVIOUS, UNFINISHED = "checkpoint.pt", "checkpoint_previous.pt", "checkpoint_new.pt"
-KEYS = {"phase", "seconds", "seconds_of_phases", "parts", "history", "track_rows"}
+KINDS = {
+    "phase": str, "seconds": float, "seconds_of_phases": dict, "parts": dict, "history": list, "track_rows": dict
+}  # fmt: skip
 ANEW = "use --overwrite to start anew"
 
 
@@ -20,6 +23,7 @@ class Checkpoints:
     """The checkpoint files of one experiment folder; each holds tensors, numbers and strings only."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._newest, self._previous, self._unfinished = (folder / name for name in (NEWEST, PREVIOUS, UNFINISHED))
 
     def __bool__(self) -> bool:
@@ -33,7 +37,7 @@ class Checkpoints:
         save_torch(self._unfinished, state)
         if self._newest.exists():
             os.replace(self._newest, self._previous)
-        os.replace(self._unfinished, self._newest)
+        rename(self._unfinished, self._newest)
 
     def load(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
@@ -43,12 +47,12 @@ class Checkpoints:
         damaged: list[UserError] = []
         for file in self._present():
             try:
-                state = load_torch(file, KEYS, ANEW, FORMAT)
+                state = read(file)
             except UserError as error:
                 damaged.append(error)
                 continue
             if damaged:
-                os.replace(file, self._newest)
+                rename(file, self._newest)
             return state, damaged[0].what if damaged else None
         if damaged:
             raise damaged[0]
@@ -58,7 +62,7 @@ class Checkpoints:
         """Put `parts` where the last whole epoch of `phase` left them; False where no readable state tells."""
         for file in self._present():
             with contextlib.suppress(UserError):
-                state = load_torch(file, KEYS, ANEW, FORMAT)
+                state = read(file)
                 if state["phase"] == phase and not _within_an_epoch(state):  # its weights may be broken already
                     self.load_parts(state, parts)
                     return True
@@ -69,12 +73,23 @@ class Checkpoints:
         try:
             for name, part in parts.items():
                 part.load_state_dict(state["parts"][name])
-        except KeyError as error:  # the format was not raised when it changed
-            raise other_version(f"{self._newest} lacks {error}", ANEW) from error
+        except Exception as error:  # networks, optimisers and trackers raise half a dozen kinds
+            lack = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
+            raise other_version(f"{self._newest} {lack}", ANEW) from error  # its format should have been raised
 
     def remove(self) -> None:
+        """For good: one that came back after a power cut would be taken for the next run's."""
         for file in (*self._present(), self._unfinished):
             file.unlink(missing_ok=True)
+        flush_folder(self._folder)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises UserError where it is damaged."""
+    state = load_torch(file, KINDS, ANEW, FORMAT)
+    if not all(isinstance(row, dict) for row in state["history"]):
+        raise UserError(f"{file} is damaged (its history has no columns)", ANEW)
+    return state
 
 
 def _within_an_epoch(state: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from utils.experiments.phase import Phase
 from utils.experiments.record import Record, differences, experiment_path, finished_records, now, require_same_data
 from utils.experiments.stop_request import StopRequest
 from utils.experiments.track_file import TrackFile
-from utils.files import require_space, write_csv
+from utils.files import flush_folder, require_space, write_csv
 
 NOT_COMPARED = {
     "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "checkpoint_every", "experiment_name",
@@ -69,6 +69,8 @@ class Experiment:
         settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
         given = settings if given is None else json.loads(json.dumps(given, default=str))
         with locked(self.path, may_only_read=not overwrite):
+            for folder in self.path.parents:  # some of which may be new
+                flush_folder(folder)
             self._before = set(self.path.iterdir())
             if (self.path / "run.json").exists() and not overwrite:
                 self._take_up(script, settings, given)

@@ -17,12 +17,22 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.experiments.artifacts import digest, load_array, save_array
+from utils.experiments.artifacts import digest, load_array, require_kinds, save_array
 from utils.experiments.format import FORMAT, KEY, require_format
 from utils.files import write_atomically
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-KEYS = {"script", "method", "command", "status", "settings", "data", "seconds", "figures"}
+KINDS = {
+    "script": str, "method": str, "command": str, "status": str, "settings": dict, "data": dict | None,
+    "seconds": dict, "figures": dict,
+}  # fmt: skip
+LATER_KINDS = {
+    "given": dict,
+    "digests": dict,
+    "files": list,
+    "versions": dict,
+    "finish_number": int,
+}  # that early records lack
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 UNLISTED_FILES = (  # of runs whose record does not list its files yet: what they could leave beside arrays with digests
     "history.csv", "suspects.csv", "log.txt", "stage1.pt", "model.pt", "oracle_best_auc_model.pt", "stage1.png",
@@ -70,10 +80,9 @@ class Record:
         try:
             entries = json.loads((path / "run.json").read_text(encoding="utf-8"))
             require_format(entries.get(KEY, 0), path / "run.json", remedy)
-            if missing := KEYS - entries.keys():
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            if nameless := [key for key in ("settings", "seconds", "figures") if not isinstance(entries[key], dict)]:
-                raise ValueError(f"its {nameless[0]} have no names")
+            require_kinds(entries, KINDS | {key: kind for key, kind in LATER_KINDS.items() if key in entries})
+            if not all(isinstance(seconds, int | float) for seconds in entries["seconds"].values()):
+                raise ValueError("its seconds are no numbers")
             if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
             return cls(path, entries)
@@ -81,7 +90,7 @@ class Record:
             raise UserError(
                 f"{path} is no experiment folder (no run.json)", "check the name and --experiments_root"
             ) from None
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UserError(f"{path / 'run.json'} is damaged ({error})", remedy) from error
 
     def __getitem__(self, key: str) -> Any:
@@ -186,6 +195,8 @@ def experiment_path(root: str | os.PathLike, name: str) -> Path:
 def read_finished(root: str | os.PathLike, name: str) -> Record:
     """The record of a finished experiment. Raises UserError for any other."""
     record = Record.read(experiment_path(root, name))
+    if record["data"] is None and record.finished:
+        raise UserError(f"{record.path / 'run.json'} is damaged (it lacks its data)", "run it again with --overwrite")
     if not record.finished:
         raise UserError(f"{record.path} is not finished", f"finish it first: python3 {record['command']}")
     return record

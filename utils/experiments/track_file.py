@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.artifacts import save_array
-from utils.files import require_space
+from utils.files import flush_folder, rename, require_space
 
 
 class TrackFile:
@@ -58,14 +58,17 @@ class TrackFile:
         try:
             if self.path.exists():  # interrupted after it was closed: take it back
                 complete = np.load(self.path, allow_pickle=False, mmap_mode="r")
-                self._create()[: len(complete)] = complete
-                del complete  # Windows removes and renames no file that is mapped
+                part = self._create()
+                part[: len(complete)] = complete
+                part.flush()
+                flush_folder(self.part.parent)  # only what is on the disk under its own name may be removed elsewhere
+                del complete, part  # Windows removes and renames no file that is mapped
                 self.path.unlink()
             np.lib.format.open_memmap(self.part, "r")  # "r+" would lengthen a file that was cut
             self._map = np.lib.format.open_memmap(self.part, "r+")
             if self._map.shape != self.shape:
                 raise ValueError(f"shape {self._map.shape} instead of {self.shape}")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy's reader of damaged headers raises many kinds
             raise UserError(f"{self.part} is damaged ({error})", "use --overwrite to start anew") from error
         self.rows = rows
 
@@ -87,7 +90,7 @@ class TrackFile:
             save_array(self.path, self._map[: self.rows])
         self._map = None  # before the file gets another name or goes: see resume
         if complete:
-            os.replace(self.part, self.path)
+            rename(self.part, self.path)
         else:
             self.part.unlink()
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,7 @@ STREAM1 = 1
 
 STAGE1_LOSS = TrackedScore("stage1_loss", "stage1_loss_track", "loss (nats)")
 
-STAGE1_ENTRIES = {"settings", "weights", "evidence"}  # of stage1.pt
+STAGE1_ENTRIES = {"settings": dict, "weights": dict, "evidence": dict}  # of stage1.pt
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
     "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
@@ -156,8 +157,11 @@ def read_stage1(path: Path) -> dict:
     again = "run that experiment again with --overwrite"
     try:
         stage1 = load_torch(path / "stage1.pt", STAGE1_ENTRIES, again)
+        json.dumps(stage1["settings"])  # they are compared, as those of run.json
     except FileNotFoundError:
         raise UserError(f"{path} holds no stage1.pt", "name an experiment of main.py") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path / 'stage1.pt'} is damaged ({error})", again) from error
     if "learnt" not in stage1["evidence"]:
         raise UserError(f"{path / 'stage1.pt'} is of an earlier version, without the dynamics of its training", again)
     return stage1
@@ -187,7 +191,9 @@ def take_over_stage1(source: Record, experiment: Experiment) -> None:
     try:
         with open(source.path / "history.csv", newline="", encoding="utf-8") as handle:
             rows = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
-    except (OSError, KeyError, csv.Error) as error:
+        for value in (value for row in rows for value in row.values() if value != ""):
+            float(value)  # now, not when the figures are drawn after hours
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         what = f"{source.path / 'history.csv'} is damaged ({error})"
         raise UserError(what, "leave --first_stage_from out") from error
     for name in ("stage1_loss", "stage1_loss_track"):

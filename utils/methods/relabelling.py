@@ -106,7 +106,7 @@ def learn_labels(
             learner, WARM_UP, 0, epochs, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
             experiment, at_end=lambda: experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()}),
         )  # fmt: skip
-    of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence"}, "use --overwrite to start anew")
+    of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence": dict}, "use --overwrite to start anew")
     evidence.load_state_dict(of_warm_up["evidence"])
     posterior = evidence.posterior()
     experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, evidence)}")

@@ -85,10 +85,10 @@ def by_review(samples: list[Listed], path: Path) -> list[Decided]:
 
     Raises UserError for a row that is not this experiment's, an unknown decision or class, or a sample decided twice.
     """
-    of_id, classes = {sample.sample_id: sample for sample in samples}, set(classes_of(samples))
+    of_id, classes = {str(sample.sample_id): sample for sample in samples}, set(classes_of(samples))
     new: dict[int, str | None] = {}
     for where, row in _table(path, REVIEW):
-        sample = of_id.get(int(row["sample_id"])) if row["sample_id"].isdecimal() else None
+        sample = of_id.get(row["sample_id"])
         # Of a name that is no text the page could only hold what it shows.
         if sample is None or printable(sample.file) != row["file"] or printable(sample.label) != row["label"]:
             raise UserError(

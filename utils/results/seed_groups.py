@@ -209,7 +209,7 @@ def notes_of(group: Group) -> tuple[str, ...]:
     for package in dict.fromkeys(name for of in versions for name in of):
         notes += mixed(package, [of.get(package) for of in versions])
     notes += mixed("precision", [record.get("resolved_precision") for record in records])
-    if len({(record["data"] or {}).get("images") for record in records}) > 1:
+    if len({str((record["data"] or {}).get("images")) for record in records}) > 1:
         notes.append("mixed images")
     inside = telling_apart([Group(settings_of(record), [record]) for record in records])
     if inside:  # grouped by some settings only
@@ -223,5 +223,5 @@ def notes_of(group: Group) -> tuple[str, ...]:
 
 
 def mixed(what: str, values: list[str | None]) -> list[str]:
-    different = sorted({value or "unknown" for value in values})
+    different = sorted({str(value or "unknown") for value in values})
     return [f"mixed {what}: {', '.join(different)}"] if len(different) > 1 else []

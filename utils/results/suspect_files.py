@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.decoding import refusing_bombs
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.files import write_atomically
@@ -79,7 +80,7 @@ def thumbnails_of(data: NoisyData, positions: np.ndarray, say: Callable[[str], N
                 unreadable.append(i)
         return thumbnails.of_pixels(data.images.pixels[i].cpu().numpy())
 
-    with ThreadPoolExecutor() as pool:  # decoders work without the interpreter lock
+    with refusing_bombs(), ThreadPoolExecutor() as pool:  # decoders work without the interpreter lock
         made = list(pool.map(make, positions.tolist()))
     if unreadable:
         say(f"{len(unreadable)} files could not be read again; the page shows them at the size of training")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, features
@@ -20,13 +19,12 @@ URI_PREFIX = f"data:image/{FORMAT.lower()};base64,"
 def of_file(path: str | os.PathLike) -> str:
     """Base64 of an image file, turned as its EXIF says, made smaller where it is larger than SIDE.
 
-    Raises OSError, and whatever else decoders raise, where it cannot be read.
+    Raises OSError, and whatever else decoders raise, where it cannot be read. To be called within `refusing_bombs`,
+    which also all threads of such calls must be in: filters of warnings are global.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            image.draft("RGB", (SIDE, SIDE))  # a large JPEG is decoded at a fraction of its size
-            return _encoded(ImageOps.exif_transpose(image))
+    with Image.open(path) as image:
+        image.draft("RGB", (SIDE, SIDE))  # a large JPEG is decoded at a fraction of its size
+        return _encoded(ImageOps.exif_transpose(image))
 
 
 def of_pixels(pixels: np.ndarray) -> str:

@@ -124,6 +124,7 @@ def test_what_does_nothing_is_said_once(tmp_path, monkeypatch, capsys):
         (None, "cannot read"),
         ("{", "is no run.json"),
         ("[]", "is no run.json"),
+        ("[" * 100_000, "is no run.json"),
         ('{"script": "parallel.py", "given": 3}', "is no run.json"),
         ('{"script": "parallel.py", "settings": {"lr": 0.1}}', "an earlier version wrote it"),
         ('{"script": "main.py", "given": {}}', "is of main.py, not of parallel.py"),

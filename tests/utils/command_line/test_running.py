@@ -1,5 +1,8 @@
 """A script from its flags to its result table."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import load_script
+from tests.tiny import ROOT, load_script
 from utils.command_line.flags import resolve
 from utils.command_line.running import by_kind, print_result, run_experiment, run_script
 from utils.errors import Stopped, UserError
@@ -100,6 +103,13 @@ def test_a_script_ends_in_one_line(capsys, error, status, line):
     out, err = capsys.readouterr()
     assert end.value.code == status and out == ""
     assert err.startswith(line) and err.count("\n") == 1 and err.endswith("\n")
+
+
+def test_names_that_no_terminal_shows_are_printed_all_the_same():
+    code = "from utils.command_line.running import run_script; run_script(lambda argv: print('caf\\udce9.png'))"
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment, check=True)
+    assert process.stdout.decode().strip() == r"caf\udce9.png"
 
 
 def test_a_bug_keeps_its_traceback():

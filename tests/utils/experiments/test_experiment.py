@@ -22,7 +22,7 @@ from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.experiment import Experiment
 from utils.experiments.format import FORMAT
-from utils.experiments.record import KEYS, Record, finished_records, read_finished, without_overwriting
+from utils.experiments.record import KINDS, Record, finished_records, read_finished, without_overwriting
 from utils.experiments.track_file import TrackFile
 from utils.training.learner import Progress
 
@@ -260,12 +260,17 @@ def test_a_missing_experiment_is_one_line(tmp_path):
         read_finished(tmp_path, "nowhere")
 
 
-STRANGE_FILES = json.dumps(dict.fromkeys(KEYS, {}) | {"files": ["../other/labels.npy"]}).encode()
+ENTRIES = dict.fromkeys(KINDS, {}) | dict.fromkeys(("script", "method", "command", "status"), "finished")
+STRANGE = [  # entries of the right names
+    {"files": ["../other/labels.npy"]}, {"files": 3}, {"method": None}, {"data": "abc"}, {"seconds": {"stage1": []}},
+    {"digests": []}, {"versions": "3.11"}, {"finish_number": [1]}, {"settings": [[]]},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"{}", b'{"script": "main.py"}', b"\xff\xfe\x00", STRANGE_FILES],
+    [b"", b"{", b"[]", b"null", b"{}", b'{"script": "main.py"}', b"\xff\xfe\x00", b"[" * 100_000]
+    + [json.dumps(ENTRIES | strange).encode() for strange in STRANGE],
 )
 def test_a_damaged_record_is_one_line_and_can_be_overwritten(tmp_path, content):
     finished(tmp_path, "good")
@@ -297,7 +302,9 @@ def test_arrays_are_never_unpickled(tmp_path):
     np.save(tmp_path / "cut.npy", np.arange(100))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-8])
     (tmp_path / "folder.npy").mkdir()
-    for name in ("object", "empty", "text", "cut", "folder"):
+    with open(tmp_path / "archive.npy", "wb") as handle:
+        np.savez(handle, a=np.arange(3))
+    for name in ("object", "empty", "text", "cut", "folder", "archive"):
         with pytest.raises(UserError, match=rf"{name}\.npy is not a readable .npy file"):
             load_array(tmp_path / f"{name}.npy")
     with pytest.raises(UserError, match=r"none\.npy is missing"):
@@ -449,14 +456,16 @@ def test_a_resumed_track_without_rows_starts_anew(tmp_path):
     np.testing.assert_array_equal(load_array(tmp_path / "loss_track.npy"), rows(1))
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "other shape"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "other shape", "open bracket"])
 def test_a_damaged_track_is_one_line(tmp_path, damage):
     filled(tmp_path, 3, max_rows=9 if damage == "other shape" else 4)
     part = tmp_path / "loss_track.npy.part"
     if damage == "missing":
         part.unlink()
     elif damage != "other shape":
-        part.write_bytes(part.read_bytes()[:-4] if damage == "cut" else b"garbage" * 40)
+        whole = part.read_bytes()
+        damaged = {"cut": whole[:-4], "garbage": b"garbage" * 40, "open bracket": whole.replace(b"}", b"(")}
+        part.write_bytes(damaged[damage])
     with pytest.raises(UserError, match=r"loss_track.npy.part is damaged \(.*\) — use --overwrite"):
         resumed(tmp_path, 2)
 
@@ -628,14 +637,21 @@ class Evil:
         return (Path.touch, (Path("unpickled"),))
 
 
-@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "without entries", "pickled objects"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "garbage", "cut", "without entries", "entries of other kinds", "rows", "pickled objects"]
+)
 def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     with opened(tmp_path) as experiment, experiment.phase("first", {"counter": Counter()}) as phase:
         phase.checkpoint()
     file = experiment.path / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
     if damage == "without entries":
         torch.save({"format": FORMAT}, file)
+    elif damage == "entries of other kinds":
+        torch.save(state | {"phase": []}, file)
+    elif damage == "rows":
+        torch.save(state | {"history": [3]}, file)
     elif damage == "pickled objects":
         torch.save({"history": [Evil()]}, file)
     else:
@@ -681,6 +697,20 @@ def test_a_run_that_another_version_began_is_one_line(tmp_path):
     ):
         pass
     assert work(tmp_path).finished  # that version still can
+
+
+@pytest.mark.parametrize("state", [None, {"counter": 3}, {"counter": {"count": "a"}}])
+def test_a_checkpoint_whose_parts_do_not_fit_is_one_line(tmp_path, state):
+    with pytest.raises(Stopped):
+        work(tmp_path, stop_after=("first", 3))
+    file = tmp_path / "run" / "checkpoint.pt"
+    torch.save(torch.load(file, weights_only=True) | {"parts": state or {"counter": []}}, file)
+    with (
+        pytest.raises(UserError, match="another version of the scripts wrote it — .*--overwrite"),
+        opened(tmp_path) as experiment,
+        experiment.phase("first", {"counter": Counter()}),
+    ):
+        pass
 
 
 def test_a_finished_run_in_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
@@ -750,6 +780,11 @@ def test_digests_tell_type_and_shape(tmp_path):
 # Small files.
 
 
+def test_what_is_no_number_has_a_digest_too():
+    days = np.array(["2020-01-01", "2020-01-02"], dtype="M8[D]")
+    assert digest(days) != digest(days[::-1]) and digest(np.array("a")) != digest(np.array("b"))
+
+
 def test_history_columns_are_those_of_all_rows(tmp_path):
     with opened(tmp_path) as experiment:
         experiment.history.add(stage=1, epoch=1, loss=0.12345678)
@@ -770,6 +805,12 @@ def test_the_log_gets_a_line_with_its_time(tmp_path, capsys):
 
 
 # What a run began with.
+
+
+def test_the_log_takes_names_that_are_no_text(tmp_path):
+    with opened(tmp_path) as experiment:
+        experiment.log.quietly("caf\udce9.npy")
+    assert r"caf\udce9.npy" in (experiment.path / "log.txt").read_text()
 
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path):

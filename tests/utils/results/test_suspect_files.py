@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +55,17 @@ def test_files_that_are_gone_at_the_end_are_shown_as_the_network_saw_them(run, t
     printed = run("parallel.py", *FOLDER, "--train_root", image_folder, "--report", "3", "--experiment_name", "e")
     assert "3 files could not be read again" in printed
     assert all(element(tmp_path / "e", "pictures"))
+
+
+def test_thumbnails_leave_the_filters_of_warnings_as_they_were(image_folder):
+    """Which are global: threads that change them one by one leave those of another thread behind."""
+    before, names = list(warnings.filters), tuple(f"train/red/{k}.png" for k in range(10)) * 40
+    data = SimpleNamespace(
+        file_names=names, choice=SimpleNamespace(root=image_folder), replaced=np.array([], dtype=int)
+    )
+    for _ in range(5):
+        thumbnails_of(data, np.arange(400), pytest.fail)
+        assert warnings.filters == before
 
 
 def test_replaced_images_are_shown_as_the_network_saw_them(monkeypatch):
