@@ -20,6 +20,7 @@ MORE = {  # what else has a state of its own
         *("--freeze_earlySecondStage", "--unfreeze_secondStage", "2"),
     ],
     "ssl.py": ["--double_run", "--swa", "--swa_start", "1", "--labeled_batch_size", "20", "--epoch_begin", "2"],
+    "main.py-auto": ["--checkpoint_every", "2", "--track_every", "auto", "--lr_2nd", "0.001"],
     "relabel.py-prediction": ["--relabel_by", "prediction"],
     "ssl.py-posterior": ["--runs", "2", "--relabel", "relabel.py-calm"],  # that of the undisturbed run
 }

@@ -14,6 +14,7 @@ from utils.errors import UserError
 NN_K, MEMORY_GB = 100, 1.0
 CHOOSE = ("proxy", "last", "oracle")  # what each means: utils/scoring/choosing.py
 PLANT = 0.03
+STILL, LONGEST = 0.1, 16  # mean change of the ranks, and steps, of --track_every auto: utils/scoring/pace.py
 
 
 @dataclass(frozen=True)
