@@ -129,18 +129,13 @@ def main(argv: list[str] | None = None) -> None:
     choice = data_choice(args)
     seeds = {seed: one_seed(args, replace(choice, seed=seed)) for seed in args.seeds}
     report(as_text(table(list(seeds.values()))))
-    for seed, runs in seeds.items():
-        report(
-            f"seed {seed}: " + "; ".join(f"{way}: steps {shown(run.steps)}" for way, run in runs.items() if way != 1)
-        )
+    if AUTO in args.every:
+        for seed, runs in seeds.items():
+            report(f"seed {seed}, steps that auto tracked: {' '.join(map(str, runs[AUTO].steps))}")
     if args.save:
         report.save(args.save, args)
         if AUTO in args.every:
             draw(RESULTS / f"{args.save}.png", seeds, choice.in_words())
-
-
-def shown(steps: list[int]) -> str:
-    return " ".join(map(str, steps))
 
 
 if __name__ == "__main__":
