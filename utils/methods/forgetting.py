@@ -35,8 +35,7 @@ from utils.results.reporting import accuracy_numbers, announce, foresee, save_le
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import aucs
-from utils.scoring.tracker import Tracker
-from utils.scoring.tracking import LOSS_ALONE, tracking_of
+from utils.scoring.tracking import BATCHES, tracking_of
 from utils.separations import FORGET
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
@@ -51,7 +50,7 @@ STAGE1_ENTRIES = {"settings", "weights", "evidence"}  # of stage1.pt
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
     "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
-    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed",
+    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed", "track_from",
 )  # fmt: skip
 
 
@@ -80,7 +79,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
-            learner = Learner(network, first, compute, optimisation, STREAM1, name="stage 1")
+            from_batches = args.track_from == BATCHES
+            learner = Learner(network, first, compute, optimisation, STREAM1, name="stage 1", from_batches=from_batches)
             memorise(learner, args.epoch_1st, args.memorise_until, evidence, settings, experiment)
         else:
             take_over_stage1(source, experiment)
@@ -102,7 +102,7 @@ def expectation_of(
 ) -> partial[Expectation | None]:
     """What the run will take: stage 1, unless it is taken over, with a pass after every epoch; tracked steps."""
     name, rows = models.PREACT_RESNET18, stage2.tracked_rows
-    work = [Work.of_epochs(name, args.epoch_1st, first)] if trains else []
+    work = [Work.of_epochs(name, args.epoch_1st, first, args.track_from == BATCHES)] if trains else []
     work.append(Work(name, stage2.steps * args.batch_size, rows * len(first), rows if args.track_CE else 0))
     optimisation, tracking = optimisation_of(args, schedule_of(args, args.epoch_1st)), tracking_of(args)
     track_rows = args.epoch_1st + (1 + args.track_CE) * rows
@@ -121,7 +121,7 @@ def memorise(
     """
     data = learner.data
     losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
-    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    tracker = learner.tracker(data.training_labels)
     experiment.log.quietly(f"{STAGE1}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
         with phase.until_divergence():
