@@ -28,8 +28,8 @@ def training_flags(settings: dict[str, object], command: str) -> dict[str, objec
     `settings`: its flags, resolved. Where it trains twice, the epochs are those of its second training.
     """
     given = {word.partition("=")[0] for word in shlex.split(command)}
-    epochs = settings.get("epoch_1st")
-    if settings.get("relabel_by") == "posterior":
+    epochs = settings.get("epoch_1st")  # None = not by hand
+    if epochs is not None and settings.get("relabel_by") == "posterior":
         epochs -= settings["warmup_e"]
     milestones = settings.get("M") or []
     taken = {

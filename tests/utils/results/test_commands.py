@@ -67,6 +67,7 @@ def test_of_two_trainings_the_epochs_are_those_of_the_second():
     settings = {"epoch_1st": 50, "warmup_e": 20, "relabel_by": "posterior", "M": []}
     assert training_flags(settings, "relabel.py --epoch_1st 50") == {"--epoch": 30}
     assert training_flags(settings | {"relabel_by": "prediction"}, "relabel.py --epoch_1st 50") == {"--epoch": 50}
+    assert training_flags(settings | {"epoch_1st": None, "warmup_e": None}, "relabel.py") == {}
 
 
 def test_a_model_is_used_by_its_path():

@@ -1,0 +1,106 @@
+"""Which layers forget? Stage 2 of main.py with some of the layers frozen, and with all the others frozen.
+
+    python3 -m tests.benchmarks.frozen_layers                     digits, three seeds; a figure and a table
+
+main.py memorises once per seed (no augmentation, no mixup, no averaged weights, no L_p); the same network is then
+fine-tuned on the second set again and again, each time with other layers frozen. AUC of the loss on the first set along
+stage 2, mean over seeds, and its gain over stage 2 in the table. Finished runs under --root are used again.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.forgetting_regime import MEMORISE
+from tests.benchmarks.measuring import run_script
+from tests.benchmarks.peers import PeersReport
+from utils.command_line import running
+from utils.command_line.flags import add_device
+from utils.command_line.parser import COUNT, RATE, SEED, Parser
+from utils.compute import choose
+from utils.results.drawing import curve_style, finish, stacked_panels
+
+PARTS = {  # of PreAct-ResNet-18, from the image to the classes
+    "stem, blocks 0-1": ["stem.*", "blocks.[01].*"],
+    "blocks 2-3": ["blocks.[23].*"],
+    "blocks 4-5": ["blocks.[45].*"],
+    "blocks 6-7": ["blocks.[67].*", "bn.*"],
+}
+WAYS = {"nothing frozen": []} | {f"{part} frozen": patterns for part, patterns in PARTS.items()}
+ALONE = {
+    f"{part} alone moves": [pattern for other, patterns in PARTS.items() if other != part for pattern in patterns]
+    for part in PARTS
+}
+
+
+def one_seed(args: argparse.Namespace, seed: int) -> dict[str, list[tuple[int, float]]]:
+    """{way: (step, AUC of the loss) of each tracked step} for one seed."""
+    usual = ["--seed", str(seed), "--epoch_1st", str(args.epochs), *MEMORISE, "--cuda_dev", str(args.cuda_dev)]
+    usual += ["--lr_2nd", f"{args.lr_2nd:g}", "--steps_total", str(args.steps), "--track_every", str(args.track_every)]
+    stage1, found = None, {}
+    for way, patterns in (WAYS | ALONE).items():
+        run = f"{way.replace(' ', '_').replace(',', '')}_{args.lr_2nd:g}_{seed}"
+        flags = [*usual, *(["--freeze_layers", *patterns] if patterns else [])]
+        run_script("main.py", flags + (["--first_stage_from", stage1] if stage1 else []), args.root, run)
+        stage1 = stage1 or run
+        with open(args.root / run / "history.csv", newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["stage"] == "2"]
+        found[way] = [(int(row["step"]), float(row["auc_forget_loss"])) for row in rows]
+    return found
+
+
+def draw(path: Path, curves: dict[str, np.ndarray], steps: list[int], subject: str) -> None:
+    """Above: layers frozen; below: all the others."""
+    figure, panels = stacked_panels([2.6, 2.6], share_x=True)
+    everything = next(iter(WAYS))
+    for panel, ways, title in zip(
+        panels, (WAYS, ALONE), ("these layers are frozen", "these layers alone move"), strict=True
+    ):
+        panel.plot(steps, curves[everything], label=everything, **curve_style(0))
+        for place, (way, part) in enumerate(zip([way for way in ways if way != everything], PARTS, strict=True), 1):
+            panel.plot(steps, curves[way], label=part, **curve_style(place))
+        panel.set(ylabel="AUC of the loss", title=title)
+    panels[-1].set_xlabel("step of stage 2")
+    handles = {line.get_label(): line for line in panels[0].get_lines()}
+    finish(figure, path, "Which layers forget the wrong labels first?", subject, handles, columns=3)
+
+
+def make_parser() -> Parser:
+    parser = Parser("-m tests.benchmarks.frozen_layers", __doc__, epilog=None)
+    group = parser.add_argument_group("forgetting")
+    group.add_argument("--epochs", type=COUNT, default=80, help="of stage 1, at most")
+    group.add_argument("--lr_2nd", type=RATE, default=0.01, metavar="LR", help="of stage 2")
+    group.add_argument("--steps", type=COUNT, default=100, help="of stage 2")
+    group.add_argument("--track_every", type=COUNT, default=2, metavar="STEPS", help="as in main.py")
+    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
+    group.add_argument("--root", type=Path, default=Path("experiments/frozen_layers"), help="where results are kept")
+    group.add_argument("--figure", type=Path, metavar="FILE", help="where to draw it (default: ROOT/frozen_layers.png)")
+    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
+    add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    report = PeersReport(compute, "Which layers forget: stage 2 of main.py on digits with layers frozen")
+    seeds = [one_seed(args, seed) for seed in args.seeds]
+    steps = [step for step, _ in seeds[0][next(iter(WAYS))]]
+    aucs = {way: np.array([[value for _, value in seed[way]] for seed in seeds]) for way in seeds[0]}
+    report("AUC of the loss (mean ± sd over seeds): before stage 2, the highest (ORACLE), at its end")
+    for way, of in aucs.items():
+        ends = (of[:, 0], of.max(axis=1), of[:, -1])
+        cells = (f"{end.mean():.4f} ± {end.std(ddof=1) if len(end) > 1 else 0:.4f}" for end in ends)
+        report(f"{way:<32}" + "   ".join(cells))
+    subject = f"digits, 40 % wrong labels, rate {args.lr_2nd:g}, mean of seeds {' '.join(map(str, args.seeds))}"
+    path = args.figure or args.root / "frozen_layers.png"
+    draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, subject)
+    report(f"figure: {path.name}")
+    if args.save:
+        report.save(args.save, args)
+
+
+if __name__ == "__main__":
+    running.run_script(main)
