@@ -22,6 +22,7 @@ MORE = {  # what else has a state of its own
     "ssl.py": ["--double_run", "--swa", "--swa_start", "1", "--labeled_batch_size", "20", "--epoch_begin", "2"],
     "main.py-auto": ["--checkpoint_every", "2", "--track_every", "auto", "--lr_2nd", "0.001"],
     "relabel.py-prediction": ["--relabel_by", "prediction"],
+    "relabel.py-batches": ["--track_from", "batches"],
     "ssl.py-posterior": ["--runs", "2", "--relabel", "relabel.py-calm"],  # that of the undisturbed run
 }
 CASES = (*TINY_ARGS, *(case for case in MORE if case not in TINY_ARGS))  # a script, or SCRIPT-WAY

@@ -267,6 +267,28 @@ def test_an_automatic_pace_goes_on_where_it_was(run, tmp_path, monkeypatch, stop
     assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
 
 
+@pytest.mark.parametrize("script", ["main.py", "relabel.py"])
+def test_scores_of_batches_are_the_same_in_a_run_that_stopped_within_an_epoch(run, tmp_path, monkeypatch, script):
+    flags = [*TINY_ARGS[script], "--track_from", "batches", "--experiment_name"]
+    run(script, *flags, "whole")
+    asked = []
+
+    def stop_if_asked(self):
+        asked.append(1)
+        if len(asked) == 14:  # ten batches an epoch
+            self._experiment.stop.signum = signal.SIGTERM
+            self.checkpoint()
+
+    monkeypatch.setattr(Phase, "stop_if_asked", stop_if_asked)
+    with pytest.raises(Stopped):
+        run(script, *flags, "e")
+    run(script, *flags, "e")
+    assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
+    run(script, *TINY_ARGS[script], "--experiment_name", "passes")
+    track = "stage1_loss_track" if script == "main.py" else "loss_track"
+    assert not np.array_equal(load(tmp_path / "whole", track), load(tmp_path / "passes", track))
+
+
 def test_an_automatic_pace_sees_the_thaw(run, tmp_path):
     flags = [*EARLY, "--unfreeze_secondStage", "4", "--track_every", "auto"]
     run("main.py", *TINY_ARGS["main.py"], *flags)
