@@ -127,6 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
     report = PeersReport(compute, "Stage 2 with fewer tracked steps, beside the same with all of them: mean ± sd (n)")
     choice = data_choice(args)
+    report("auc_ce and auc_loss: how far the curve is from that of all steps, mean and max over the steps\n")
     seeds = {seed: one_seed(args, replace(choice, seed=seed)) for seed in args.seeds}
     report(as_text(table(list(seeds.values()))))
     if AUTO in args.every:
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.save:
         report.save(args.save, args)
         if AUTO in args.every:
-            draw(RESULTS / f"{args.save}.png", seeds, choice.in_words())
+            draw(RESULTS / f"{args.save}.png", seeds, choice.in_words().rpartition(", seed")[0])
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ STAGE1_ENTRIES = {"settings", "weights", "evidence"}  # of stage1.pt
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
     "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
-    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed", "track_from",
+    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed",
 )  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
     args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
     settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
+    if args.track_from == BATCHES:
+        settings["track_from"] = BATCHES
     source = None
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
