@@ -29,7 +29,7 @@ from utils.methods.forgetting_flags import (
     add_tracked_steps,
     resolve_second_stage,
 )
-from utils.scoring.tracking import add_choosing, add_tracking
+from utils.scoring.tracking import add_choosing, add_track_from, add_tracking
 from utils.separations import FORGET
 from utils.training.optimisation import FEWER, add_optimisation
 
@@ -44,6 +44,7 @@ def parser() -> Parser:
     add_stages(group)
     add_network_width(group)
     tracking = add_tracking(parser)
+    add_track_from(tracking, "stage 1")
     add_tracked_steps(tracking)
     add_choosing(tracking)
     add_early_second_stage(parser)

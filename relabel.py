@@ -26,7 +26,7 @@ from utils.command_line.repetition import run_each
 from utils.command_line.running import run_experiment, run_script
 from utils.data.choice import add_data
 from utils.methods.relabelling_flags import EPOCHS_BY_PREDICTION, NETWORKS, resolve_way
-from utils.scoring.tracking import add_choosing
+from utils.scoring.tracking import add_choosing, add_track_from
 from utils.separations import RELABEL
 from utils.training.optimisation import FEWER, add_optimisation
 
@@ -82,7 +82,9 @@ def parser() -> Parser:
         metavar="EPOCHS",
         help="the labels are the mean of the predictions of so many last epochs (default: 1)",
     )
-    add_choosing(parser.add_argument_group("tracking"))
+    tracking = parser.add_argument_group("tracking")
+    add_track_from(tracking, "either training")
+    add_choosing(tracking)
     output = add_output(parser)
     add_compare(output)
     output.add_argument(

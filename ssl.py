@@ -40,6 +40,7 @@ else:
         add_training,
         resolve_pseudo_labelling,
     )
+    from utils.scoring.tracking import add_track_from
     from utils.training.optimisation import FEWEST_EPOCHS, MOST_EPOCHS, add_optimisation
 
 SCRIPT = "ssl.py"
@@ -70,6 +71,7 @@ def parser() -> "Parser":
         balance=None,
     )
     add_training(group)
+    add_track_from(parser.add_argument_group("tracking"), "each run")
     add_output(parser)
     add_repetition(parser)
     add_device(parser)

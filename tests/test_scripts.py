@@ -24,6 +24,7 @@ from utils.data.noisy_data import prepare
 from utils.errors import Stopped, UserError
 from utils.experiments.phase import Phase
 from utils.results import reporting
+from utils.scoring.pace import Pace
 from utils.training import expectation
 
 SEPARATIONS = ("main.py", "parallel.py", "relabel.py")
@@ -214,6 +215,92 @@ def test_tracks_hold_a_row_before_the_first_step_and_one_per_tracked_step(run, t
     np.testing.assert_array_equal(stage1[-1], track[0])  # nothing has been forgotten before the first step
 
 
+def stops_in_stage_2(stop_at):
+    """Phase.stop_if_asked, as if a signal came in that step of stage 2, once."""
+    asked = []
+
+    def stop_if_asked(self):
+        asked.append(self._name)
+        if asked.count("stage2") == stop_at:
+            self._experiment.stop.signum = signal.SIGTERM
+            self.checkpoint()
+
+    return stop_if_asked
+
+
+def paced(track):
+    """The rows of a dense track (T, N) that an automatic pace would have written."""
+    pace, steps = Pace(), [0]
+    pace.dense(0)
+    for step in range(1, len(track)):
+        if step in (pace.next, len(track) - 1):
+            pace.follow(step, track[steps[-1]], track[step])
+            steps.append(step)
+    return steps
+
+
+@pytest.mark.parametrize("rate", ["0.00001", "0.5"])
+def test_an_automatic_pace_tracks_fewer_steps_and_ends_with_the_same_scores(run, tmp_path, rate):
+    run("main.py", *TINY_ARGS["main.py"], "--lr_2nd", rate, "--experiment_name", "dense")
+    reused = ["--first_stage_from", "dense", "--lr_2nd", rate, "--track_every", "auto"]
+    run("main.py", *TINY_ARGS["main.py"], *reused, "--experiment_name", "auto")
+    dense, auto = tmp_path / "dense", tmp_path / "auto"
+    steps = [int(row["step"]) for row in history(auto) if row["stage"] == "2"]
+    assert steps == paced(load(dense, "ce_track"))
+    if rate == "0.00001":
+        assert steps == [0, 1, 3, 6]  # nothing moves, and the last step is always tracked
+    for name in ("forget_ce", "forget_loss"):
+        np.testing.assert_array_equal(load(auto, name), load(dense, name))
+    for name in ("loss_track", "ce_track"):
+        np.testing.assert_array_equal(load(auto, name), load(dense, name)[steps])
+    assert [row for row in history(dense) if row["stage"] == "2" and int(row["step"]) in steps][1:] == [
+        row for row in history(auto) if row["stage"] == "2"
+    ][1:]
+
+
+@pytest.mark.parametrize("stop_at", [2, 4, 5])
+def test_an_automatic_pace_goes_on_where_it_was(run, tmp_path, monkeypatch, stop_at):
+    flags = [*TINY_ARGS["main.py"], "--epoch_1st", "1", "--lr_2nd", "0.00001", "--track_every", "auto"]
+    run("main.py", *flags, "--experiment_name", "whole")
+    monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(stop_at))
+    with pytest.raises(Stopped):
+        run("main.py", *flags, "--experiment_name", "e")
+    run("main.py", *flags, "--experiment_name", "e")
+    assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
+
+
+@pytest.mark.parametrize("script", ["main.py", "relabel.py"])
+def test_scores_of_batches_are_the_same_in_a_run_that_stopped_within_an_epoch(run, tmp_path, monkeypatch, script):
+    flags = [*TINY_ARGS[script], "--track_from", "batches", "--experiment_name"]
+    run(script, *flags, "whole")
+    asked = []
+
+    def stop_if_asked(self):
+        asked.append(1)
+        if len(asked) == 14:  # ten batches an epoch
+            self._experiment.stop.signum = signal.SIGTERM
+            self.checkpoint()
+
+    monkeypatch.setattr(Phase, "stop_if_asked", stop_if_asked)
+    with pytest.raises(Stopped):
+        run(script, *flags, "e")
+    run(script, *flags, "e")
+    assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
+    run(script, *TINY_ARGS[script], "--experiment_name", "passes")
+    if script == "main.py":
+        with pytest.raises(UserError, match="track_from 'batches' there, None here"):
+            run(script, *TINY_ARGS[script], "--first_stage_from", "whole", "--experiment_name", "other")
+    track = "stage1_loss_track" if script == "main.py" else "loss_track"
+    assert not np.array_equal(load(tmp_path / "whole", track), load(tmp_path / "passes", track))
+
+
+def test_an_automatic_pace_sees_the_thaw(run, tmp_path):
+    flags = [*EARLY, "--unfreeze_secondStage", "4", "--track_every", "auto"]
+    run("main.py", *TINY_ARGS["main.py"], *flags)
+    steps = [int(row["step"]) for row in history(tmp_path / "e") if row["stage"] == "2"]
+    assert steps[:5] == [0, 1, 2, 3, 4]  # nothing moves before step 4
+
+
 def test_stage_2_ends_once_the_mean_loss_passes_the_limit(run, tmp_path):
     run("main.py", *TINY_ARGS["main.py"], "--second_stg_max_median_loss", "0.0001", "--experiment_name", "e")
     assert [row["step"] for row in history(tmp_path / "e") if row["stage"] == "2"] == ["0"]
@@ -229,15 +316,7 @@ def test_an_epoch_of_stage_2_may_have_fewer_steps_and_be_left_at_any(run, tmp_pa
     ]  # fmt: skip
     assert [float(row["lr"]) for row in rows[1:]] == pytest.approx([0.05] * 4 + [0.005] * 2)
     assert "stage2: steps, rate 0.05, times 0.1 after epochs 2" in (tmp_path / "whole" / "log.txt").read_text()
-    asked = []
-
-    def stop_if_asked(self):
-        asked.append(self._name)
-        if asked.count("stage2") == stop_at:
-            self._experiment.stop.signum = signal.SIGTERM
-            self.checkpoint()
-
-    monkeypatch.setattr(Phase, "stop_if_asked", stop_if_asked)
+    monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(stop_at))
     with pytest.raises(Stopped):
         run("main.py", *flags, "--experiment_name", "e")
     run("main.py", *flags, "--experiment_name", "e")
@@ -670,7 +749,7 @@ def test_the_criterion_of_every_candidate_is_in_the_history(run, tmp_path, scrip
 # Nothing that was computed is thrown away.
 
 
-@pytest.mark.parametrize("track_every", [1, 4])
+@pytest.mark.parametrize("track_every", [1, 4, "auto"])
 def test_a_stage_2_that_diverges_ends_at_its_last_finite_step(run, tmp_path, track_every):
     printed = run(
         "main.py", *TINY_ARGS["main.py"], "--lr_2nd", "1e6", "--track_every", track_every, "--save_best_AUC_model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import torch
 from tests.tiny import ROOT, load_script
 from utils.compute import Compute, choose, keep_freed_memory
 from utils.experiments.record import versions
+from utils.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 T = TypeVar("T")
@@ -94,6 +96,24 @@ class Report:
         if args.save:
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{name}.txt").write_text("\n".join(self.lines) + "\n")
+
+
+def kept(root: Path, name: str, settings: dict, work: Callable[[], dict]) -> dict:
+    """What `work` found, from its file under `root` where there is one of the same settings; else made now and written.
+
+    With "seconds", the time that the work took, where it does not say so itself.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    file = root / f"{name}_{digest}.json"
+    if file.exists():
+        return json.loads(file.read_text())["result"]
+    start = time.perf_counter()
+    result = work()
+    result.setdefault("seconds", time.perf_counter() - start)
+    entries = {"settings": settings, "machine": machine(), "versions": versions("cleanlab"), "result": result}
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda handle: handle.write((json.dumps(entries, indent=1) + "\n").encode()))
+    return result
 
 
 def run_script(script: str, flags: list[str], root: Path, experiment: str) -> dict:

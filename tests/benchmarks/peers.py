@@ -20,12 +20,9 @@ repeated.
 """
 
 import argparse
-import hashlib
 import importlib.util
-import json
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import models
+from tests.benchmarks import measuring
 from tests.benchmarks.measuring import Report, machine
 from utils.command_line import running
 from utils.command_line.flags import DIGITS_WIDTH, add_device, add_network_width
@@ -46,7 +44,6 @@ from utils.data.choice import add_data, data_choice, resolve_data
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.record import versions
-from utils.files import write_atomically
 from utils.scoring.metrics import auc
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import Optimisation, Schedule
@@ -201,17 +198,8 @@ def kept(peer: str, data: NoisyData, compute: Compute, settings: Settings, seed:
     if peer == "true":  # whatever the noise
         fingerprint, noise = {k: v for k, v in fingerprint.items() if k not in OF_NOISE}, "no_noise"
     key = {"peer": peer, "seed": seed, **relevant, "data": fingerprint, "mirror": data.choice.mirror}
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    file = root / f"{peer}_{data.choice.name}_{noise}_seed{seed}_{digest}.json"
-    if file.exists():
-        return json.loads(file.read_text())["result"]
-    start = time.perf_counter()
-    result = PEERS[peer](data, compute, settings, seed)
-    result["seconds"] = time.perf_counter() - start
-    entries = {"settings": key, "machine": machine(), "versions": versions("cleanlab"), "result": result}
-    root.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda handle: handle.write((json.dumps(entries, indent=1) + "\n").encode()))
-    return result
+    name = f"{peer}_{data.choice.name}_{noise}_seed{seed}"
+    return measuring.kept(root, name, key, partial(PEERS[peer], data, compute, settings, seed))
 
 
 # -- the report ------------------------------------------------------------------------------------------------------

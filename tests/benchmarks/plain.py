@@ -7,6 +7,7 @@ neighbours by scikit-learn's PCA and an exact faiss index, np.unique for every s
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -55,13 +56,21 @@ def loader(
     )
 
 
-def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, device: torch.device) -> float:
-    """Cross-entropy; the mean loss."""
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: DataLoader,
+    device: torch.device,
+    see: Callable[[Tensor, Tensor, Tensor], None] = lambda logits, labels, ids: None,
+) -> float:
+    """Cross-entropy; the mean loss. `see` is given logits (B, C), labels (B,) and ids (B,) of every batch."""
     model.train()
     total = 0.0
-    for images, labels, _ in batches:
+    for images, labels, ids in batches:
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        loss = F.cross_entropy(model(images), labels)
+        logits = model(images)
+        see(logits.detach(), labels, ids)
+        loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

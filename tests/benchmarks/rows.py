@@ -37,19 +37,11 @@ CEILING = "test: true labels, last epoch"
 
 def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, report: peers.PeersReport) -> dict:
     """{row: AUC, test accuracy or share} for one seed; rows without a value are left out."""
-    seed, name = choice.seed, f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
-    usual = ["--width", str(WIDTH), "--seed", str(seed), "--cuda_dev", str(args.cuda_dev)]
-    usual += [] if choice.root is None else ["--train_root", str(choice.root)]
-    of_data = {"noise_type": [choice.noise_type]}
-    if choice.noise_type != "none":
-        of_data["noise_ratio"] = [f"{choice.noise_ratio:g}"]
-    if choice.subset is not None:
-        of_data["subset"] = [str(number) for number in choice.subset]
-        name += "_classes" + "-".join(of_data["subset"])
-    separation = ["--first_stage_data_name", choice.name, *flags(of_data, "first_stage_"), *usual]
+    seed = choice.seed
+    name, separation, training = typed(choice, args.cuda_dev)
     relabel = run_script("relabel.py", separation + shlex.split(args.separation), args.root, f"relabel_{name}")
-    training = ["--dataset", choice.name, *flags(of_data), *usual, *shlex.split(args.training)]
-    ssl = run_script("ssl.py", [*training, "--relabel", f"relabel_{name}"], args.root, f"ssl_{name}")
+    training += [*shlex.split(args.training), "--relabel", f"relabel_{name}"]
+    ssl = run_script("ssl.py", training, args.root, f"ssl_{name}")
     rows = {
         "AUC: relabel.py, default score": relabel["figures"].get("auc_relabel_score"),
         "AUC: ssl.py, its score": ssl["figures"].get("auc_ssl_score"),
@@ -73,6 +65,21 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     if ceiling:
         rows["gap closed by ssl.py"] = (rows[OURS] - rows[CROSS_ENTROPY]) / (rows[CEILING] - rows[CROSS_ENTROPY])
     return rows
+
+
+def typed(choice: DataChoice, cuda_dev: int) -> tuple[str, list[str], list[str]]:
+    """(A name of the data, flags of relabel.py for them, and of ssl.py): default ones but for the width."""
+    name = f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
+    usual = ["--width", str(WIDTH), "--seed", str(choice.seed), "--cuda_dev", str(cuda_dev)]
+    usual += [] if choice.root is None else ["--train_root", str(choice.root)]
+    of_data = {"noise_type": [choice.noise_type]}
+    if choice.noise_type != "none":
+        of_data["noise_ratio"] = [f"{choice.noise_ratio:g}"]
+    if choice.subset is not None:
+        of_data["subset"] = [str(number) for number in choice.subset]
+        name += "_classes" + "-".join(of_data["subset"])
+    separation = ["--first_stage_data_name", choice.name, *flags(of_data, "first_stage_"), *usual]
+    return name, separation, ["--dataset", choice.name, *flags(of_data), *usual]
 
 
 def called(experiment: Path) -> dict[str, float]:

@@ -66,7 +66,7 @@ class Ours:
 
     def mixed_loss_of(self, ids):
         images = self.images.augmented_batch(ids, colour_jitter=JITTER)
-        images, targets = mixup(images, self.soft_labels[ids], alpha=1.0)
+        images, targets, _ = mixup(images, self.soft_labels[ids], alpha=1.0)
         return joint_loss(self.learner.logits(images), targets, 0.8, 0.4)
 
 

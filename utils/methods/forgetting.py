@@ -36,8 +36,7 @@ from utils.results.reporting import accuracy_numbers, announce, foresee, save_le
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import aucs
-from utils.scoring.tracker import Tracker
-from utils.scoring.tracking import LOSS_ALONE, tracking_of
+from utils.scoring.tracking import BATCHES, tracking_of
 from utils.separations import FORGET
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
@@ -64,6 +63,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
     args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
     settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
+    if args.track_from == BATCHES:
+        settings["track_from"] = BATCHES
     source = None
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
@@ -81,7 +82,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
-            learner = Learner(network, first, compute, optimisation, STREAM1, name="stage 1")
+            from_batches = args.track_from == BATCHES
+            learner = Learner(network, first, compute, optimisation, STREAM1, name="stage 1", from_batches=from_batches)
             memorise(learner, args.epoch_1st, args.memorise_until, evidence, settings, experiment)
         else:
             take_over_stage1(source, experiment)
@@ -103,7 +105,7 @@ def expectation_of(
 ) -> partial[Expectation | None]:
     """What the run will take: stage 1, unless it is taken over, with a pass after every epoch; tracked steps."""
     name, rows = models.PREACT_RESNET18, stage2.tracked_rows
-    work = [Work.of_epochs(name, args.epoch_1st, first)] if trains else []
+    work = [Work.of_epochs(name, args.epoch_1st, first, args.track_from == BATCHES)] if trains else []
     work.append(Work(name, stage2.steps * args.batch_size, rows * len(first), rows if args.track_CE else 0))
     optimisation, tracking = optimisation_of(args, schedule_of(args, args.epoch_1st)), tracking_of(args)
     track_rows = args.epoch_1st + (1 + args.track_CE) * rows
@@ -122,7 +124,7 @@ def memorise(
     """
     data = learner.data
     losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
-    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    tracker = learner.tracker(data.training_labels)
     experiment.log.quietly(f"{STAGE1}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
         with phase.until_divergence():

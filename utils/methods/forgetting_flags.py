@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, idle
+from utils.scoring.tracking import LONGEST
 
 STEPS = 150  # of stage 2
+AUTO = "auto"
 
 
 def add_stages(group: argparse._ArgumentGroup) -> None:
@@ -32,6 +34,11 @@ def add_stages(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def count_or_auto(text: str) -> int | str:
+    """An argparse type."""
+    return AUTO if text == AUTO else COUNT(text)
+
+
 def add_tracked_steps(tracking: argparse._ArgumentGroup) -> None:
     """When stage 2 ends and which of its steps are tracked."""
     tracking.add_argument(
@@ -47,7 +54,12 @@ def add_tracked_steps(tracking: argparse._ArgumentGroup) -> None:
         help="steps of an epoch of stage 2, at most (default: a whole one)",
     )
     tracking.add_argument(
-        "--track_every", type=COUNT, default=1, metavar="STEPS", help="track after every STEPS steps of stage 2"
+        "--track_every",
+        type=count_or_auto,
+        default=1,
+        metavar="STEPS",
+        help="track after every STEPS steps of stage 2 and after the last; auto: after every one while the ranks of "
+        f"the score move, up to {LONGEST} apart while they hardly do",
     )
     tracking.add_argument(
         "--second_stg_max_median_loss",

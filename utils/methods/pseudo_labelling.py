@@ -46,7 +46,7 @@ from utils.scoring.metrics import aucs
 from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
-from utils.scoring.tracking import LOSS_ALONE
+from utils.scoring.tracking import BATCHES, LOSS_ALONE
 from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
@@ -84,7 +84,10 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
         )  # fmt: skip
         settings = RunSettings.from_flags(args, epochs[number - 1])
         optimisation = optimisation_of(args, schedule_of(args, settings.epochs), jitter)
-        learner = Learner(network, make.data, compute, optimisation, number, name=f"run{number}")
+        from_batches = args.track_from == BATCHES
+        learner = Learner(
+            network, make.data, compute, optimisation, number, name=f"run{number}", from_batches=from_batches
+        )
         network = train_run(learner, settings, targets, experiment)
     save_model(experiment, data, network, args.network[-1], args.width, "model.pt")
     figures = write_results(args.runs, data, experiment)
@@ -97,7 +100,9 @@ def expectation_of(
 ) -> partial[Expectation | None]:
     """What the runs of so many epochs will take, with a pass after every epoch."""
     networks = [args.network[0]] * (len(epochs) - 1) + [args.network[-1]]
-    work = [Work.of_epochs(name, number, data) for name, number in zip(networks, epochs, strict=True)]
+    from_batches = args.track_from == BATCHES
+    pairs = zip(networks, epochs, strict=True)
+    work = [Work.of_epochs(name, number, data, from_batches) for name, number in pairs]
     return partial(
         expect, work, sum(epochs), data, compute, optimisation_of(args, schedule_of(args, args.epoch)), args.width
     )
@@ -202,7 +207,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
     data, run = learner.data, learner.name
     losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
-    tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
+    tracker = learner.tracker(data.device_labels)
     evidence = Evidence("ssl", data, "last", settings.epochs)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
     parts = learner.parts() | {"targets": targets, "evidence": evidence}

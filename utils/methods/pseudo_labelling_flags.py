@@ -7,6 +7,7 @@ import argparse
 from utils.command_line.flags import check_input_noise
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, refuse, truth
 from utils.errors import UserError
+from utils.scoring.tracking import BATCHES
 from utils.separations import SEPARATIONS
 from utils.training.optimisation import enough_epochs
 
@@ -132,6 +133,10 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
+    if (
+        split and args.track_from == BATCHES
+    ):  # some epochs learn from the clean set alone, or see its samples more often
+        raise UserError(f"--track_from {BATCHES} needs every sample once an epoch", "leave it out with --targets split")
     args.runs = args.runs or (2 if args.double_run else 1 if split else runs_after(args))
     if args.f_l:
         args.score = "forget_loss"

@@ -30,8 +30,7 @@ from utils.results.reporting import accuracy_numbers, announce, foresee, write_a
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words, save_scores
 from utils.scoring.planted import CalibratedPosterior
-from utils.scoring.tracker import Tracker
-from utils.scoring.tracking import LOSS_ALONE
+from utils.scoring.tracking import BATCHES
 from utils.separations import RELABEL
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
@@ -60,7 +59,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
             name, data.num_classes, compute, width=args.width, dropout=args.dropout, input_noise=args.input_noise,
             seed=args.seed, counter=number - 1,
         )  # fmt: skip
-        return Learner(network, data, compute, optimisation, number)
+        return Learner(network, data, compute, optimisation, number, from_batches=args.track_from == BATCHES)
 
     if args.relabel_by == "posterior":
         optimisation = replace(optimisation_of(args, schedule_of(args, warm_up)), augment=args.augment or "standard")
@@ -88,7 +87,9 @@ def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) 
     if args.relabel_by == "posterior":
         epochs = [args.warmup_e, args.epoch_1st - args.warmup_e]
     networks = (args.model_type[0], args.model_type[-1])
-    work = [Work.of_epochs(name, number, data) for name, number in zip(networks, epochs, strict=False)]
+    from_batches = args.track_from == BATCHES
+    pairs = zip(networks, epochs, strict=False)
+    work = [Work.of_epochs(name, number, data, from_batches) for name, number in pairs]
     optimisation = replace(optimisation_of(args, schedule_of(args, args.epoch_1st)), augment=args.augment or "strong")
     return partial(expect, work, args.epoch_1st, data, compute, optimisation, args.width)
 
@@ -209,7 +210,7 @@ def train_and_track(
 ) -> None:
     """A phase of so many epochs after `before` others; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
     data = learner.data
-    tracker = Tracker(data.training_labels, data.num_classes, LOSS_ALONE)
+    tracker = learner.tracker(data.training_labels)
     experiment.log.quietly(f"{name}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase:
         with phase.until_divergence():

@@ -18,11 +18,13 @@ from utils.data.noisy_data import NoisyData
 from utils.errors import Diverged, UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.phase import Phase
+from utils.methods.forgetting_flags import AUTO
 from utils.results.evidence import Evidence
 from utils.results.score_tracks import ScoreTracks, TrackedScore
 from utils.scoring.choosing import Candidate
 from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.metrics import auc
+from utils.scoring.pace import Pace
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking
 from utils.training.batches import batches_per_epoch
@@ -43,7 +45,7 @@ class SecondStageSettings:
 
     steps: int  # at most
     steps_per_epoch: int  # those of a whole epoch or fewer
-    track_every: int  # steps
+    track_every: int | str  # steps, or AUTO
     mean_loss_limit: float | None  # nats; stage 2 ends once the mean loss of the first set has passed it
     thaw_at: int  # the step or epoch, from 1, at which the backbone begins to move; 1 = never frozen
     thaw_by_epoch: bool  # thaw_at counts epochs
@@ -68,8 +70,8 @@ class SecondStageSettings:
 
     @property
     def tracked_rows(self) -> int:
-        """Rows of a track: one before the first step, one per tracked step, one for the last."""
-        return 1 + -(-self.steps // self.track_every)
+        """Rows of a track, at most: one before the first step, one per tracked step, one for the last."""
+        return 1 + -(-self.steps // (1 if self.track_every == AUTO else self.track_every))
 
     def frozen(self, step: int) -> bool:
         """Whether head 2 alone moves in a step, counted from 0 over the whole stage."""
@@ -168,6 +170,7 @@ class SecondStage:
         self.tracker = Tracker(first.training_labels, first.num_classes, tracking)
         scores = [LOSS, CE] if tracking.with_ce else [LOSS]
         self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
+        self.pace = Pace() if settings.track_every == AUTO else None
         self.forgotten = Streak(len(first), first.device_labels.device)
         self.latest: Snapshot | None = None  # of the last tracked step of this process
         self.frozen = False  # whether only head 2 moved in the last step
@@ -182,6 +185,8 @@ class SecondStage:
         parts = self.learner.parts() | {"choice": self.choice, "forgotten": self.forgotten}
         if self.oracle is not None:
             parts["oracle"] = self.oracle
+        if self.pace is not None:
+            parts["pace"] = self.pace
         steps = self.settings.steps
         if self.settings.frozen(steps - 1):
             self.experiment.log(f"stage 2 has {steps} steps and none thaws the backbone: nothing will be forgotten")
@@ -236,7 +241,7 @@ class SecondStage:
     def after_step(self, phase: Phase, checkpoint_every: int) -> bool:
         """Track the first set where it is due; True ends the epoch."""
         progress, done = self.learner.progress, self.steps_done
-        if done % self.settings.track_every == 0 or done == self.settings.steps:
+        if self.due(done):
             train_loss = float(progress.losses[progress.step - 1])  # here every tracked step waits for the device
             self.track(epoch=progress.epoch + 1, step=done, lr=self.learner.rate, train_loss=train_loss)
             phase.show(done)
@@ -244,6 +249,11 @@ class SecondStage:
             phase.checkpoint()
         phase.stop_if_asked()
         return self.enough()
+
+    def due(self, step: int) -> bool:
+        """Whether a step is tracked; the last one always is."""
+        due = step % self.settings.track_every == 0 if self.pace is None else step >= self.pace.next
+        return due or step == self.settings.steps
 
     def enough(self) -> bool:
         return self.steps_done >= self.settings.steps or self.limit_passed()
@@ -260,6 +270,8 @@ class SecondStage:
             self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
         self.forgotten.update(row["step"], ~learnt(self.latest.logits, self.first.device_labels))
         candidates = self.candidates(self.latest)
+        if self.pace is not None:
+            self.set_pace(row["step"], candidates)
         self.scores.append({name: candidates[name].observed for name in (LOSS.name, CE.name) if name in candidates})
         self.mean_loss = float(candidates[LOSS.name].observed.mean(dtype=np.float64))  # float32 overflows
         self.experiment.history.add(
@@ -272,6 +284,15 @@ class SecondStage:
         )
         if self.oracle is not None:
             self.oracle.consider(row["step"], self.scores.last(), self.first.is_noisy, self.learner.network)
+
+    def set_pace(self, step: int, candidates: dict[str, Candidate]) -> None:
+        """When to track next; called before these scores are appended to the tracks."""
+        if self.frozen or not self.scores.rows:  # nothing has moved yet: the first step that moves is to be seen
+            self.pace.dense(step)
+            return
+        before = self.scores.last()
+        score = primary(before)
+        self.pace.follow(step, before[score], candidates[score].observed)
 
     def candidates(self, now: Snapshot) -> dict[str, Candidate]:
         """Neighbour cross-entropy and loss of a moment, each alone and by its mean rank with the best of stage 1."""

@@ -67,6 +67,17 @@ class Tracker:
                 self._features = torch.empty(len(self.labels), features.shape[1], device=features.device)
             self._features[sample_ids] = features.float()
 
+    def state_dict(self) -> dict[str, Tensor | None]:
+        """Of a pass that is not finished; without features, which only whole passes bring."""
+        seen = self._coverage.seen
+        return {"logits": self._logits if bool(seen.any()) else None, "seen": seen}
+
+    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
+        self._reset()
+        self._coverage.seen.copy_(state["seen"])
+        if state["logits"] is not None:
+            self._logits.copy_(state["logits"])
+
     def finish(self) -> Snapshot:
         """Scores of all samples.
 

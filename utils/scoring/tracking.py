@@ -12,8 +12,10 @@ from utils.command_line.parser import COUNT, RATE, RATIO, Parser
 from utils.errors import UserError
 
 NN_K, MEMORY_GB = 100, 1.0
+PASSES, BATCHES = "passes", "batches"  # of --track_from
 CHOOSE = ("proxy", "last", "oracle")  # what each means: utils/scoring/choosing.py
 PLANT = 0.03
+STILL, LONGEST = 0.1, 16  # mean change of the ranks, and steps, of --track_every auto: utils/scoring/pace.py
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
         "--nn_memory_gb", type=RATE, default=MEMORY_GB, metavar="GB", help="scratch memory of the neighbour search"
     )
     return group
+
+
+def add_track_from(group: argparse._ArgumentGroup, where: str) -> None:
+    """`where`: the trainings that it is about. Its default is None: runs made before there was such a flag had none."""
+    group.add_argument(
+        "--track_from",
+        choices=(PASSES, BATCHES),
+        help=f"what {where} says of every sample after an epoch: passes, the network (or its average) looks at all of "
+        "them once more, as they are; batches, what it said while it learnt from them, augmented, with dropout and at "
+        "different weights: saves that pass. With mixup a mixed image counts as the one that it is for the larger part "
+        f"(default: {PASSES})",
+    )
 
 
 def add_choosing(group: argparse._ArgumentGroup) -> None:

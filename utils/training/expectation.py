@@ -51,9 +51,10 @@ class Work:
     networks: int = 1  # that train side by side
 
     @classmethod
-    def of_epochs(cls, network: str, epochs: int, data: NoisyData) -> Work:
-        """A training with a pass over all samples and the test images after every epoch."""
-        return cls(network, epochs * len(data), epochs * images_of_a_pass(data))
+    def of_epochs(cls, network: str, epochs: int, data: NoisyData, from_batches: bool = False) -> Work:
+        """A training with a pass over all samples and the test images after every epoch, or over the latter alone."""
+        of_a_pass = images_of_a_pass(data) - from_batches * len(data)
+        return cls(network, epochs * len(data), epochs * of_a_pass)
 
 
 def images_of_a_pass(data: NoisyData) -> int:

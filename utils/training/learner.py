@@ -16,11 +16,12 @@ from utils.compute import Compute, seed_torch
 from utils.data.noisy_data import NoisyData
 from utils.errors import Diverged
 from utils.scoring.tracker import Snapshot, Tracker
+from utils.scoring.tracking import LOSS_ALONE
 from utils.training.batches import epoch_batches
 from utils.training.losses import prior_regulariser
 from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation
-from utils.training.passes import accuracy_on_test, score_samples
+from utils.training.passes import accuracy_on_test, finish, score_samples
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Learner:
     `stream` (1, 2 ...) tells the random draws of this learner from those of the others in a run: order, augmentation,
     dropout and mixup are functions of (seed, stream, epoch, step), never of what ran before, so that a resumed run
     draws what a whole one draws. `name` is for error messages. `parameters`: None = all; `fused`: all of them get their
-    first gradient in the same step.
+    first gradient in the same step. `from_batches`: what the training batches say of their samples takes the place of
+    a pass over them.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Learner:
         name: str = "",
         parameters: Iterable[nn.Parameter] | None = None,
         fused: bool = True,
+        from_batches: bool = False,
     ) -> None:
         self.network, self.data, self.compute = network, data, compute
         self.optimisation, self.stream, self.name = optimisation, stream, name
@@ -72,6 +75,7 @@ class Learner:
             fused=fused,
         )
         self.progress = Progress()
+        self.from_batches, self._listener = from_batches, None
         self.average: AveragedModel | None = None
         if optimisation.ema:
             self.average = AveragedModel(network, use_buffers=True)
@@ -99,6 +103,8 @@ class Learner:
             f"optimizer{suffix}": self.optimizer,
             f"progress{suffix}": self.progress,
         }
+        if self._listener is not None:
+            parts[f"heard{suffix}"] = self._listener
         return parts if self.average is None else parts | {f"average{suffix}": self.average}
 
     # -- training -----------------------------------------------------------------------------------------------
@@ -125,8 +131,11 @@ class Learner:
 
     def mixed(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, C) of augmented images, mixed where that is asked for, and the targets (B, C) mixed alike."""
-        images, targets = mixup(self.augmented(ids), targets, self.optimisation.mixup)
-        return self.logits(images), targets
+        images, targets, larger = mixup(self.augmented(ids), targets, self.optimisation.mixup)
+        logits = self.logits(images)
+        if self._listener is not None:  # a mixed image counts as the one that it is for the larger part
+            self._listener.update(logits.detach(), ids[larger])
+        return logits, targets
 
     def cross_entropy(self, ids: Tensor) -> Tensor:
         """The plain loss: of augmented and perhaps mixed images against the labels that training is given, balanced."""
@@ -179,8 +188,16 @@ class Learner:
 
     # -- passes -------------------------------------------------------------------------------------------------
 
+    def tracker(self, labels: Tensor) -> Tracker:
+        """For `score` after each epoch, of the loss alone; labels int64 (N,). Call before `parts`."""
+        tracker = Tracker(labels, self.data.num_classes, LOSS_ALONE)
+        self._listener = tracker if self.from_batches else None
+        return tracker
+
     def score(self, tracker: Tracker, ids: Tensor | None = None, network: nn.Module | None = None) -> Snapshot:
         """The samples `ids` (None = all) as this network, or another one, sees them now, scored by `tracker`."""
+        if tracker is self._listener:
+            return finish(tracker, self.where)
         return score_samples(network or self.judge, self.data.images, tracker, self.compute, where=self.where, ids=ids)
 
     def test_accuracy(self) -> float | None:

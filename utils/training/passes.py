@@ -52,6 +52,11 @@ def score_samples(
     """
     for positions, logits, features in infer(network, images, compute, ids=ids, features=tracker.settings.with_ce):
         tracker.update(logits, positions, features)
+    return finish(tracker, where)
+
+
+def finish(tracker: Tracker, where: str) -> Snapshot:
+    """What a whole pass said. Raises Diverged saying `where` if it was of a network that has diverged."""
     try:
         return tracker.finish()
     except FloatingPointError:

@@ -2,6 +2,7 @@ import pytest
 
 from tests.tiny import load_script
 from utils.command_line.flags import resolve
+from utils.errors import UserError
 from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
 
 
@@ -22,3 +23,9 @@ def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
     args = resolve(load_script("ssl.py").parser().parse_args(flags.split()))
     resolve_pseudo_labelling(args)
     assert args.runs == runs and args.network == networks
+
+
+def test_batches_that_leave_samples_out_say_nothing_of_all():
+    args = resolve(load_script("ssl.py").parser().parse_args(["--relabel", "--use_bmm", "--track_from", "batches"]))
+    with pytest.raises(UserError, match="--track_from batches needs every sample once an epoch"):
+        resolve_pseudo_labelling(args)

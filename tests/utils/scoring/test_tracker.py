@@ -254,3 +254,15 @@ def test_a_sample_seen_never_or_twice_is_an_error(batches):
         tracker.update(torch.zeros(len(ids), CLASSES), torch.tensor(ids))
     with pytest.raises(ValueError, match="exactly once"):
         tracker.finish()
+
+
+def test_a_pass_goes_on_from_its_state():
+    logits, _, labels = random_pass(6)
+    one, other = (Tracker(labels, CLASSES, LOSS_ALONE) for _ in range(2))
+    other.update(logits[:3], torch.tensor([3, 4, 5]))  # what the state takes the place of
+    assert one.state_dict()["logits"] is None
+    one.update(logits[:4], torch.arange(4))
+    other.load_state_dict(one.state_dict())
+    for tracker in (one, other):
+        tracker.update(logits[4:], torch.arange(4, 6))
+    assert torch.equal(one.finish().logits, other.finish().logits)

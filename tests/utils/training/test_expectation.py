@@ -44,7 +44,7 @@ def test_the_sum_by_hand(monkeypatch):
     monkeypatch.setattr(expectation, "peak_memory", lambda compute: 10**9)
     data, settings = TenSamples(), (None, None, 1.0)
     work = [Work.of_epochs("a", 3, data), Work("b", 20, 10, searches=2)]
-    assert work[0] == Work("a", 30, 30)
+    assert work[0] == Work("a", 30, 30) and Work.of_epochs("a", 3, data, from_batches=True) == Work("a", 30, 0)
     found = expect(work, 7, data, *settings)
     extra = expectation.START_AND_END + 10 * expectation.PER_SAMPLE
     assert found.seconds == pytest.approx(30 + 3 + 20 + 1 + 10 + extra)

@@ -369,9 +369,37 @@ def test_logits_and_targets_are_of_the_mixed_images():
     torch.manual_seed(5)
     logits, mixed_targets = learner.mixed(ids, targets)
     torch.manual_seed(5)
-    images, expected = mixup(learner.augmented(ids), targets, 1.0)
+    images, expected, _ = mixup(learner.augmented(ids), targets, 1.0)
     assert torch.equal(logits, learner.network(images)) and torch.equal(mixed_targets, expected)
     assert not torch.equal(mixed_targets, targets)
+
+
+@pytest.mark.parametrize("optimisation", [OPTIMISATION, RESISTING])
+def test_what_the_batches_said_takes_the_place_of_a_pass(optimisation):
+    learner = linear_learner(optimisation=optimisation, from_batches=True)
+    tracker, said = learner.tracker(learner.data.device_labels), torch.zeros(SAMPLES, 2)
+    assert learner.parts()["heard"] is tracker
+
+    def loss_of(ids):
+        logits, targets = learner.mixed(ids, torch.eye(SAMPLES)[ids])  # whose targets tell who was mixed
+        weights, larger = targets.max(1)
+        said[larger] = logits.detach()
+        return logits.pow(2).mean()
+
+    learner.train_epoch(loss_of)
+    now = learner.score(tracker)
+    assert torch.equal(now.logits, said)
+    with pytest.raises(ValueError, match="exactly once"):  # the next epoch begins anew
+        learner.score(tracker)
+
+
+def test_a_learner_listens_only_where_it_is_asked_to():
+    learner = linear_learner()
+    tracker = learner.tracker(learner.data.device_labels)
+    learner.train_epoch(learner.cross_entropy)
+    assert "heard" not in learner.parts()
+    before = learner.network(learner.data.images.batch(learner.data.ids)).detach()
+    assert torch.equal(learner.score(tracker).logits, before)
 
 
 def test_nothing_is_mixed_unless_asked_for():

@@ -18,14 +18,14 @@ def test_alpha_zero_leaves_everything_and_draws_nothing():
     images, targets = numbered()
     state = torch.get_rng_state()
     same = mixup(images, targets, 0.0)
-    assert same[0] is images and same[1] is targets
+    assert same[0] is images and same[1] is targets and same[2] == slice(None)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 5.0])
 def test_images_and_targets_are_mixed_alike_by_one_weight(alpha):
     torch.manual_seed(0)
-    images, targets = mixup(*numbered(), alpha)
+    images, targets, _ = mixup(*numbered(), alpha)
     weights = set()
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         torch.testing.assert_close(image, (target @ 2.0 ** torch.arange(SAMPLES)).expand(3, 4, 4))
@@ -37,8 +37,16 @@ def test_images_and_targets_are_mixed_alike_by_one_weight(alpha):
 
 def test_every_image_is_a_partner_once():
     torch.manual_seed(1)
-    _, targets = mixup(*numbered(), 1.0)
+    _, targets, _ = mixup(*numbered(), 1.0)
     torch.testing.assert_close(targets.sum(0), torch.ones(SAMPLES))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_image_is_the_larger_part_of_one_mixture(seed):
+    torch.manual_seed(seed)
+    _, targets, larger = mixup(*numbered(), 1.0)
+    assert sorted(larger.tolist()) == list(range(SAMPLES))
+    assert (targets[torch.arange(SAMPLES), larger] >= 0.5).all()
 
 
 def test_what_went_in_stays_as_it_was():
@@ -61,7 +69,7 @@ def test_weights_follow_the_beta_distribution(alpha, variance):  # its variance 
 @pytest.mark.parametrize("alpha", [1e-8, 1e-3, 1e8])
 def test_extreme_alphas_give_weights(alpha):
     torch.manual_seed(0)
-    images, targets = mixup(*numbered(), alpha)
+    images, targets, _ = mixup(*numbered(), alpha)
     assert images.isfinite().all() and (targets >= 0).all() and (targets <= 1).all()
 
 

@@ -1,0 +1,92 @@
+"""Scores of the training batches (--track_from batches) beside those of a pass after every epoch: AUC and seconds.
+
+    python3 -m tests.benchmarks.track_from                                  digits, three seeds
+    python3 -m tests.benchmarks.track_from --ways "main.py, memorising" --epochs 80
+
+main.py's stage 1 with default flags and with those that memorise (where nothing is mixed), and relabel.py; the AUC of
+the scores that are accumulated over the epochs, of relabel.py's default one too, and the seconds of the trainings.
+Finished runs under --root are used again, and one that was cut off goes on: repeat the command.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tests.benchmarks import rows
+from tests.benchmarks.measuring import run_script
+from tests.benchmarks.peers import PeersReport
+from tests.benchmarks.tracked_steps import MEMORISE
+from utils.command_line import running
+from utils.command_line.flags import add_device
+from utils.command_line.parser import COUNT, SEED, Parser
+from utils.compute import choose
+from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.results.tables import Row, Spread, Table, as_text
+from utils.scoring.accumulated import NAMES
+from utils.scoring.tracking import BATCHES, PASSES
+
+STAGE1_ALONE = ["--steps_total", "1", "--no-track_CE"]
+WAYS = {  # script, prefix of its accumulated scores, phases, more flags
+    "main.py, default flags": ("main.py", "stage1", ["stage1"], STAGE1_ALONE),
+    "main.py, memorising": ("main.py", "stage1", ["stage1"], [*STAGE1_ALONE, *MEMORISE]),
+    "relabel.py": ("relabel.py", "relabel", ["warm_up", "relabelling"], []),
+}
+
+
+def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[tuple[str, str], dict[str, float]]:
+    """{(way, where the scores are from): {column: value}} for one seed."""
+    name, flags, _ = rows.typed(choice, args.cuda_dev)
+    flags += [] if args.epochs is None else ["--epoch_1st", str(args.epochs)]
+    found = {}
+    for number, way in enumerate(WAYS):
+        if way not in args.ways:
+            continue
+        script, prefix, phases, more = WAYS[way]
+        for source in (PASSES, BATCHES):
+            words = [*flags, *more, "--track_from", source]
+            record = run_script(script, words, args.root, f"track_from_{number}_{source}_{name}")
+            figures = record["figures"]
+            columns = {score: figures[f"auc_{prefix}_{score}"] for score in NAMES}
+            columns["default score"] = figures.get("auc_relabel_score")
+            columns["share wrong"] = figures["noise_ratio_estimated"]
+            found[way, source] = columns | {"seconds": sum(record["seconds"][phase] for phase in phases)}
+    return found
+
+
+def table(seeds: list[dict[tuple[str, str], dict[str, float]]]) -> Table:
+    """Over seeds."""
+    names = list(next(iter(seeds[0].values())))
+    lines = []
+    for key in seeds[0]:
+        values = [[seed[key][name] for seed in seeds if seed[key][name] is not None] for name in names]
+        lines.append(Row(list(key), [Spread.of(of) for of in values]))
+    return Table(["training", "--track_from"], names, lines)
+
+
+def make_parser() -> Parser:
+    parser = Parser("-m tests.benchmarks.track_from", __doc__, epilog=None)
+    add_data(parser)
+    group = parser.add_argument_group("where scores are from")
+    group.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    group.add_argument("--epochs", type=COUNT, help="of each training (default: the scripts')")
+    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
+    group.add_argument("--root", type=Path, default=Path("experiments/track_from"), help="where results are kept")
+    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
+    add_device(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    args.seed = args.seeds[0]
+    resolve_data(args)
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    report = PeersReport(compute, "Scores of training batches beside those of passes: AUC, mean ± sd (n)")
+    choice = data_choice(args)
+    report(as_text(table([one_seed(args, replace(choice, seed=seed)) for seed in args.seeds])))
+    if args.save:
+        report.save(args.save, args)
+
+
+if __name__ == "__main__":
+    running.run_script(main)
