@@ -10,6 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
+from utils.files import let_go
+
+IMAGES_AT_A_TIME = 4096  # that are hashed
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -90,5 +94,7 @@ class ImageSet:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.images.shape, self.class_names]).encode())
         digest.update(self.labels.astype("<i8").tobytes())
-        digest.update(self.images.data)
+        for start in range(0, len(self), IMAGES_AT_A_TIME):  # a memory map is not to be in memory as a whole
+            digest.update(self.images[start : start + IMAGES_AT_A_TIME].data)
+            let_go(self.images)
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and room for them."""
+"""Files that appear whole or not at all, room for them, and maps of them."""
 
 import contextlib
 import csv
@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from utils.errors import UserError
 
@@ -54,3 +56,16 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"{what}: {needed / 1e9:.1f} GB are needed and {folder} has {free / 1e9:.1f} GB free",
             "free some space or take another --experiments_root",
         )
+
+
+def let_go(array: np.ndarray) -> None:
+    """Take the pages of a memory map out of this process; of any other array nothing.
+
+    They stay in the system's cache, which gives them up when memory is short. Without this a process that has gone
+    through a map counts as holding all of it.
+    """
+    pages = getattr(array, "_mmap", None)  # of views too
+    if hasattr(pages, "madvise"):  # not on Windows
+        import mmap
+
+        pages.madvise(mmap.MADV_DONTNEED)

@@ -27,8 +27,8 @@ from utils.experiments.track_file import TrackFile
 from utils.files import require_space, write_csv
 
 NOT_COMPARED = {
-    "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "checkpoint_every", "experiment_name",
-    "experiments_root",
+    "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "images_on", "checkpoint_every",
+    "experiment_name", "experiments_root",
 }  # fmt: skip
 
 

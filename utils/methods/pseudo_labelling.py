@@ -262,6 +262,7 @@ def batches_of_epoch(learner: Learner, targets: Targets, labeled_batch_size: int
 def averaged(average: AveragedModel, learner: Learner) -> nn.Module:
     """The weight-averaged network (Izmailov et al. 2018), batch-norm statistics recomputed over the training images."""
     batches = learner.batches()  # shuffled: sorted classes would bias
+    learner.data.images.announce(batches)
     seed_torch(learner.optimisation.seed, "averaging", learner.stream)
     with learner.compute.autocast():
         update_bn((learner.data.images.batch(ids) for ids in batches), average)
