@@ -6,7 +6,7 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,15 +37,23 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             temporary.unlink()
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none."""
-    columns = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    content = text.getvalue().encode(errors="surrogateescape")  # file names may be no UTF-8
-    write_atomically(path, lambda handle: handle.write(content))
+def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none.
+
+    With columns the rows are written as they come: a table of a million samples is never in memory.
+    """
+    if columns is None:
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write(handle: BinaryIO) -> None:
+        text = io.TextIOWrapper(handle, "utf-8", "surrogateescape", newline="")  # file names may be no UTF-8
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text.detach()
+
+    write_atomically(path, write)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:

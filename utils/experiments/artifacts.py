@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import write_atomically
+from utils.files import let_go, write_atomically
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -19,10 +19,10 @@ def save_array(path: Path, array: np.ndarray) -> None:
     write_atomically(path, lambda handle: np.save(handle, array, allow_pickle=False))
 
 
-def load_array(path: Path) -> np.ndarray:
-    """A .npy file, never unpickled. Raises UserError where it is missing or damaged."""
+def load_array(path: Path, mapped: bool = False) -> np.ndarray:
+    """A .npy file, never unpickled; `mapped`: it stays on the disk. Raises UserError where it is missing or damaged."""
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing", "check the name, or run the script that writes it again") from None
     except Exception as error:  # numpy's reader of damaged headers raises many kinds
@@ -34,7 +34,12 @@ def load_array(path: Path) -> np.ndarray:
 def digest(array: np.ndarray) -> str:
     """Of type, shape and values."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    if isinstance(array, np.memmap):  # a track, which may be larger than the memory, row by row
+        for row in array:
+            digest.update(row.data)
+            let_go(array)
+    else:
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
 

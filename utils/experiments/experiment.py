@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ class Experiment:
     def save_torch(self, name: str, state: dict) -> None:
         save_torch(self.record.own(name), state)
 
-    def write_csv(self, name: str, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    def write_csv(self, name: str, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
         write_csv(self.record.own(name), rows, columns)
 
     # -- tracks -------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Experiment:
     def close_track(self, name: str) -> None:
         """Give a complete track its final name and its digest."""
         if self.tracks[name].close():
-            self.record["digests"][name] = digest(load_array(self.tracks[name].path))
+            self.record["digests"][name] = digest(load_array(self.tracks[name].path, mapped=True))
 
     # -- phases and checkpoints ---------------------------------------------------------------------------------
 

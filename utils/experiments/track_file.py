@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.artifacts import save_array
-from utils.files import require_space
+from utils.files import let_go, require_space
 
 
 class TrackFile:
@@ -72,6 +72,7 @@ class TrackFile:
     def flush(self) -> None:
         if self._map is not None:
             self._map.flush()
+            let_go(self._map)
 
     def close(self) -> bool:
         """Give the complete track its name, cut to the rows that were written; False where there is none."""

@@ -344,7 +344,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         draw_tracks(
             record.own(f"tracking{suffix}.png"),
             [tracked],
-            {LOSS: record.read_array(tracked.track)},
+            {LOSS: record.read_array(tracked.track, mapped=True)},
             data.is_noisy,
             rows,
             "epoch",

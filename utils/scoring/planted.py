@@ -12,7 +12,6 @@ on the network and its training more than on which labels are wrong: class-depen
 right labels than planted ones do, is left to the posterior's matrix.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,24 +104,31 @@ class CalibratedPosterior:
         """Fit to mean predictions (N, C), the labels trained on, the own ones int (N,), and the planted ids (P,)."""
         self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
         self.memorisation_, self.likelihood_ = Memorisation(1.0, 0.0), np.nan
-        if not self.calibrated_:
-            fits, weights = [LabelPosterior().fit(probs, trained)], np.ones(1)
-        else:
+        temperatures, transitions, weights = [LabelPosterior().temperature], [None], np.ones(1)
+        if self.calibrated_:
             self.memorisation_ = memorisation(probs, trained, own, planted)
-            probs = self.memorisation_.without(probs, trained)
-            fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
-            likelihoods = [held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits]
+            probs, temperatures = self.memorisation_.without(probs, trained), TEMPERATURES
+            likelihoods, transitions = [], []
+            for temperature in temperatures:
+                fit = LabelPosterior(temperature).fit(probs, trained)
+                likelihoods.append(held_out_likelihood(fit.label_probs(), trained, own, planted))
+                transitions.append(fit.transition_)
             weights = softmax(len(planted) * np.array(likelihoods))
 
-        def mean(of: Callable[[LabelPosterior], np.ndarray]) -> np.ndarray:
-            return sum(weight * of(fit) for weight, fit in zip(weights, fits, strict=True))
-
+        # The (N, C) numbers of all temperatures together would fill the memory: of each its matrix alone was kept, and
+        # they are made again, one temperature after the other.
+        means: list = [0, 0, 0, 0]
+        for weight, temperature, transition in zip(weights, temperatures, transitions, strict=True):
+            if weight:
+                fit = LabelPosterior(temperature).fit(probs, trained, transition)
+                parts = (fit.posterior_, fit.of(own), fit.transition_, fit.label_probs())
+                means = [mean + weight * part for mean, part in zip(means, parts, strict=True)]
+        posterior_of_trained, posterior_of_own, self.transition_, label_probs = means
         if self.calibrated_:
-            self.likelihood_ = held_out_likelihood(mean(LabelPosterior.label_probs), trained, own, planted)
-        self.temperature_ = float(mean(lambda fit: fit.temperature))
-        self.trained_ = mean(lambda fit: fit.posterior_).astype(np.float32)
-        self.posterior_ = mean(lambda fit: fit.of(own)).astype(np.float32)
-        self.transition_ = mean(lambda fit: fit.transition_)
+            self.likelihood_ = held_out_likelihood(label_probs, trained, own, planted)
+        self.temperature_ = float(sum(w * t for w, t in zip(weights, temperatures, strict=True)))
+        self.trained_ = posterior_of_trained.astype(np.float32)
+        self.posterior_ = posterior_of_own.astype(np.float32)
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
