@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.files import let_go
 
-IMAGES_AT_A_TIME = 4096  # that are hashed
+HASHED = 1024  # images at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class ImageSet:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.images.shape, self.class_names]).encode())
         digest.update(self.labels.astype("<i8").tobytes())
-        for start in range(0, len(self), IMAGES_AT_A_TIME):  # a memory map is not to be in memory as a whole
-            digest.update(self.images[start : start + IMAGES_AT_A_TIME].data)
+        for start in range(0, len(self), HASHED):  # a memory map is not to be in memory as a whole
+            digest.update(self.images[start : start + HASHED].data)
             let_go(self.images)
         return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.compute import Compute
-from utils.data.host_pixels import PORTION, HostPixels, resize
+from utils.data.host_pixels import HostPixels, portions, resize
 from utils.errors import UserError
 from utils.files import let_go
 from utils.memory import free_memory
@@ -63,7 +63,8 @@ class DeviceImages:
     @cached_property
     def coloured(self) -> bool:
         """Whether any pixel is not grey."""
-        return any(bool((pixels != pixels[..., :1]).any()) for pixels in portions(self.pixels))
+        parts = (self.pixels[part] for part in portions(self.pixels.shape))
+        return any(bool((pixels != pixels[..., :1]).any()) for pixels in parts)
 
     @property
     def on_host(self) -> bool:
@@ -128,26 +129,21 @@ def stay_on_host(size: int, compute: Compute) -> bool:
 def on_device(images: np.ndarray, device: torch.device, side: tuple[int, int]) -> Tensor:
     """uint8 (N, 3, h, w) on the host -> (N, H, W, 3) on the device, where a gathered batch is channels-last."""
     pixels = torch.empty((len(images), *side, 3), dtype=torch.uint8, device=device)
-    for start in range(0, len(images), PORTION):  # never a second copy of all
+    for part in portions(images.shape):  # never a second copy of all
         with warnings.catch_warnings():  # they may be a read-only memory map, and are never written to
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            portion = torch.from_numpy(images[start : start + PORTION]).to(device)
+            portion = torch.from_numpy(images[part]).to(device)
         if tuple(portion.shape[2:]) != side:
             portion = resize(portion, side)
-        pixels[start : start + PORTION] = portion.permute(0, 2, 3, 1)
+        pixels[part] = portion.permute(0, 2, 3, 1)
         let_go(images)
     return pixels
-
-
-def portions(pixels: Tensor | HostPixels) -> Iterator[Tensor]:
-    """uint8 (n, H, W, 3) on the device, a few thousand images at a time."""
-    return (pixels[start : start + PORTION] for start in range(0, len(pixels), PORTION))
 
 
 def channel_statistics(pixels: Tensor | HostPixels) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (3,) float32 per channel of uint8 (N, H, W, 3), as fractions of 255."""
     counts = torch.zeros(3, 256, dtype=torch.int64, device=pixels.device)
-    for portion in portions(pixels):
+    for portion in (pixels[part] for part in portions(pixels.shape)):
         counts += torch.stack([torch.bincount(portion[..., c].flatten().int(), minlength=256) for c in range(3)])
     counts = counts.double()
     values = torch.arange(256, device=pixels.device, dtype=torch.float64) / 255

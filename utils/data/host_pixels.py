@@ -6,6 +6,7 @@ device, by a thread while those before are in use.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from utils.files import let_go
 
-PORTION = 4096  # images that are moved, resized or counted at a time
+PORTION = 2**25  # bytes of images that are moved or counted at a time
+RESIZED = 4096  # images that are resized at a time
 AHEAD = 2  # batches that are ready or on their way
 LET_GO_EVERY = 2**28  # bytes that are read of a memory map between two times that its pages are let go
 
@@ -100,6 +102,12 @@ class HostPixels:
         return batch if self._stream is None else batch.pin_memory().to(self.device, non_blocking=True)
 
 
+def portions(shape: Sequence[int]) -> Iterator[slice]:
+    """Of images uint8 of that shape, (N, ...), as many at a time as are to be in memory twice."""
+    step = max(1, PORTION // math.prod(shape[1:]))
+    return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
 def channels_last(images: np.ndarray) -> np.ndarray:
     """(B, 3, H, W) -> (B, H, W, 3), a copy; a channel at a time takes a third of the time of numpy's own way."""
     pixels = np.empty((len(images), *images.shape[2:], 3), dtype=images.dtype)
@@ -115,6 +123,6 @@ def resize(pixels: Tensor, side: tuple[int, int]) -> Tensor:
         .round_()
         .clamp_(0, 255)
         .byte()
-        for chunk in pixels.split(PORTION)
+        for chunk in pixels.split(RESIZED)
     ]
     return torch.cat(chunks)
