@@ -10,6 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
+from utils.files import let_go
+
+HASHED = 1024  # images at a time
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -90,5 +94,7 @@ class ImageSet:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.images.shape, self.class_names]).encode())
         digest.update(self.labels.astype("<i8").tobytes())
-        digest.update(self.images.data)
+        for start in range(0, len(self), HASHED):  # a memory map is not to be in memory as a whole
+            digest.update(self.images[start : start + HASHED].data)
+            let_go(self.images)
         return digest.hexdigest()

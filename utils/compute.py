@@ -52,6 +52,7 @@ class Compute:
     compile: bool
     threads: int
     eval_batch_size: int = EVAL_BATCH_SIZE["cpu"]  # images in a batch of an evaluation
+    images_on: str = "auto"  # where whole sets of images lie: "device", "host", or there where they fit
 
     def autocast(self) -> contextlib.AbstractContextManager:
         if not self.bf16:
@@ -81,6 +82,7 @@ def choose(
     compile: bool = False,
     threads: int | None = None,
     eval_batch_size: int | None = None,
+    images_on: str = "auto",
 ) -> Compute:
     """The device that `--cuda_dev` names (-1 = CPU; also the CPU where the machine has no GPU) and its precision.
 
@@ -102,7 +104,7 @@ def choose(
         torch.set_float32_matmul_precision("highest")  # the tracker's neighbours stay exact
     bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
     batch_size = eval_batch_size or EVAL_BATCH_SIZE[device.type]
-    return Compute(device, bf16, compile, torch.get_num_threads(), batch_size)
+    return Compute(device, bf16, compile, torch.get_num_threads(), batch_size, images_on)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and room for them."""
+"""Files that appear whole or not at all, room for them, and maps of them."""
 
 import contextlib
 import csv
@@ -6,9 +6,11 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from utils.errors import UserError
 
@@ -55,12 +57,23 @@ def flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none."""
-    columns = list(dict.fromkeys(key for row in rows for key in row)) if columns is None else columns
-    lines = [csv_line(columns), *(csv_line([row.get(column, "") for column in columns]) for row in rows)]
-    content = "".join(lines).encode(errors="surrogateescape")  # file names may be no UTF-8
-    write_atomically(path, lambda handle: handle.write(content))
+def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """A table with those `columns`, or of all rows' in the order in which they come; blank where there is none.
+
+    With columns the rows are written as they come: a table of a million samples is never in memory.
+    """
+    if columns is None:
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write(handle: BinaryIO) -> None:
+        text = io.TextIOWrapper(handle, "utf-8", "surrogateescape", newline="")  # file names may be no UTF-8
+        text.write(csv_line(columns))
+        for row in rows:
+            text.write(csv_line([row.get(column, "") for column in columns]))
+        text.detach()
+
+    write_atomically(path, write)
 
 
 def csv_line(fields: Sequence[Any]) -> str:
@@ -78,3 +91,16 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"{what}: {needed / 1e9:.1f} GB are needed and {folder} has {free / 1e9:.1f} GB free",
             "free some space or take another --experiments_root",
         )
+
+
+def let_go(array: np.ndarray) -> None:
+    """Take the pages of a memory map out of this process; of any other array nothing.
+
+    They stay in the system's cache, which gives them up when memory is short. Without this a process that has gone
+    through a map counts as holding all of it.
+    """
+    pages = getattr(array, "_mmap", None)  # of views too
+    if hasattr(pages, "madvise"):  # not on Windows
+        import mmap
+
+        pages.madvise(mmap.MADV_DONTNEED)

@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     args.seed = args.seeds[0]
     resolve_data(args)
     keep_freed_memory()  # as every script does
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on)
     report = peers.PeersReport(compute, "A row of the results table: relabel.py, ssl.py after it, and their peers")
     choice = data_choice(args)
     seeds = [one_seed(args, replace(choice, seed=seed), compute, report) for seed in args.seeds]

@@ -140,6 +140,14 @@ def add_device(parser: Parser) -> None:
         help="images in an evaluation batch (default: 2000 on a GPU, 250 on a CPU; with --features 250 and 32)",
     )
     group.add_argument(
+        "--images_on",
+        choices=("auto", "device", "host"),
+        default="auto",
+        help="where the decoded images lie. host: those of a folder stay in the file of its cache, others in memory, "
+        "and the next batches are copied while one trains; auto: on the device where they take at most half of its "
+        "free memory, else host. Results are the same",
+    )
+    group.add_argument(
         "--threads", type=COUNT, metavar="T", help="CPU threads (default: what OMP_NUM_THREADS says, else one per core)"
     )
 

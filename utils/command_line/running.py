@@ -52,7 +52,9 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
             keep_freed_memory()
-            compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+            compute = choose(
+                args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on
+            )
             method(args, compute, experiment)
         print_result(experiment, next_command(args, experiment))
         if compare:

@@ -1,8 +1,9 @@
-"""Images that live on the device as uint8, and batches of them that are made and augmented there."""
+"""Images as uint8, on the device or on the host, and batches of them that are made and augmented on the device."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.compute import Compute
+from utils.data.host_pixels import HostPixels, portions, resize
+from utils.errors import UserError
+from utils.files import let_go
+from utils.memory import free_memory
 
+SHARE_ON_DEVICE = 0.5  # of its free memory, which images may take there; the rest is for the network
 AFFINE = 0.13  # of tiny images, 7.5 degrees
 CUT_OUT = 3 / 8  # side of the hole over the image's side: 12 pixels of 32
 PIXELS_PER_PADDING = 8  # 4 pixels of padding for a 32-pixel image, in proportion for other sizes ...
@@ -19,10 +25,11 @@ MIN_CROPPED_SIDE = 16  # ... and none for tiny ones, where a shift by a single p
 
 
 class DeviceImages:
-    """All images of a split on the device, uint8 (N, H, W, 3), and how a batch is made of them.
+    """All images of a split, uint8 (N, H, W, 3), and how a batch is made of them on the device.
 
     `mirrored`: a mirrored image is still its class, so training batches may be flipped.
-    `statistics`: (mean, std) per channel in [0, 1]; None = measured on these images.
+    `statistics`: (mean, std) per channel in [0, 1]; None = measured on these images. `on_host`: they stay where they
+    are, in memory or in a file that is mapped into it, and batches come to the device one by one, as they are needed.
     """
 
     def __init__(
@@ -33,13 +40,11 @@ class DeviceImages:
         mirrored: bool,
         side: tuple[int, int] | None = None,
         statistics: tuple[Tensor, Tensor] | None = None,
+        on_host: bool = False,
     ) -> None:
-        with warnings.catch_warnings():  # they may be a read-only memory map, and are never written to
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            pixels = torch.from_numpy(images).to(compute.device)  # (N, 3, H, W)
-        if side is not None and tuple(pixels.shape[2:]) != tuple(side):
-            pixels = resize(pixels, side)
-        self.pixels = pixels.permute(0, 2, 3, 1).contiguous()  # (N, H, W, 3): a gathered batch is channels-last
+        side = tuple(images.shape[2:] if side is None else side)
+        place = HostPixels if on_host else on_device
+        self.pixels: Tensor | HostPixels = place(images, compute.device, side)
         self.mirrored = mirrored
         self.padding = min(self.side) // PIXELS_PER_PADDING if min(self.side) >= MIN_CROPPED_SIDE else 0
         self.mean, self.std = channel_statistics(self.pixels) if statistics is None else statistics
@@ -58,7 +63,17 @@ class DeviceImages:
     @cached_property
     def coloured(self) -> bool:
         """Whether any pixel is not grey."""
-        return bool((self.pixels != self.pixels[..., :1]).any())
+        parts = (self.pixels[part] for part in portions(self.pixels.shape))
+        return any(bool((pixels != pixels[..., :1]).any()) for pixels in parts)
+
+    @property
+    def on_host(self) -> bool:
+        return isinstance(self.pixels, HostPixels)
+
+    def announce(self, batches: Sequence[Tensor]) -> None:
+        """The ids of the next batches, in their order: of images on the host the next ones are copied ahead."""
+        if self.on_host:
+            self.pixels.announce(batches)
 
     def batch(self, ids: Tensor | slice) -> Tensor:
         """Normalised float32 (B, 3, H, W) in channels-last layout, never augmented: for tracking and evaluation."""
@@ -77,7 +92,10 @@ class DeviceImages:
         if augment == "none":
             return self.batch(ids)
         strong = augment == "strong"
-        pixels = random_crop(self.pixels, ids, self.padding, reflect=strong) if self.padding else self.pixels[ids]
+        pixels, places = self.pixels, ids
+        if self.on_host:  # first a copy of the batch, then the same draws on it
+            pixels, places = self.pixels[ids], torch.arange(len(ids), device=ids.device)
+        pixels = random_crop(pixels, places, self.padding, reflect=strong) if self.padding else pixels[places]
         if self.mirrored:
             pixels = random_flip(pixels)
         if colour_jitter:
@@ -92,25 +110,46 @@ class DeviceImages:
         return ((pixels.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
-def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+def stay_on_host(size: int, compute: Compute) -> bool:
+    """Whether images of so many bytes stay on the host, as --images_on says.
+
+    Raises UserError where they are to lie on the device and do not fit.
+    """
+    free = free_memory(compute)
+    if compute.images_on == "device" and free is not None and size > free:
+        raise UserError(
+            f"the images take {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
+            "leave them on the host with --images_on host or, for 'folder', lower --image_size",
+        )
+    if compute.images_on == "auto":
+        return free is not None and size > SHARE_ON_DEVICE * free
+    return compute.images_on == "host"
+
+
+def on_device(images: np.ndarray, device: torch.device, side: tuple[int, int]) -> Tensor:
+    """uint8 (N, 3, h, w) on the host -> (N, H, W, 3) on the device, where a gathered batch is channels-last."""
+    pixels = torch.empty((len(images), *side, 3), dtype=torch.uint8, device=device)
+    for part in portions(images.shape):  # never a second copy of all
+        with warnings.catch_warnings():  # they may be a read-only memory map, and are never written to
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            portion = torch.from_numpy(images[part]).to(device)
+        if tuple(portion.shape[2:]) != side:
+            portion = resize(portion, side)
+        pixels[part] = portion.permute(0, 2, 3, 1)
+        let_go(images)
+    return pixels
+
+
+def channel_statistics(pixels: Tensor | HostPixels) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (3,) float32 per channel of uint8 (N, H, W, 3), as fractions of 255."""
-    counts = torch.stack([torch.bincount(pixels[..., c].flatten().int(), minlength=256) for c in range(3)]).double()
+    counts = torch.zeros(3, 256, dtype=torch.int64, device=pixels.device)
+    for portion in (pixels[part] for part in portions(pixels.shape)):
+        counts += torch.stack([torch.bincount(portion[..., c].flatten().int(), minlength=256) for c in range(3)])
+    counts = counts.double()
     values = torch.arange(256, device=pixels.device, dtype=torch.float64) / 255
     mean = (counts * values).sum(1) / counts.sum(1)
     variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
     return mean.float(), variance.sqrt().clamp_min(1e-3).float()
-
-
-def resize(pixels: Tensor, side: tuple[int, int]) -> Tensor:
-    """uint8 (N, 3, H, W) to another size, bilinear with antialiasing, a few thousand images at a time."""
-    chunks = [
-        F.interpolate(chunk.float(), size=side, mode="bilinear", antialias=True, align_corners=False)
-        .round_()
-        .clamp_(0, 255)
-        .byte()
-        for chunk in pixels.split(4096)
-    ]
-    return torch.cat(chunks)
 
 
 def random_crop(pixels: Tensor, ids: Tensor, padding: int, reflect: bool = False) -> Tensor:

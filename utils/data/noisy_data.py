@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from torch import Tensor
 import datasets
 from utils.compute import Compute, stream_generator
 from utils.data.choice import DataChoice
-from utils.data.device_images import DeviceImages
+from utils.data.device_images import DeviceImages, stay_on_host
 from utils.data.noise import add_label_noise, confusion_of, describe_noise
 from utils.data.out_of_distribution import mix
 from utils.errors import UserError
@@ -91,6 +92,10 @@ class NoisyData:
     def ids(self) -> Tensor:
         return torch.arange(len(self), device=self.images.pixels.device)
 
+    @property
+    def bytes_of_images(self) -> int:
+        return sum(math.prod(of.pixels.shape) for of in (self.images, self.test_images) if of is not None)
+
     def fingerprint(self) -> dict:
         """What scores belong to: the choice of data and noise, and digests.
 
@@ -127,6 +132,9 @@ class NoisyData:
         if augmented and self.choice.mirrored_by_default:
             mirrored = "are mirrored at random" if self.choice.mirror else "are not mirrored"
             lines.append(f"augmentation: training images {mirrored} (--mirror, --no-mirror)")
+        if self.images.on_host:
+            where = "in the file of their cache" if self.images.pixels.mapped else "in the memory of the host"
+            lines.append(f"images: {self.bytes_of_images / 1e9:.1f} GB stay {where} (--images_on)")
         if self.left_out:
             lines.append(f"left out: {len(self.left_out)} images, listed in skipped.csv")
         if self.clean_labels is None:
@@ -161,7 +169,7 @@ def prepare(
     with_test: bool = True,
     plant: float = 0.0,
 ) -> NoisyData:
-    """Load, corrupt the training labels and images as `choice` says, and put the images on the device.
+    """Load, corrupt the training labels and images as `choice` says, and put the images where they belong.
 
     `like`: the images of another set, whose size and normalisation are taken over. `plant`: share of the labels among
     which errors are planted for training. Test labels stay as they are.
@@ -191,10 +199,13 @@ def prepare(
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
     mirrored = train.mirrored and choice.mirror
-    images = DeviceImages(mixed.images, compute, mirrored=mirrored, side=side, statistics=statistics)
+    height, width = train.images.shape[2:] if side is None else side
+    of_all = 3 * height * width * (len(train) + (0 if test is None else len(test)))  # bytes
+    place = partial(DeviceImages, compute=compute, on_host=stay_on_host(of_all, compute))
+    images = place(mixed.images, mirrored=mirrored, side=side, statistics=statistics)
     test_images = None
     if test is not None:
-        test_images = DeviceImages(test.images, compute, mirrored=False, side=images.side, statistics=images.statistics)
+        test_images = place(test.images, mirrored=False, side=images.side, statistics=images.statistics)
     data = NoisyData(
         choice=choice,
         images=images,

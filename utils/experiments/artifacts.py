@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.format import FORMAT, KEY, require_format
-from utils.files import write_atomically
+from utils.files import let_go, write_atomically
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -21,10 +21,10 @@ def save_array(path: Path, array: np.ndarray) -> None:
     write_atomically(path, lambda handle: np.save(handle, array, allow_pickle=False))
 
 
-def load_array(path: Path) -> np.ndarray:
-    """A .npy file, never unpickled. Raises UserError where it is missing or damaged."""
+def load_array(path: Path, mapped: bool = False) -> np.ndarray:
+    """A .npy file, never unpickled; `mapped`: it stays on the disk. Raises UserError where it is missing or damaged."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of several arrays")
         return array
@@ -48,6 +48,11 @@ def require_kinds(entries: dict[str, Any], kinds: Mapping[str, type]) -> None:
 def digest(array: np.ndarray) -> str:
     """Of type, shape and values."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    if isinstance(array, np.memmap):  # a track, which may be larger than the memory, row by row
+        for row in array:
+            digest.update(row.data)
+            let_go(array)
+        return digest.hexdigest()[:16]
     array = np.ascontiguousarray(array)
     digest.update(array.data if array.dtype.kind in "biufc" else array.tobytes())  # dates and records have no buffer
     return digest.hexdigest()[:16]

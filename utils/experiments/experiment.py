@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from utils.experiments.track_file import TrackFile
 from utils.files import flush_folder, require_space, write_csv
 
 NOT_COMPARED = {
-    "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "checkpoint_every", "experiment_name",
-    "experiments_root",
+    "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "images_on", "checkpoint_every",
+    "experiment_name", "experiments_root",
 }  # fmt: skip
 
 
@@ -164,7 +164,7 @@ class Experiment:
     def save_torch(self, name: str, state: dict) -> None:
         save_torch(self.record.own(name), state)
 
-    def write_csv(self, name: str, rows: list[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
+    def write_csv(self, name: str, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
         write_csv(self.record.own(name), rows, columns)
 
     # -- tracks -------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Experiment:
     def close_track(self, name: str) -> None:
         """Give a complete track its final name and its digest."""
         if self.tracks[name].close():
-            self.record["digests"][name] = digest(load_array(self.tracks[name].path))
+            self.record["digests"][name] = digest(load_array(self.tracks[name].path, mapped=True))
 
     # -- phases and checkpoints ---------------------------------------------------------------------------------
 

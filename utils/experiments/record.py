@@ -145,10 +145,10 @@ class Record:
         """Whether the run wrote `name`.npy and it is still there."""
         return self.wrote(name) and (self.path / f"{name}.npy").exists()
 
-    def read_array(self, name: str) -> np.ndarray:
-        """`name`.npy. Raises UserError where it is missing or not what the run wrote."""
+    def read_array(self, name: str, mapped: bool = False) -> np.ndarray:
+        """`name`.npy, `mapped`: left on the disk. Raises UserError where it is missing or not what the run wrote."""
         file = self.path / f"{name}.npy"
-        array = load_array(file)
+        array = load_array(file, mapped)
         if self.get("digests", {}).get(name) not in (None, digest(array)):
             raise UserError(
                 f"{file} is not what {self['script']} wrote there: it is damaged or was changed",

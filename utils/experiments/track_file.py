@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.artifacts import save_array
-from utils.files import flush_folder, rename, require_space
+from utils.files import flush_folder, let_go, rename, require_space
 
 
 class TrackFile:
@@ -79,6 +79,7 @@ class TrackFile:
     def flush(self) -> None:
         if self._map is not None:
             self._map.flush()
+            let_go(self._map)
 
     def close(self) -> bool:
         """Give the complete track its name, cut to the rows that were written; False where there is none."""

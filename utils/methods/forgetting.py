@@ -199,7 +199,7 @@ def take_over_stage1(source: Record, experiment: Experiment) -> None:
         what = f"{source.path / 'history.csv'} is damaged ({error})"
         raise UserError(what, "leave --first_stage_from out") from error
     for name in ("stage1_loss", "stage1_loss_track"):
-        experiment.save_array(name, source.read_array(name))
+        experiment.save_array(name, source.read_array(name, mapped=True))
     experiment.save_torch("stage1.pt", read_stage1(source.path))
     experiment.history.rows = rows
     experiment.log(f"stage 1 taken from {source.path.name}")
@@ -215,7 +215,7 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
     draw_tracks(
         experiment.record.own("stage1.png"),
         [STAGE1_LOSS],
-        {STAGE1_LOSS.name: experiment.record.read_array(STAGE1_LOSS.track)},
+        {STAGE1_LOSS.name: experiment.record.read_array(STAGE1_LOSS.track, mapped=True)},
         first.is_noisy,
         rows1,
         "epoch",

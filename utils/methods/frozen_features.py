@@ -26,6 +26,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.data.pictures import Pictures
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
+from utils.memory import peak_memory
 from utils.methods.cross_tracking import CROSS_CE, CROSS_LOSS, split_in_halves
 from utils.results.evidence import Evidence
 from utils.results.reporting import announce, foresee
@@ -34,7 +35,7 @@ from utils.scoring.cross_fitting import FOLDS, Regression, folds_of
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
-from utils.training.expectation import PER_SAMPLE, START_AND_END, Expectation, peak_memory
+from utils.training.expectation import PER_SAMPLE, START_AND_END, Expectation
 
 EXTRACTION, REGRESSION = "extraction", "regression"  # phases
 FEATURES, TEST_FEATURES = "features", "test_features"  # files
@@ -104,7 +105,10 @@ def expect_extraction(backbone: Backbone, data: NoisyData, compute: Compute, sho
         return None
     disk = 4 * total * backbone.dimension
     seconds = START_AND_END + PER_SAMPLE * len(data) + total * each
-    return Expectation(seconds, peak_memory(compute) + 3 * disk, 3 * disk, disk)  # features, scaled, whitened
+    more_memory = 3 * disk  # features, scaled, whitened
+    return Expectation(
+        seconds, peak_memory(compute) + more_memory, more_memory, disk, data.bytes_of_images, data.images.on_host
+    )
 
 
 def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute, experiment: Experiment) -> None:

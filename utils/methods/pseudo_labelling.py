@@ -268,6 +268,7 @@ def batches_of_epoch(learner: Learner, targets: Targets, labeled_batch_size: int
 def averaged(average: AveragedModel, learner: Learner) -> nn.Module:
     """The weight-averaged network (Izmailov et al. 2018), batch-norm statistics recomputed over the training images."""
     batches = learner.batches()  # shuffled: sorted classes would bias
+    learner.data.images.announce(batches)
     seed_torch(learner.optimisation.seed, "averaging", learner.stream)
     with learner.compute.autocast():
         update_bn((learner.data.images.batch(ids) for ids in batches), average)
@@ -349,7 +350,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         draw_tracks(
             record.own(f"tracking{suffix}.png"),
             [tracked],
-            {LOSS: record.read_array(tracked.track)},
+            {LOSS: record.read_array(tracked.track, mapped=True)},
             data.is_noisy,
             rows,
             "epoch",

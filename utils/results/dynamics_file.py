@@ -29,7 +29,7 @@ def write_dynamics(
     columns["mean_loss"] = [f"{value:.6g}" for value in scores["mean_loss"]]
     columns["aum"] = [f"{-value:.6g}" for value in scores["aum"]]  # the paper's: low = likely mislabelled
     rows = zip(*columns.values(), strict=True)
-    experiment.write_csv(FILE, [dict(zip(columns, row, strict=True)) for row in rows], list(columns))
+    experiment.write_csv(FILE, (dict(zip(columns, row, strict=True)) for row in rows), list(columns))
 
 
 def _moments(streak: Streak) -> list[int | str]:

@@ -58,13 +58,15 @@ class Evidence:
         Without such labels those of all epochs. Where the loss under the prediction was chosen, that under these takes
         its place, with p_noisy, which knows other things, beside it.
         """
-        windows = self.accumulated.windows()
-        fits = {name: self._posterior(predictions) for name, predictions in windows.items()}
-        best = max(fits, key=lambda name: np.nan_to_num(fits[name].likelihood_))  # the first where all are nan
-        self.predictions, self.window, self._concluded = windows[best], best, fits[best]
+        best = None
+        for window, predictions in self.accumulated.windows():  # one after the other: each is (N, C)
+            fit = self._posterior(predictions)
+            if best is None or np.nan_to_num(fit.likelihood_) > best:  # the first where all are nan
+                best = np.nan_to_num(fit.likelihood_)
+                self.predictions, self.window, self._concluded = predictions, window, fit
         if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
             trained = self.data.training_labels.cpu().numpy()
-            p_noisy = Candidate(fits[best].p_noisy_, wrong(fits[best].trained_, trained))
+            p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
             both = self._loss(self.predictions).with_rank_of(p_noisy)
             self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
 

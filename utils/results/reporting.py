@@ -14,11 +14,12 @@ from utils.errors import Foreseen, UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.history import history_columns
 from utils.files import require_space
+from utils.memory import free_memory
 from utils.results.class_figures import transition_figure
 from utils.results.score_figures import reliability_figure
 from utils.results.track_figures import accuracy_figure
 from utils.scoring.metrics import reliability
-from utils.training.expectation import SHORT, Expectation, free_memory
+from utils.training.expectation import SHORT, Expectation, host_instead
 
 TRUTH = "true"  # of a transition matrix
 CORNER = "true class / label"  # the header of the column of names: no class can be called that, since it holds a "/"
@@ -76,9 +77,11 @@ def foresee(
     require_space(experiment.path, expected.disk, "the run")
     free = free_memory(compute)
     if free is not None and expected.more_memory > free:
+        elsewhere = 0 if expected.images_on_host else expected.images
         raise UserError(
             f"the run needs {expected.more_memory / 1e9:.1f} GB of memory more, and {free / 1e9:.1f} GB are free",
-            "take fewer images, fewer epochs or, in main.py, a larger --track_every",
+            "take fewer images, fewer epochs or, in main.py, a larger --track_every"
+            + host_instead(expected.more_memory - free, elsewhere),
         )
     if only:
         raise Foreseen

@@ -43,7 +43,7 @@ def write_suspects(
         p_noisy=p_noisy,
         posterior=posterior,
     )
-    experiment.write_csv("suspects.csv", suspects.rows())
+    experiment.write_csv("suspects.csv", suspects.rows(), suspects.columns)
     twins = write_twins(experiment, data)
     report = experiment.record["settings"].get("report")
     if report is None and data.file_names is None:  # only images of the user's own have a page unasked

@@ -6,7 +6,7 @@ One table, on plain arrays, from which both suspects.csv and suspects.html are w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +98,13 @@ class Suspects:
         row[self.positions] = np.arange(len(self))
         return row[positions]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Of suspects.csv."""
-        return [self._row(k) for k in range(len(self))]
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Of suspects.csv, one after the other."""
+        return (self._row(k) for k in range(len(self)))
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._row(0))
 
     def _row(self, k: int) -> dict[str, Any]:
         row: dict[str, Any] = {"sample_id": self.sample_ids[k]}

@@ -10,6 +10,8 @@ All float32 (N,), higher = more likely mislabelled. Each needs (N, C) numbers, h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,13 +51,12 @@ class Accumulated:
         """The mean of the softmax outputs, aligned to the shares of the labels, float32 (N, C), rows sum to 1."""
         return self._aligned(self.probs / self.passes)
 
-    def windows(self) -> dict[str, np.ndarray]:
-        """{words: predictions float32 (N, C)} of all passes and of either half, as far as they are told apart."""
-        found = {"all epochs": self.predictions()}
+    def windows(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(words, predictions float32 (N, C)) of all passes and of either half, as far as they are told apart."""
+        yield "all epochs", self.predictions()
         if 0 < self.half < self.passes:
-            found["the first half"] = self._aligned(self.first_probs / self.half)
-            found["the second half"] = self._aligned((self.probs - self.first_probs) / (self.passes - self.half))
-        return found
+            yield "the first half", self._aligned(self.first_probs / self.half)
+            yield "the second half", self._aligned((self.probs - self.first_probs) / (self.passes - self.half))
 
     def _aligned(self, probs: Tensor) -> np.ndarray:
         return align(probs.clamp_min(0).cpu().numpy(), self.prior)[0]

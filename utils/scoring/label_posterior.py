@@ -62,8 +62,11 @@ class LabelPosterior:
         self.iterations = iterations
         self.rounds = rounds
 
-    def fit(self, probs: np.ndarray, labels: np.ndarray) -> "LabelPosterior":
-        """Fit to mean predicted probabilities (N, C) and observed labels int (N,) in 0..C-1."""
+    def fit(self, probs: np.ndarray, labels: np.ndarray, transition: np.ndarray | None = None) -> "LabelPosterior":
+        """Fit to mean predicted probabilities (N, C) and observed labels int (N,) in 0..C-1.
+
+        `transition`: what such a fit has found already, which is not looked for again.
+        """
         probs, labels = _checked(probs), np.asarray(labels)
         n, c = probs.shape
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= c:
@@ -72,6 +75,15 @@ class LabelPosterior:
         aligned, self.factors_ = _align(probs, prior, self.rounds)
         self.likely_, _ = _align(_sharpen(aligned, self.temperature), prior, self.rounds)
 
+        self.transition_ = self._transition(labels) if transition is None else transition
+        self.posterior_ = _posterior(self.likely_, self.transition_, labels).astype(np.float32)
+        self.suggested_ = self.posterior_.argmax(axis=1)
+        self.noise_rate_ = float(np.mean(self.p_noisy(labels), dtype=np.float64))
+        return self
+
+    def _transition(self, labels: np.ndarray) -> np.ndarray:
+        """By EM."""
+        n, c = self.likely_.shape
         carriers = csr_array((np.ones(n), (labels, np.arange(n))), shape=(c, n))  # samples by their label
         matrix = _symmetric(FIRST_RATE, c)
         posterior = _posterior(self.likely_, matrix, labels)
@@ -86,11 +98,7 @@ class LabelPosterior:
                 matrix[empty] = _symmetric(FIRST_RATE, c)[empty]
                 matrix /= matrix.sum(axis=1, keepdims=True)
             posterior = _posterior(self.likely_, matrix, labels)
-        self.transition_ = matrix
-        self.posterior_ = posterior.astype(np.float32)
-        self.suggested_ = self.posterior_.argmax(axis=1)
-        self.noise_rate_ = float(np.mean(self.p_noisy(labels), dtype=np.float64))
-        return self
+        return matrix
 
     def p_noisy(self, labels: np.ndarray) -> np.ndarray:
         """Probability that each of the fitted `labels` (N,) is wrong, float32 (N,) in [0, 1]."""

@@ -14,7 +14,7 @@ on the network and its training more than on which labels are wrong: class-depen
 right labels than planted ones do, is left to the posterior's matrix.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,45 +112,59 @@ class CalibratedPosterior:
         """Fit to mean predictions (N, C), the labels trained on, the own ones int (N,), and the planted ids (P,)."""
         self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
         self.memorisation_, self.likelihood_, self.alike_ = Memorisation(1.0, 0.0), np.nan, 0.0
-        if not self.calibrated_:
-            fits, weights = [LabelPosterior().fit(probs, trained)], np.ones(1)
-        else:
+        temperatures, transitions, weights = [LabelPosterior().temperature], [None], np.ones(1)
+        if self.calibrated_:
             self.memorisation_ = memorisation(probs, trained, own, planted)
             losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
-            probs = self.memorisation_.without(probs, trained)
-            fits = [LabelPosterior(temperature).fit(probs, trained) for temperature in TEMPERATURES]
-            weights, self.alike_ = weights_of(fits, losses, trained, own, planted)
+            probs, temperatures = self.memorisation_.without(probs, trained), TEMPERATURES
+            likelihoods, odds, shares, transitions = [], [], [], []
+            for temperature in temperatures:
+                fit = LabelPosterior(temperature).fit(probs, trained)
+                likelihoods.append(held_out_likelihood(fit.label_probs(), trained, own, planted))
+                odds.append(odds_of_drawing(fit, trained, own, planted))
+                shares.append(wrong(fit.of(own), own).mean())
+                transitions.append(fit.transition_)
+            weights, self.alike_ = weights_of(likelihoods, odds, shares, losses, planted)
 
-        def mean(of: Callable[[LabelPosterior], np.ndarray]) -> np.ndarray:
-            return sum(weight * of(fit) for weight, fit in zip(weights, fits, strict=True))
-
+        # The (N, C) numbers of all temperatures together would fill the memory: of each its matrix alone was kept, and
+        # they are made again, one temperature after the other.
+        means: list = [0, 0, 0, 0]
+        for weight, temperature, transition in zip(weights, temperatures, transitions, strict=True):
+            if weight:
+                fit = LabelPosterior(temperature).fit(probs, trained, transition)
+                parts = (fit.posterior_, fit.of(own), fit.transition_, fit.label_probs())
+                means = [mean + weight * part for mean, part in zip(means, parts, strict=True)]
+        posterior_of_trained, posterior_of_own, self.transition_, label_probs = means
         if self.calibrated_:
-            self.likelihood_ = held_out_likelihood(mean(LabelPosterior.label_probs), trained, own, planted)
-        self.temperature_ = float(mean(lambda fit: fit.temperature))
-        self.trained_ = mean(lambda fit: fit.posterior_).astype(np.float32)
-        self.posterior_ = mean(lambda fit: fit.of(own)).astype(np.float32)
-        self.transition_ = mean(lambda fit: fit.transition_)
+            self.likelihood_ = held_out_likelihood(label_probs, trained, own, planted)
+        self.temperature_ = float(sum(w * t for w, t in zip(weights, temperatures, strict=True)))
+        self.trained_ = posterior_of_trained.astype(np.float32)
+        self.posterior_ = posterior_of_own.astype(np.float32)
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
 
 
 def weights_of(
-    fits: Sequence[LabelPosterior], losses: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray
+    likelihoods: Sequence[float],
+    odds: Sequence[np.ndarray],
+    shares: Sequence[float],
+    losses: np.ndarray,
+    planted: np.ndarray,
 ) -> tuple[np.ndarray, float]:
     """How probable planted errors (P,) make each of some posteriors, float64, sum 1; the share that counts as alike.
 
-    By the likelihood of the held-out labels and, where wrong labels are drawn like planted ones, by how near the share
-    of wrong labels is to the one that the `losses` (N,) of the labels trained on tell, within its standard deviation.
+    By the mean log likelihood of the held-out labels and, where wrong labels are drawn like planted ones, which `odds`
+    (P,) of each posterior tell, by how near its share of wrong labels is to the one that the `losses` (N,) of the
+    labels trained on tell, within the standard deviation of that.
     """
-    logs = len(planted) * np.array([held_out_likelihood(fit.label_probs(), trained, own, planted) for fit in fits])
-    odds = sum(w * odds_of_drawing(fit, trained, own, planted) for w, fit in zip(softmax(logs), fits, strict=True))
+    logs = len(planted) * np.array(likelihoods)
+    odds = np.tensordot(softmax(logs), np.array(odds), 1)
     count = odds.sum() ** 2 / max((odds**2).sum(), SMALLEST)  # Kish's effective number
     alike = float(count / len(planted))
     if alike >= ALIKE:
         share = share_like(losses, planted, odds)
-        shares = np.array([wrong(fit.of(own), own).mean() for fit in fits])
-        logs -= ((shares - share) / max(share / np.sqrt(count), SMALLEST_SD)) ** 2 / 2
+        logs -= ((np.array(shares) - share) / max(share / np.sqrt(count), SMALLEST_SD)) ** 2 / 2
     return softmax(logs), alike
 
 

@@ -137,7 +137,7 @@ def whiten(vectors: Tensor) -> Tensor:
     Directions whose variance is under 1e-6 of the largest are dropped, so D' <= D. Never NaN, whatever the rows.
     """
     x = F.normalize(vectors)
-    x = x - x.mean(0)
+    x -= x.mean(0)
     variances, directions = torch.linalg.eigh((x.T @ x).double())  # ascending; the factor 1/N would cancel below
     keep = variances > NEGLIGIBLE_VARIANCE * variances[-1].clamp_min(1e-30)
     return F.normalize(x @ (directions[:, keep] / variances[keep].sqrt()).float())

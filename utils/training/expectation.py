@@ -6,13 +6,10 @@ Nothing of the run itself changes by it: every random draw is a function of seed
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +18,7 @@ import models
 from utils.compute import Compute
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
+from utils.memory import free_memory, peak_memory
 from utils.scoring.neighbours import Neighbours, rows_within
 from utils.scoring.tracker import whiten
 from utils.scoring.tracking import LOSS_ALONE, Tracking
@@ -31,8 +29,6 @@ from utils.training.passes import infer
 TIMED_STEPS, TIMED_BATCHES = 4, 2  # after one of each that warms up, as far as they fit into ...
 TIMED_SECONDS = 2.0  # ... about so many; of a longer step the first has to do
 PROBED_SIDE = 64  # pixels of an image that tell what a step keeps in memory
-MEMINFO = Path("/proc/meminfo")
-CONTAINER_LIMITS = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]  # v2, v1
 SHORT = 20  # seconds: a shorter run is not worth the timing
 START_AND_END = 4.0  # seconds for reading, figures and files of a small set ...
 PER_SAMPLE = 4e-4  # ... and for each sample more
@@ -69,10 +65,13 @@ class Expectation:
     memory: int  # bytes at its peak, on the device that computes
     more_memory: int  # bytes of it that are not taken yet
     disk: int  # bytes in the folder of the experiment
+    images: int = 0  # bytes of all images of its data, part of `memory` unless they stay ...
+    images_on_host: bool = False
 
     def __str__(self) -> str:
         disk = f"{self.disk / 1e9:.1f} GB" if self.disk >= 1e9 else f"{max(1, round(self.disk / 1e6))} MB"
-        return f"about {in_words(self.seconds)}, {self.memory / 1e9:.1f} GB of memory, {disk} of disk"
+        said = f"about {in_words(self.seconds)}, {self.memory / 1e9:.1f} GB of memory, {disk} of disk"
+        return f"{said}; {self.images / 1e9:.1f} GB of images stay on the host" if self.images_on_host else said
 
 
 def in_words(seconds: float) -> str:
@@ -109,7 +108,14 @@ def expect(
     files = FILES_PER_CLASS * per_class + FILES_PER_SAMPLE * len(data) + 2 * weights  # networks that are kept
     # Weights, their average, momentum; two of them are there while the next one is written.
     checkpoints = 3 * (3 * weights + KEPT_PER_CLASS * per_class)
-    return Expectation(seconds, peak_memory(compute) + more_memory, more_memory, tracks + files + checkpoints)
+    return Expectation(
+        seconds,
+        peak_memory(compute) + more_memory,
+        more_memory,
+        tracks + files + checkpoints,
+        data.bytes_of_images,
+        data.images.on_host,
+    )
 
 
 class Rates:
@@ -130,13 +136,14 @@ class Rates:
         self.data, self.compute, self.tracking = data, replace(compute, compile=False), tracking
         self.batch = data.ids[: optimisation.batch_size]
         of_weights = memory_of_weights(name, data.num_classes, width)
-        require_memory(of_weights, compute)
+        elsewhere = 0 if data.images.on_host else data.bytes_of_images  # bytes that could lie there
+        require_memory(of_weights, compute, elsewhere)
         network = new_network(name, data.num_classes, self.compute, width=width, seed=optimisation.seed)
         self.weights = sum(4 * parameter.numel() for parameter in network.parameters())  # bytes
         probe = data.images.batch(self.batch[:1])[..., :PROBED_SIDE, :PROBED_SIDE]
         growth = math.prod(data.images.side) / math.prod(probe.shape[2:])
         activations = growth * len(self.batch) * memory_of_activations(network, probe, self.compute)
-        require_memory(of_weights - self.weights + activations, compute)
+        require_memory(of_weights - self.weights + activations, compute, elsewhere)
         standing = replace(optimisation, schedule=Schedule(0.0))  # a rate at which the run diverges is its own affair
         self.learner = Learner(network, data, self.compute, standing, stream=1)
         self.first_step = self._timed(self._train) / len(self.batch)  # it is the slowest, and warms up
@@ -219,37 +226,16 @@ def memory_of_activations(network: nn.Module, image: Tensor, compute: Compute) -
     return (of_batch(4) - of_batch(2)) / 2  # weights are kept once, whatever the batch
 
 
-def require_memory(needed: float, compute: Compute) -> None:
-    """Raises UserError where a training step does not fit into what is free."""
+def require_memory(needed: float, compute: Compute, images: int = 0) -> None:
+    """Raises UserError where a training step does not fit into what is free; `images`: bytes of those on the device."""
     free = free_memory(compute)
     if free is not None and needed > free:
         raise UserError(
             f"a training step needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
-            "lower --batch_size, --width or, for 'folder', --image_size",
+            "lower --batch_size, --width or, for 'folder', --image_size" + host_instead(needed - free, images),
         )
 
 
-def peak_memory(compute: Compute) -> int:
-    """Bytes that this process has held at most: of the GPU, or of the machine where that is known, else 0."""
-    if compute.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(compute.device)
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def free_memory(compute: Compute) -> int | None:
-    """Bytes that are left there, in a container of what it may have; None where the system does not tell."""
-    if compute.device.type == "cuda":
-        return torch.cuda.mem_get_info(compute.device)[0]
-    left = []
-    with suppress(OSError, KeyError, ValueError):
-        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-        left.append(1024 * int(lines["MemAvailable"].split()[0]))
-    for limit in CONTAINER_LIMITS:
-        with suppress(OSError, ValueError):  # "max" = none
-            left.append(max(0, int(limit.read_text()) - peak_memory(compute)))
-    return min(left, default=None)
+def host_instead(missing: float, images: int) -> str:
+    """Words for a remedy, where so many bytes are missing and images take as many or more."""
+    return f", or leave the {images / 1e9:.1f} GB of images with --images_on host" if images >= missing else ""

@@ -168,6 +168,7 @@ class Learner:
         if progress.losses is None:
             progress.losses = torch.zeros(len(batches))
         progress.losses = progress.losses.to(self.compute.device)
+        self.data.images.announce(batches[progress.step :])
         for step in range(progress.step, len(batches)):
             before_step()
             seed_torch(seed, "step", self.stream, progress.epoch, step)

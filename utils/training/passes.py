@@ -27,8 +27,11 @@ def infer(
     network.eval()
     n = len(images) if ids is None else len(ids)
     try:
-        for positions in torch.arange(n, device=compute.device).split(compute.eval_batch_size):
-            batch = images.batch(positions if ids is None else ids[positions])
+        batches = torch.arange(n, device=compute.device).split(compute.eval_batch_size)
+        batches_ids = batches if ids is None else ids.split(compute.eval_batch_size)
+        images.announce(batches_ids)
+        for positions, batch_ids in zip(batches, batches_ids, strict=True):
+            batch = images.batch(batch_ids)
             with compute.autocast():
                 logits, feats = network(batch, return_features=True) if features else (network(batch), None)
             yield positions, logits, feats

@@ -99,7 +99,7 @@ def test_predictions_are_of_the_epochs_that_speak_best_for_held_out_labels():
         evidence.conclude()
         if window != "all epochs":  # else the three are alike
             assert evidence.window == window
-        np.testing.assert_array_equal(evidence.predictions, evidence.accumulated.windows()[evidence.window])
+        np.testing.assert_array_equal(evidence.predictions, dict(evidence.accumulated.windows())[evidence.window])
     alone = Evidence("x", data(planted=False), "last", 4)
     for epoch in range(4):
         alone.add(logits(3, seed=epoch), f"epoch {epoch}")

@@ -64,14 +64,14 @@ def test_the_rows_of_samples_are_found_by_their_positions():
 
 
 def test_a_row_says_in_words_what_is_known():
-    assert suspects().rows()[1] == {
+    assert list(suspects().rows())[1] == {
         "sample_id": 11, "file": "b.png", "label": "dog", "first": "2", "second": "3", "p_noisy": "0.9000",
         "is_suspect": 1, "suggested_label": "owl", "confidence": "0.6000",
     }  # fmt: skip
 
 
 def test_the_truth_is_told_where_it_is_known_and_blank_where_a_sample_is_of_no_class():
-    rows = suspects(true_labels=np.array([0, 2, -1, 1]), files=None).rows()
+    rows = list(suspects(true_labels=np.array([0, 2, -1, 1]), files=None).rows())
     assert [row["true_label"] for row in rows] == ["", "owl", "dog", "cat"]
     assert "file" not in rows[0]
 
