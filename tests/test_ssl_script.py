@@ -139,7 +139,7 @@ def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_
     )
     targets = np.load(tmp_path / "e" / "pseudo_labels.npy")
     # Ten rounds of alignment come this near; before it a class is off by 0.1 and more.
-    np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.01)
+    np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.02)
 
 
 def test_a_later_run_that_diverges_at_once_is_no_copy_of_the_run_before(run, separated, tmp_path, monkeypatch):
