@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -90,6 +91,7 @@ class TrackFile:
         if not complete:
             save_array(self.path, self._map[: self.rows])
         self._map = None  # before the file gets another name or goes: see resume
+        gc.collect()  # figures that were drawn of it are cycles
         if complete:
             rename(self.part, self.path)
         else:
