@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.kill_and_resume import command, differences, finish
-from tests.tiny import ROOT, TINY, TINY_ARGS
+from tests.tiny import ROOT, TINY
 
 pytestmark = pytest.mark.slow
 
