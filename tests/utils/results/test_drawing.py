@@ -11,7 +11,8 @@ from tests.utils.results.drawn import IS_NOISY, SAMPLES, SUBJECT, title, track
 from utils.errors import UserError
 from utils.results.score_figures import histogram_figure, roc_figure
 
-pytestmark = pytest.mark.filterwarnings("error")
+# A user would see them in the terminal, at the end of a long run; deprecations in a library none.
+pytestmark = [pytest.mark.filterwarnings(f"error::{kind}") for kind in ("UserWarning", "RuntimeWarning")]
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):

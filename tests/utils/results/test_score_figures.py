@@ -16,7 +16,8 @@ from utils.results.score_figures import (
 )
 from utils.scoring.metrics import reliability
 
-pytestmark = pytest.mark.filterwarnings("error")  # it would be seen in the terminal, at the end of a long run
+# A user would see them in the terminal, at the end of a long run; deprecations in a library none.
+pytestmark = [pytest.mark.filterwarnings(f"error::{kind}") for kind in ("UserWarning", "RuntimeWarning")]
 
 
 class FakeMixture:

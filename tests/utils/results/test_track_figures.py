@@ -8,7 +8,8 @@ from utils.results import track_figures
 from utils.results.drawing import AUC, CLEAN, NOISY
 from utils.results.track_figures import accuracy_figure, quartiles, track_figure
 
-pytestmark = pytest.mark.filterwarnings("error")  # it would be seen in the terminal, at the end of a long run
+# A user would see them in the terminal, at the end of a long run; deprecations in a library none.
+pytestmark = [pytest.mark.filterwarnings(f"error::{kind}") for kind in ("UserWarning", "RuntimeWarning")]
 
 
 # ---- quartiles
