@@ -8,7 +8,7 @@ from tests.utils.results.drawn import SUBJECT, assert_png, legend, title
 from utils.results.class_figures import transition_figure
 
 # A user would see them in the terminal, at the end of a long run; deprecations in a library none.
-pytestmark = [pytest.mark.filterwarnings(f"error::{kind}") for kind in ("UserWarning", "RuntimeWarning")]
+pytestmark = pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 
 
 def draw(path, matrices, names=None):

@@ -12,7 +12,7 @@ from utils.errors import UserError
 from utils.results.score_figures import histogram_figure, roc_figure
 
 # A user would see them in the terminal, at the end of a long run; deprecations in a library none.
-pytestmark = [pytest.mark.filterwarnings(f"error::{kind}") for kind in ("UserWarning", "RuntimeWarning")]
+pytestmark = pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):

@@ -9,7 +9,7 @@ from utils.results.drawing import AUC, CLEAN, NOISY
 from utils.results.track_figures import accuracy_figure, quartiles, track_figure
 
 # A user would see them in the terminal, at the end of a long run; deprecations in a library none.
-pytestmark = [pytest.mark.filterwarnings(f"error::{kind}") for kind in ("UserWarning", "RuntimeWarning")]
+pytestmark = pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 
 
 # ---- quartiles
