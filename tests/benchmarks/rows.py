@@ -48,6 +48,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
         OURS: ssl["figures"]["test_accuracy"],
         "share wrong: estimated by relabel.py": relabel["figures"]["noise_ratio_estimated"],
         "share wrong: truth": relabel["figures"].get("noise_ratio_realised"),
+        "p_noisy of relabel.py: calibration error": relabel["figures"].get("p_noisy_calibration_error"),
     }
     rows |= called(args.root / f"relabel_{name}")
     rows = {row: value for row, value in rows.items() if value is not None}
