@@ -121,6 +121,11 @@ class Experiment:
                 "bring it back, or use --overwrite to start anew",
             )
 
+    @property
+    def bytes_to_remove(self) -> int:
+        """Of the files of an earlier run, which `begin` will remove."""
+        return 0 if self.resuming else sum(file.stat().st_size for file in self.record.own_files())
+
     def _forget_failed_start(self) -> None:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
         if not (self.history.rows or self.record["seconds"] or self.finished or self._checkpoints):
@@ -172,7 +177,7 @@ class Experiment:
     def require_space_for_tracks(self, rows: int, samples: int) -> None:
         """Call before the work. Raises UserError where the disk has no room for that many rows of tracks in all."""
         if not self.history.rows:  # of a resumed run a part is there already
-            require_space(self.path, 4 * rows * samples, "the tracks")
+            require_space(self.path, 4 * rows * samples - self.bytes_to_remove, "the tracks")
 
     def new_track(self, name: str, rows: int, samples: int) -> TrackFile:
         """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it.

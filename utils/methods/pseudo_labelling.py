@@ -66,11 +66,11 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
-    announce(experiment, data, compute, epochs=epochs)
-    foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
-    keep_scores(found, experiment)
-    experiment.require_space_for_tracks(sum(epochs), len(data))
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, epochs, found, data)
+    experiment.require_space_for_tracks(sum(epochs), len(data))
+    expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
+    announce(experiment, data, compute, epochs=epochs, expected=expected)
+    keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
     for number in range(1, args.runs + 1):
