@@ -194,7 +194,8 @@ def test_the_noise_seed_is_that_of_seed_unless_given():
         ("--steps_total 30", (30, None)),
         ("--step_number 30", (None, 30)),
         ("--step_number 30 --steps_total 100", (100, 30)),
-        ("--epoch_2nd 3", (150, None)),
+        ("--epoch_2nd 3", (None, None)),
+        ("--epoch_2nd 3 --steps_total 100", (100, None)),
     ],
 )
 def test_steps_are_counted_in_all_or_of_an_epoch(flags, settings):
