@@ -21,7 +21,7 @@ from utils.experiments.checkpoints import Checkpoints
 from utils.experiments.history import History
 from utils.experiments.log import Log
 from utils.experiments.phase import Phase
-from utils.experiments.record import Record, differences, experiment_path, finished_records, now, require_same_data
+from utils.experiments.record import Record, differences, experiment_path, next_finish_number, now, require_same_data
 from utils.experiments.stop_request import StopRequest
 from utils.experiments.track_file import TrackFile
 from utils.files import flush_folder, require_space, write_csv
@@ -150,11 +150,9 @@ class Experiment:
         for name in self.tracks:
             self.close_track(name)
         self.history.write(self.record.own("history.csv"))
-        # Newest = the highest number, whatever the clock says.
-        numbers = [record.get("finish_number", 0) for record in finished_records(self.path.parent)]
         self.record.update(
             figures={key: value for key, value in figures.items() if value is not None},
-            finish_number=1 + max(numbers, default=0),
+            finish_number=next_finish_number(self.path.parent),  # whatever the clock says
             status="finished",
             finished=now(),
         )
