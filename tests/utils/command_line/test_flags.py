@@ -500,6 +500,16 @@ def test_the_default_name_tells_what_ran():
     assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_ood0.2-svhn-3-1_seed1"
 
 
+def test_the_default_name_of_many_classes_is_short_and_their_own():
+    flags = ["--dataset", "cifar100", "--ood_ratio", "0.2", "--ood_data", "svhn", "--subset"]
+    few, many, others = (
+        default_name("main.py", arguments("main.py", *flags, *map(str, range(start, stop))))
+        for start, stop in ((0, 20), (0, 99), (1, 100))
+    )
+    assert "classes0-1-2-3-4-5-6-7-8-9-10-11-12-13-14-15-16-17-18-19_" in few
+    assert max(map(len, (many, others))) < 100 and "classes99of" in many and many != others
+
+
 @pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])
 def test_default_names_are_usable(ratio):
     args = arguments("main.py", "--first_stage_subset", 3, 1, "--first_stage_noise_ratio", ratio)
