@@ -42,7 +42,7 @@ from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
-from utils.scoring.metrics import aucs
+from utils.scoring.metrics import aucs, class_accuracy
 from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
@@ -237,7 +237,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                     train_loss=train_loss,
                     train_accuracy=now.accuracy,
                     test_accuracy=learner.test_accuracy(),
-                    pseudo_label_accuracy=target_accuracy(targets, data),
+                    pseudo_label_accuracy=class_accuracy(targets.current, data.clean_labels),
                     **losses.aucs(),
                     **found,
                 )
@@ -285,13 +285,6 @@ def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> Non
     probs = torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy()
     _, factors = align(probs, targets.current.mean(0))
     network.head1.bias += torch.from_numpy(np.float32(np.log(factors))).to(learner.compute.device)
-
-
-def target_accuracy(targets: Targets, data: NoisyData) -> float | None:
-    """Share of the samples whose likeliest target is the true class; None where it is unknown."""
-    if data.clean_labels is None:
-        return None
-    return float(np.mean(targets.current.argmax(1) == data.clean_labels))
 
 
 # -- 3. what is left behind --------------------------------------------------------------------------------------------
