@@ -159,7 +159,7 @@ def judge(
     experiment: Experiment,
 ) -> Snapshot:
     """What a regression that never saw the label of a sample says of it, for all samples; into `evidence` too."""
-    labels = data.training_labels.cpu().numpy()
+    labels = data.trained
     scaler = StandardScaler().fit(features)
     inputs = scaler.transform(features)
     test_inputs = None if test_features is None else scaler.transform(test_features)
