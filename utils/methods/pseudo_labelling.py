@@ -22,7 +22,7 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import Selector, Veto, find_scores, keep_scores, select, select_again, together
+from utils.methods.clean_set import Selector, Veto, find_scores, keep_scores, mean_posterior, select, select_again
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.dynamics_file import write_dynamics
@@ -133,11 +133,11 @@ class Posterior:
         if number > 1:
             names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
             given = [tuple(experiment.record.read_array(name) for name in names)]
-        wrong_labels = wrong(together([posterior for posterior, _ in given], self.agree), data.labels)
+        wrong_labels = wrong(mean_posterior([posterior for posterior, _ in given], self.agree), data.labels)
         experiment.log(f"{run}: posterior targets; estimated share of wrong labels {wrong_labels.mean():.3f}")
-        trained = data.training_labels.cpu().numpy()
+        trained = data.trained
         targets = [relabelled(posterior, transition, data.labels, trained) for posterior, transition in given]
-        return PosteriorTargets(together(targets, self.agree), data)
+        return PosteriorTargets(mean_posterior(targets, self.agree), data)
 
 
 class Split:
