@@ -296,10 +296,7 @@ class SecondStage:
 
     def candidates(self, now: Snapshot) -> dict[str, Candidate]:
         """Neighbour cross-entropy and loss of a moment, each alone and by its mean rank with the best of stage 1."""
-        observed, trained = self.first.device_labels, self.first.training_labels
-        found = {LOSS.name: Candidate(now.loss(observed), now.loss(trained))}
-        if now.votes is not None:
-            found = {CE.name: Candidate(now.ce(observed), now.ce(trained))} | found
+        found = {name: self.evidence.candidate(score) for name, score in now.scores(CE.name, LOSS.name).items()}
         return found | {f"{name}_and_stage1": c.with_rank_of(self.of_stage1) for name, c in found.items()}
 
 
