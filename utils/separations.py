@@ -14,10 +14,17 @@ class Separation:
     scores: tuple[str, ...]  # names of its score files, the one that ranks the suspects first
     epochs: int  # of all its trainings together, by default
     trainings: int  # one after the other, each on what the one before thinks of the labels
+    prefixes: tuple[str, ...]  # of the names of all its scores; the first is that of the accumulated ones
+
+    def leaves(self, score: str) -> bool:
+        """Whether a score has a name of this separation's."""
+        return score.startswith(tuple(f"{prefix}_" for prefix in self.prefixes))
 
 
-FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 1)
-PARALLEL = Separation("parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 1)
-RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 2)
+FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 1, ("stage1", "forget"))
+PARALLEL = Separation(
+    "parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 1, ("parallel",)
+)
+RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 2, ("relabel",))
 
 SEPARATIONS = {separation.key: separation for separation in (FORGET, PARALLEL, RELABEL)}

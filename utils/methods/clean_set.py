@@ -11,7 +11,6 @@ import numpy as np
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.pseudo_labelling_flags import SCORES_OF
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
 from utils.results.score_figures import histogram_figure, veto_figure
 from utils.scoring.metrics import vetoed
@@ -41,7 +40,7 @@ def find_scores(
             found[key] = read_score_file(name, len(data))
         else:
             separation = SEPARATIONS[key]
-            names = (score,) if score is not None and score.startswith(SCORES_OF[key]) else None
+            names = (score,) if score is not None and separation.leaves(score) else None
             found[key] = read_scores(root, separation, name, data.choice, data.fingerprint(), names)
         source = Path(found[key].source)
         if not experiment.resuming and source.resolve().parent == experiment.path.resolve():

@@ -71,7 +71,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     if len(data) < 4:
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
-    evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
+    evidence = Evidence(PARALLEL.prefixes[0], data, args.choose, args.epoch_1st)
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
     experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
     expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
@@ -125,12 +125,10 @@ def train_and_track(
                 train_losses = [half.train(phase.stop_if_asked) for half in halves]
                 own = together(halves, [half.score(half.network) for half in halves])
                 cross = together(halves, [first.score(second.network), second.score(first.network)])
-                candidates = {CROSS_LOSS.name: evidence.candidate(cross.loss)}
-                values = {CROSS_LOSS.name: cross.loss(data.device_labels), OWN_LOSS.name: own.loss(data.device_labels)}
-                if cross.votes is not None:
-                    candidates = {CROSS_CE.name: evidence.candidate(cross.ce)} | candidates
-                    values |= {CROSS_CE.name: cross.ce(data.device_labels), OWN_CE.name: own.ce(data.device_labels)}
-                tracks.append(values)
+                scores = cross.scores(CROSS_CE.name, CROSS_LOSS.name)
+                candidates = {name: evidence.candidate(score) for name, score in scores.items()}
+                scores |= own.scores(OWN_CE.name, OWN_LOSS.name)
+                tracks.append({name: score(data.device_labels) for name, score in scores.items()})
                 test_accuracies = [half.learner.test_accuracy() for half in halves]
                 phase.add_epoch(
                     epoch=epoch + 1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from statistics import mean
@@ -16,7 +16,6 @@ from statistics import mean
 import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
 from datasets.decoding import refusing_bombs
 from models.backbone import Backbone, load_backbone
@@ -49,7 +48,7 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     data = prepare(data_choice(args), compute, plant=args.plant)
     if len(data) < 2 * FOLDS:
         raise UserError(f"{len(data)} samples make no {FOLDS} folds to learn from", f"give at least {2 * FOLDS}")
-    evidence = Evidence("parallel", data, args.choose, epochs=1)
+    evidence = Evidence(PARALLEL.prefixes[0], data, args.choose, epochs=1)
     compute = replace(compute, eval_batch_size=args.eval_batch_size or BATCH_SIZE[compute.device.type])
     expected = None
     if not experiment.done(EXTRACTION):
@@ -183,7 +182,8 @@ def judge(
         tracker, device = Tracker(data.training_labels, data.num_classes, tracking), data.ids.device
         tracker.update(torch.from_numpy(log_probs).to(device), data.ids, torch.from_numpy(features).to(device))
         snapshot = tracker.finish()
-        candidates = {name: evidence.candidate(score) for name, score in scores_of(snapshot).items()}
+        scores = snapshot.scores(CROSS_CE.name, CROSS_LOSS.name)
+        candidates = {name: evidence.candidate(score) for name, score in scores.items()}
         columns = evidence.add(snapshot.logits, "the regressions", candidates)
         evidence.conclude()
         evidence.window = "the regressions"
@@ -203,15 +203,10 @@ def mean_accuracies(of_folds: list[dict[str, float | None]]) -> dict[str, float 
     return {name: None if value is None else mean(of[name] for of in of_folds) for name, value in of_folds[0].items()}
 
 
-def scores_of(snapshot: Snapshot) -> dict[str, Callable[[Tensor], np.ndarray]]:
-    """{name: score (N,) of labels (N,)}: the neighbour cross-entropy, where it is tracked, and the loss."""
-    found = {CROSS_LOSS.name: snapshot.loss}
-    return found if snapshot.votes is None else {CROSS_CE.name: snapshot.ce} | found
-
-
 def write_results(data: NoisyData, snapshot: Snapshot, evidence: Evidence, experiment: Experiment) -> None:
     """Scores, figures and final numbers."""
-    scores = {name: score(data.device_labels) for name, score in scores_of(snapshot).items()}
+    scores = snapshot.scores(CROSS_CE.name, CROSS_LOSS.name)
+    scores = {name: score(data.device_labels) for name, score in scores.items()}
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     last = experiment.history.rows[-1]
     experiment.finish(figures | {name: last[name] for name in ("train_accuracy", "cross_accuracy", "test_accuracy")})

@@ -14,11 +14,6 @@ from utils.training.optimisation import enough_epochs
 TARGETS = ("posterior", "split")
 BOTH_NETWORKS = ["MT_Net", "PR18"]  # of earlier runs and of the last
 TRAININGS = 3  # in a row, the separation's counted
-SCORES_OF = {
-    "forget": ("forget_", "stage1_"),
-    "parallel": ("parallel_",),
-    "relabel": ("relabel_",),
-}  # by their prefixes
 SPLIT_FLAGS = (  # what belongs to --targets split
     "scores", "score", "f_l", "use_bmm", "bmm_th", "threshold", "balanced_set", "f_FND", "fn_th", "bmm_th_2nd",
     "threshold_2nd", "epoch_begin", "epoch_update", "label_noise", "labeled_batch_size",
@@ -190,7 +185,8 @@ def _check_scores(args: argparse.Namespace) -> None:
         raise UserError("--agree_on_clean needs two scores to agree", "name another one")
     if args.f_l and (args.forget is None or args.score is not None):
         raise UserError("--f_l is --score forget_loss of the forgetting scores", "add --forget and leave --score out")
-    if args.score is not None and not any(args.score.startswith(SCORES_OF.get(key, ())) for key in voting):
+    named = [SEPARATIONS[key] for key in voting if key in SEPARATIONS]
+    if args.score is not None and not any(separation.leaves(args.score) for separation in named):
         raise UserError(f"--score {args.score} is none of {', '.join(voting)}", "name a score of theirs")
     if args.double_run and args.runs not in (None, 2):
         raise UserError(f"--double_run contradicts --runs {args.runs}", "leave one of them out")

@@ -49,7 +49,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     resolve_epochs(args, len(data))
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
     first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
-    evidence = Evidence("relabel", data, args.choose, first_training)
+    evidence = Evidence(RELABEL.prefixes[0], data, args.choose, first_training)
     experiment.require_space_for_tracks(args.epoch_1st, len(data))
     expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=[warm_up, later], expected=expected)

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from tests.tiny import load_script
@@ -28,4 +30,18 @@ def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
 def test_batches_that_leave_samples_out_say_nothing_of_all():
     args = resolve(load_script("ssl.py").parser().parse_args(["--relabel", "--use_bmm", "--track_from", "batches"]))
     with pytest.raises(UserError, match="--track_from batches needs every sample once an epoch"):
+        resolve_pseudo_labelling(args)
+
+
+@pytest.mark.parametrize(
+    "flags, known",
+    [
+        *(("--forget --score forget_ce", True), ("--forget --score stage1_aum", True)),
+        *(("--relabel --score stage1_aum", False), ("--scores a.npy --score forget_ce", False)),
+        ("--forget --parallel --score parallel_loss", True),
+    ],
+)
+def test_a_score_is_of_one_of_the_separations_that_are_named(flags, known):
+    args = resolve(load_script("ssl.py").parser().parse_args(flags.split()))
+    with contextlib.nullcontext() if known else pytest.raises(UserError, match="--score .* is none of"):
         resolve_pseudo_labelling(args)
