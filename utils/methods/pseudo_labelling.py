@@ -66,7 +66,8 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     found = find_scores(asked, args.experiments_root, args.score, data, experiment)
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
-    make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, epochs, found, data)
+    by_posterior = args.targets == "posterior"
+    make = Posterior(args.agree_on_clean, found, data) if by_posterior else Split.from_flags(args, epochs, found, data)
     experiment.require_space_for_tracks(sum(epochs), len(data))
     expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=epochs, expected=expected)
@@ -115,11 +116,12 @@ class Posterior:
     """Targets of each run by the separations' posteriors, then by that of the run before.
 
     `data` is given the errors that were planted for the separations: their posteriors have been misled by them as by
-    the wrong labels that nobody knows, and so they calibrate those of the runs.
+    the wrong labels that nobody knows, and so they calibrate those of the runs. `agree`: see mean_posterior. Raises
+    UserError where a separation left no posterior.
     """
 
-    def __init__(self, args: argparse.Namespace, found: dict[str, Found], data: NoisyData) -> None:
-        self.agree = args.agree_on_clean
+    def __init__(self, agree: bool, found: dict[str, Found], data: NoisyData) -> None:
+        self.agree = agree
         for of in found.values():
             if of.posterior is None or of.transition is None:
                 raise UserError(f"{of.source} comes without a posterior", "add --targets split")
@@ -140,26 +142,41 @@ class Posterior:
         return PosteriorTargets(mean_posterior(targets, self.agree), data)
 
 
+@dataclass(frozen=True)
 class Split:
     """Targets of each run by a clean set, chosen from the separations' scores, then from the loss of the run before."""
 
-    def __init__(self, args: argparse.Namespace, epochs: list[int], found: dict[str, Found], data: NoisyData) -> None:
-        self.data, self.agree = data, args.agree_on_clean
-        self.begin = [max(1, args.epoch_begin * of_run // args.epoch) for of_run in epochs]
-        self.epoch_update, self.label_noise, self.seed = args.epoch_update, args.label_noise, args.seed
-        self.veto = None
+    data: NoisyData
+    scores: dict[str, np.ndarray]  # {key: (N,)}
+    first: Selector  # of the first run's clean set
+    later: Selector  # of the others'
+    agree: bool  # the intersection of several clean sets in place of their union
+    veto: Veto | None
+    begin: list[int]  # of each run, the epochs on the clean set alone
+    epoch_update: int  # epochs whose pseudo-labels are averaged
+    label_noise: float  # the share of them that is uniform
+    seed: int
+
+    @classmethod
+    def from_flags(cls, args: argparse.Namespace, epochs: list[int], found: dict[str, Found], data: NoisyData) -> Split:
+        """For runs of so many `epochs`, by the scores that were found."""
+        veto = None
         if args.f_FND:
             posterior = found["forget"].posterior
-            self.veto = Veto(args.fn_th, None if posterior is None else wrong(posterior, data.labels))
-        self.scores = {key: of.scores for key, of in found.items()}
-        selector = partial(
-            select_clean,
-            labels=data.labels,
-            use_bmm=args.use_bmm,
-            balanced=args.balanced_set,
+            veto = Veto(args.fn_th, None if posterior is None else wrong(posterior, data.labels))
+        selector = partial(select_clean, labels=data.labels, use_bmm=args.use_bmm, balanced=args.balanced_set)
+        return cls(
+            data=data,
+            scores={key: of.scores for key, of in found.items()},
+            first=partial(selector, bmm_th=args.bmm_th, threshold=args.threshold),
+            later=partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd),
+            agree=args.agree_on_clean,
+            veto=veto,
+            begin=[max(1, args.epoch_begin * of_run // args.epoch) for of_run in epochs],
+            epoch_update=args.epoch_update,
+            label_noise=args.label_noise,
+            seed=args.seed,
         )
-        self.first: Selector = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
-        self.later: Selector = partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd)
 
     def targets(self, number: int, experiment: Experiment) -> SplitTargets:
         run = f"run{number}"

@@ -1,8 +1,46 @@
-"""How each run of ssl.py trains."""
+"""How each run of ssl.py trains, and on what targets."""
 
-from utils.methods.pseudo_labelling import RunSettings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.tiny import load_script
+from utils.command_line.flags import resolve
+from utils.errors import UserError
+from utils.methods.pseudo_labelling import Posterior, RunSettings, Split
+from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
+from utils.results.found_scores import Found
+
+LABELS = np.array([0, 1, 0, 1])
 
 
 def test_weights_are_averaged_from_an_epoch_on_every_so_often():
     settings = RunSettings(10, 0, 0.8, 0.0, swa_start=4, swa_freq=3)
     assert [epoch for epoch in range(10) if settings.averages(epoch)] == [4, 7]
+
+
+def split(flags, epochs, **found):
+    args = resolve(load_script("ssl.py").parser().parse_args([*flags.split(), "--targets", "split"]))
+    resolve_pseudo_labelling(args)
+    return Split.from_flags(args, epochs, found, SimpleNamespace(labels=LABELS))
+
+
+def test_runs_of_other_lengths_begin_with_the_clean_set_alone_for_the_same_share_of_them():
+    found = Found(LABELS.astype(np.float32), "a.npy")
+    made = split("--parallel --epoch 160 --epoch_begin 60", [60, 160, 2], parallel=found)
+    assert made.begin == [22, 60, 1] and made.veto is None and list(made.scores) == ["parallel"]
+
+
+def test_the_forgetting_scores_veto_with_what_was_estimated_beside_them():
+    posterior = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], dtype=np.float32)
+    scores = LABELS.astype(np.float32)
+    found = {"forget": Found(scores, "a.npy", posterior), "parallel": Found(scores, "b.npy")}
+    veto = split("--forget --parallel --f_FND --fn_th 0.3 --epoch 8", [8], **found).veto
+    assert veto.above == 0.3
+    np.testing.assert_allclose(veto.estimated, [0.1, 0.8, 0.7, 0.4])
+
+
+def test_a_separation_without_a_posterior_makes_no_posterior_targets():
+    with pytest.raises(UserError, match="^a.npy comes without a posterior"):
+        Posterior(False, {"forget": Found(LABELS.astype(np.float32), "a.npy")}, SimpleNamespace(labels=LABELS))
