@@ -47,7 +47,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
     experiment = Experiment(args.experiments_root, f"{name}_{os.getpid()}" if args.estimate else name, other)
     with (
-        passing(experiment.path) if args.estimate else nullcontext(),
+        temporary(experiment.path) if args.estimate else nullcontext(),
         experiment.open(script, key, vars(args), args.overwrite, given),
     ):
         if experiment.finished:
@@ -68,7 +68,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
 
 
 @contextmanager
-def passing(folder: Path) -> Iterator[None]:
+def temporary(folder: Path) -> Iterator[None]:
     """A folder that does not stay, whose run ends as soon as it is foreseen."""
     made = [path for path in (folder, folder.parent) if not path.exists()]
     try:

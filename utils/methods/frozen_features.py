@@ -60,7 +60,7 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     permutation = stream_generator(args.seed, "halves").permutation(len(data))  # the stream of parallel.py's halves
     experiment.save_array("permutation", permutation)
     features, test_features = extracted(backbone, data, compute, experiment)
-    snapshot = judge(data, features, test_features, folds_of(permutation), tracking_of(args), evidence, experiment)
+    snapshot = cross_fit(data, features, test_features, folds_of(permutation), tracking_of(args), evidence, experiment)
     write_results(data, snapshot, evidence, experiment)
 
 
@@ -148,7 +148,7 @@ def features_of(pictures: Pictures, backbone: Backbone, compute: Compute, first:
 # -- regressions -------------------------------------------------------------------------------------------------------
 
 
-def judge(
+def cross_fit(
     data: NoisyData,
     features: np.ndarray,
     test_features: np.ndarray | None,

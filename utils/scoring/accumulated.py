@@ -26,12 +26,12 @@ SMALLEST = 1e-8  # probability
 class Accumulated:
     """The sums over the passes of one training over N samples.
 
-    `half`: after so many passes the second half of them begins; 0 = they are not told apart.
+    `middle`: after so many passes the second half of them begins; 0 = they are not told apart.
     """
 
-    def __init__(self, labels: Tensor, num_classes: int, half: int = 0) -> None:
+    def __init__(self, labels: Tensor, num_classes: int, middle: int = 0) -> None:
         self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
-        self.passes, self.half = 0, half
+        self.passes, self.middle = 0, middle
         shape = (len(labels), num_classes)
         self.log_probs, self.margins, self.probs, self.first_probs = (
             torch.zeros(shape, device=labels.device) for _ in range(4)
@@ -44,7 +44,7 @@ class Accumulated:
         self.margins += margins(logits)
         self.probs += log_probs.exp()
         self.passes += 1
-        if self.passes == self.half:
+        if self.passes == self.middle:
             self.first_probs.copy_(self.probs)
 
     def predictions(self) -> np.ndarray:
@@ -54,9 +54,9 @@ class Accumulated:
     def windows(self) -> Iterator[tuple[str, np.ndarray]]:
         """(words, predictions float32 (N, C)) of all passes and of either half, as far as they are told apart."""
         yield "all epochs", self.predictions()
-        if 0 < self.half < self.passes:
-            yield "the first half", self._aligned(self.first_probs / self.half)
-            yield "the second half", self._aligned((self.probs - self.first_probs) / (self.passes - self.half))
+        if 0 < self.middle < self.passes:
+            yield "the first half", self._aligned(self.first_probs / self.middle)
+            yield "the second half", self._aligned((self.probs - self.first_probs) / (self.passes - self.middle))
 
     def _aligned(self, probs: Tensor) -> np.ndarray:
         return align(probs.clamp_min(0).cpu().numpy(), self.prior)[0]

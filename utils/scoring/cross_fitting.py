@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 FOLDS = 5
-HELD_OUT = 5  # one in so many samples of a training part decides how strong its penalty is
+VALIDATED = 5  # one in so many samples of a training part decides how strong its penalty is
 # Weights of |w|²/2 beside the mean cross-entropy, the strongest first. The more labels are wrong, the stronger it must
 # be, or they are learnt by heart.
 PENALTIES = np.geomspace(10, 1e-4, 11)
@@ -26,22 +26,22 @@ LEAST = np.log(1e-8)  # log probability; of a class without a sample, too
 
 
 class Regression:
-    """L2-penalised multinomial logistic regression whose penalty is chosen by held-out labels; in scikit-learn's shape.
+    """L2-penalised multinomial logistic regression whose penalty validation labels choose; in scikit-learn's shape.
 
     Learnt by `fit`:
-      penalty_   of PENALTIES: from the strongest on, until the held-out labels become less likely
+      penalty_   of PENALTIES: from the strongest on, until the validation labels become less likely
       model_     scikit-learn's estimator, fitted with it to all samples
     """
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> Regression:
         """To features float32 (N, D) of mean 0 and standard deviation 1, and labels int (N,), in random order."""
-        held_out = slice(0, max(1, len(labels) // HELD_OUT))
-        rest = slice(held_out.stop, None)
+        validated = slice(0, max(1, len(labels) // VALIDATED))
+        rest = slice(validated.stop, None)
         best = -np.inf
         for penalty in PENALTIES:
             tried = _fitted(features[rest], labels[rest], penalty)
-            found = _log_probs(tried, features[held_out], labels.max() + 1)
-            likelihood = found[np.arange(len(found)), labels[held_out]].mean()
+            found = _log_probs(tried, features[validated], labels.max() + 1)
+            likelihood = found[np.arange(len(found)), labels[validated]].mean()
             if likelihood <= best:
                 break
             best, self.penalty_ = likelihood, float(penalty)

@@ -146,7 +146,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(run, tmp_pat
             with pytest.raises(ZeroDivisionError if killed else Stopped):
                 run("parallel.py", *flags, "--experiment_name", "stopped")
     with monkeypatch.context() as patch:  # and once between the features and the scores
-        patch.setattr(frozen_features, "judge", lambda *_: 1 / 0)
+        patch.setattr(frozen_features, "cross_fit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run("parallel.py", *flags, "--experiment_name", "stopped")
     run("parallel.py", *flags, "--experiment_name", "stopped")
@@ -159,7 +159,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(run, tmp_pat
 
 def test_a_run_goes_on_with_the_weights_that_it_began_with_alone(run, tmp_path, flags, own, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(frozen_features, "judge", lambda *_: 1 / 0)
+        patch.setattr(frozen_features, "cross_fit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run("parallel.py", *flags, "--experiment_name", "e")
     own.fc.weight.data += 1

@@ -120,7 +120,7 @@ def test_a_state_that_was_read_is_no_part_of_what_reads_it():
 
 
 def test_the_halves_of_the_passes_by_hand():
-    of = Accumulated(LABELS, 3, half=1)
+    of = Accumulated(LABELS, 3, middle=1)
     of.add(FIRST.log())
     assert list(dict(of.windows())) == ["all epochs"]
     of.add(SECOND.log())
@@ -128,6 +128,6 @@ def test_the_halves_of_the_passes_by_hand():
     assert list(found) == ["all epochs", "the first half", "the second half"]
     for name, probs in (("all epochs", (FIRST + SECOND) / 2), ("the first half", FIRST), ("the second half", SECOND)):
         np.testing.assert_allclose(found[name], align(probs.numpy(), prior)[0], atol=1e-6)
-    again = Accumulated(LABELS, 3, half=1)
+    again = Accumulated(LABELS, 3, middle=1)
     again.load_state_dict(of.state_dict())
     np.testing.assert_array_equal(dict(again.windows())["the first half"], found["the first half"])

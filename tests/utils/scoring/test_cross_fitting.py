@@ -42,7 +42,7 @@ def test_a_class_that_a_training_part_lacks_is_as_good_as_impossible():
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_single_class_needs_no_regression(others):
     labels = np.full(FOLDS * 2, 2)
-    labels[:others] = 0  # within the held-out part: the rest is of one class
+    labels[:others] = 0  # within the validation part: the rest is of one class
     log_probs = Regression().fit(FEATURES[: len(labels)], labels).log_probs(FEATURES, C)
     assert log_probs.shape == (N, C) and np.isfinite(log_probs).all()
     if not others:
