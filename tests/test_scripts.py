@@ -75,6 +75,7 @@ class NoRates:
         return 1.0
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("script", SEPARATIONS)
 def test_a_separation_leaves_what_the_design_promises(run, tmp_path, script):
     printed = run(script, *TINY_ARGS[script], "--experiment_name", "e")
@@ -147,6 +148,7 @@ def test_bad_data_leaves_no_settings_behind_for_the_corrected_command_to_trip_ov
     assert not (tmp_path / "e" / "run.json").exists()
 
 
+@pytest.mark.figures
 def test_unknown_truth_leaves_out_every_figure_that_needs_it(run, tmp_path, image_folder):
     run(
         "main.py",
@@ -749,7 +751,7 @@ def test_the_criterion_of_every_candidate_is_in_the_history(run, tmp_path, scrip
 # Nothing that was computed is thrown away.
 
 
-@pytest.mark.parametrize("track_every", [1, 4, "auto"])
+@pytest.mark.parametrize("track_every", [pytest.param(1, marks=pytest.mark.figures), 4, "auto"])
 def test_a_stage_2_that_diverges_ends_at_its_last_finite_step(run, tmp_path, track_every):
     printed = run(
         "main.py", *TINY_ARGS["main.py"], "--lr_2nd", "1e6", "--track_every", track_every, "--save_best_AUC_model",

@@ -44,6 +44,7 @@ def figures(folder):
 BY_MIXTURE = [*SPLIT, "--double_run", "--use_bmm", "--bmm_th", "0.5"]
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("flags", [["--runs", "2"], BY_MIXTURE], ids=["posterior", "split"])
 def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags):
     printed = run("ssl.py", *SSL, "--parallel", *flags, "--experiment_name", "e")
