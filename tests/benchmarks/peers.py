@@ -35,11 +35,11 @@ from torch import Tensor
 
 import models
 from tests.benchmarks import measuring
-from tests.benchmarks.measuring import Report, machine
+from tests.benchmarks.measuring import Report, compute_of, machine
 from utils.command_line import running
 from utils.command_line.flags import DIGITS_WIDTH, add_device, add_network_width
 from utils.command_line.parser import COUNT, RATE, SEED, WEIGHT, Parser, number
-from utils.compute import Compute, choose, keep_freed_memory
+from utils.compute import Compute
 from utils.data.choice import add_data, data_choice, resolve_data
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
@@ -319,8 +319,7 @@ def main(argv: list[str] | None = None) -> None:
     args.seed = args.seeds[0]
     resolve_data(args)
     width = args.width or (DIGITS_WIDTH if data_choice(args).name == "digits" else 1.0)
-    keep_freed_memory()  # as every script does
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     settings = Settings(
         epochs=args.epochs,
         schedule=args.schedule,
