@@ -1,14 +1,18 @@
 """How tests share the cores, and fixtures that those of whole scripts share."""
 
+import contextlib
+import io
 import os
-from contextlib import nullcontext
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import load_script, without_pixels
+from tests.tiny import TINY_ARGS, load_script, without_pixels
 
 
 def pytest_configure() -> None:
@@ -26,7 +30,7 @@ def run(request, tmp_path, capsys):
 
     Figures stay empty but in tests marked `figures`.
     """
-    drawing = nullcontext if request.node.get_closest_marker("figures") else without_pixels
+    drawing = contextlib.nullcontext if request.node.get_closest_marker("figures") else without_pixels
 
     def run_script(name: str, *args: str) -> str:
         with drawing():
@@ -34,6 +38,37 @@ def run(request, tmp_path, capsys):
         return capsys.readouterr().out
 
     return run_script
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[..., Path]:
+    """made_once("main.py", "--flag", ...) -> the folder of a finished tiny run with these flags."""
+    root, made = tmp_path_factory.mktemp("made_once"), {}
+
+    def folder(script: str, *flags: str) -> Path:
+        command = (script, *flags)
+        if command not in made:
+            name = f"run{len(made)}"
+            words = [*TINY_ARGS[script], *flags, "--experiments_root", str(root), "--experiment_name", name]
+            with without_pixels(), contextlib.redirect_stdout(io.StringIO()):
+                load_script(script).main(words)
+            made[command] = root / name
+        return made[command]
+
+    return folder
+
+
+@pytest.fixture
+def finished(made_once, tmp_path):
+    """finished("main.py", "a", "--flag", ...) -> tmp_path / "a", as a tiny run with these flags would leave it now.
+
+    A copy of one that is made once for all tests: where the run is what a test is about, it takes `run`.
+    """
+
+    def copied(script: str, name: str, *flags: str) -> Path:
+        return Path(shutil.copytree(made_once(script, *flags), tmp_path / name))
+
+    return copied
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from utils.compute import Compute
     from utils.experiments.experiment import Experiment
 
-    Method = Callable[[argparse.Namespace, Compute, Experiment], None]
+Method = Callable[[argparse.Namespace, "Compute", "Experiment"], None]
 
 
 def run_experiment(script: str, key: str, method: Method, args: argparse.Namespace, given: dict[str, Any]) -> None:

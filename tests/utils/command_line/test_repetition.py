@@ -45,7 +45,7 @@ FLAGS = {
 def recorded(script, words, monkeypatch):
     """What the script would record of these words: (settings, the flags that were given)."""
     module, found = load_script(script), []
-    monkeypatch.setattr(module, "run_experiment", lambda *of: found.append(of[3:]))
+    monkeypatch.setattr("utils.command_line.script.run_experiment", lambda *of: found.append(of[3:]))
     module.main(words)
     ((args, given),) = found
     return json.loads(json.dumps(vars(args))), json.loads(json.dumps(given))
