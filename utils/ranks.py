@@ -190,7 +190,7 @@ class Ranks:
 
         # Not for unused parameters alone: without it gradients are packed anew after the first step, and a resumed run
         # would add those of three processes in another order.
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # of 1x1 convolutions
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")  # of 1x1 convolutions
         with talking(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # broadcast_buffers has another name from torch 2.14 on
             return DistributedDataParallel(

@@ -18,7 +18,7 @@ from utils.errors import Diverged
 from utils.ranks import Ranks, talking
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import LOSS_ALONE
-from utils.training.batches import epoch_batches
+from utils.training.batches import batches_per_epoch, epoch_batches
 from utils.training.losses import prior_regulariser
 from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation
@@ -162,6 +162,10 @@ class Learner:
             loss = loss + self.optimisation.balance * prior_regulariser(logits, self.data.prior)
         return loss
 
+    def steps_left(self, ids: Tensor) -> int:
+        """Of the current epoch over so many samples."""
+        return batches_per_epoch(len(ids), self.optimisation.batch_size) - self.progress.step
+
     def train_epoch(
         self,
         loss_of: Callable[[Tensor], Tensor],
@@ -183,8 +187,8 @@ class Learner:
         self,
         loss_of: Callable[[Tensor], Tensor],
         batches: Sequence[Tensor],
-        before_step: Callable[[], None],
-        after_step: Callable[[], bool | None],
+        before_step: Callable[[], None] = lambda: None,
+        after_step: Callable[[], bool | None] = lambda: None,
     ) -> None:
         """The steps of `train_epoch`."""
         progress, seed = self.progress, self.optimisation.seed
