@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,7 +32,7 @@ LIMIT = "RANKS_TIME_LIMIT"  # environment variable: seconds that one waits for t
 DEFAULT_LIMIT = 1800.0  # ... unless it says otherwise: rank 0 may be decoding a large folder meanwhile
 WATCHED_EVERY = 1.0  # seconds
 GRACE = 10.0  # seconds to an end by itself once another process is gone; torchrun's SIGKILL comes after 30
-GOODBYE = 3.0  # seconds that a process which fails leaves the others to fail alike
+GOODBYE = 2.0  # seconds that a process which fails leaves the others to fail alike
 POLL = 0.05  # seconds
 REMEDY = "the same command goes on from the last checkpoint"
 
@@ -202,6 +203,7 @@ ALONE = Ranks()
 _current = ALONE  # of the work that this process is at
 _all = ALONE  # that were started together
 _store: Store | None = None  # torchrun's, which outlives any of them
+_broken = False  # whether another one is gone or does not answer: nothing is waited for any more
 _pids: dict[int, int] = {}  # {rank: process} of the others that this torchrun started
 
 
@@ -289,6 +291,8 @@ def open_ranks() -> Ranks:
         distributed.all_gather_object(where, (os.environ["GROUP_RANK"], os.getpid()))
     same_machine = where[rank][0]
     _pids.update({k: pid for k, (machine, pid) in enumerate(where) if machine == same_machine and k != rank})
+    for signum in (signal.SIGINT, signal.SIGTERM):  # torchrun sends them when another process has ended: while no stop
+        signal.signal(signum, signal.SIG_IGN)  # request is open this one is at its own end, and has to say why
     threading.Thread(target=_watch, name="ranks", daemon=True).start()
     return _all
 
@@ -338,9 +342,9 @@ def leave(status: int) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
-    if _store is not None:
+    if _store is not None and not _broken:
         with contextlib.suppress(Exception):  # torchrun itself is gone
-            meet("end", within=float("inf") if status == 0 else GOODBYE)
+            meet("end", within=GOODBYE if status else float("inf"))
     os._exit(status)
 
 
@@ -364,6 +368,8 @@ def _of_a_group(error: RuntimeError) -> bool:
 
 def lost(reason: str = "") -> UserError:
     """What to say of processes that do not answer any more."""
+    global _broken
+    _broken = True
     end = time.monotonic() + 2 * WATCHED_EVERY
     while not (gone := _gone()) and time.monotonic() < end:
         time.sleep(POLL)
