@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.kill_and_resume import differing
+from tests.kill_ranks import kill_ranks
 from tests.processes import Processes, results, script
 from tests.tiny import TINY_ARGS
 from utils import ranks
@@ -197,22 +199,58 @@ def run_of(folder, size, name, *more, **options):
     return Processes(folder / f"said{time.monotonic_ns()}", size, script, name, *flags, **options)
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_number_goes_on(tmp_path):
-    flags = ["relabel.py", "--experiment_name", "run", "--epoch_1st", 2, "--warmup_e", 1]
-    running = run_of(tmp_path, 2, *flags)
-    log = tmp_path / "run" / "log.txt"
-    while not (log.exists() and "warm_up" in log.read_text()):
-        assert all(process.is_alive() for process in running.processes)
+def stopped(folder, size, name, *more, when):
+    """The processes of a run, one of which is told to stop once `when` stands in the log; what they say."""
+    running = run_of(folder, size, name, "--experiment_name", "run", *more)
+    log = folder / "run" / "log.txt"
+    while not (log.exists() and when in log.read_text()):
+        assert all(process.is_alive() for process in running.processes), [one.errors for one in running.end()]
         time.sleep(0.01)
-    os.kill(running.processes[1].pid, signal.SIGTERM)
+    os.kill(running.processes[-1].pid, signal.SIGTERM)
     ended = running.end()
-    assert [one.status for one in ended] == [143, 143]
-    said = "".join(one.errors for one in ended)
+    assert [one.status for one in ended] == [143] * size
+    assert (folder / "run" / "checkpoint.pt").exists()
+    return "".join(one.errors for one in ended)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_number_goes_on(tmp_path):
+    flags = ["--epoch_1st", 2, "--warmup_e", 1]
+    said = stopped(tmp_path, 2, "relabel.py", *flags, when="warm_up")
     assert said.count("\n") == 1 and "stopped by SIGTERM; go on with: torchrun --nproc_per_node 2 relabel.py" in said
-    assert (tmp_path / "run" / "checkpoint.pt").exists()
-    (ended,) = run_of(tmp_path, 1, *flags).end()
+    (ended,) = run_of(tmp_path, 1, "relabel.py", "--experiment_name", "run", *flags).end()
     assert ended.status == 0, ended.errors
     assert "begun with 2 processes, going on with 1 process: the bytes will differ" in ended.output
+
+
+# -- the same bytes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "when"), [("main.py", 3, "stage1: epoch 1"), ("parallel.py", 3, "training: epoch 1")]
+)
+def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path, name, size, when):
+    ended = run_of(tmp_path, size, name, "--experiment_name", "calm").end()
+    assert [one.status for one in ended] == [0] * size, ended[0].errors
+    stopped(tmp_path, size, name, when=when)
+    ended = run_of(tmp_path, size, name, "--experiment_name", "run").end()
+    assert [one.status for one in ended] == [0] * size, ended[0].errors
+    assert "going on from the checkpoint" in ended[0].output and "will differ" not in ended[0].output
+    assert differing(tmp_path / "calm", tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_two_models_of_one(tmp_path):
+    for size in (1, 2):
+        ended = run_of(tmp_path, size, "parallel.py", "--experiment_name", f"of_{size}", "--keep_models").end()
+        assert [one.status for one in ended] == [0] * size, ended[0].errors
+    assert differing(tmp_path / "of_1", tmp_path / "of_2") == []
+
+
+@pytest.mark.slow
+def test_torchrun_itself_and_a_process_that_is_killed(tmp_path):
+    met, wrong = kill_ranks(kills=1, seed=1, root=tmp_path, cases=("ssl.py",))  # whose name is the standard library's
+    assert (met, wrong) == (1, [])
 
 
 @pytest.mark.slow
