@@ -17,6 +17,7 @@ from utils.separations import SEPARATIONS
 from utils.training.optimisation import resolve_optimisation
 
 DIGITS_WIDTH = 0.25
+SPREAD = ("batch", "seeds")
 USUAL = {  # what --help shows of all scripts' flags, by their first names; --help_all shows the rest
     "--help", "--help_all", "--dataset", "--train_root", "--labels", "--noise_type", "--noise_ratio", "--features",
     "--epoch_1st", "--epoch", "--lr", "--schedule", "--batch_size", "--seed", "--seeds", "--width", "--lr_2nd",
@@ -98,6 +99,12 @@ def add_repetition(parser: Parser) -> None:
         "an EXPERIMENT that is named NAME is NAME_SEED where there is one",
     )
     group.add_argument(
+        "--spread",
+        choices=SPREAD,
+        help="under torchrun, batch: all processes work on one seed after the other; seeds: each on seeds of its own "
+        f"(default: {SPREAD[0]})",
+    )
+    group.add_argument(
         "--settings",
         metavar="FILE",
         help="run.json of an earlier run, whose flags are taken but for its name; those that are given here come first",
@@ -119,7 +126,7 @@ def add_device(parser: Parser) -> None:
         type=number(int, -1),
         default=0,
         metavar="K",
-        help="GPU number; -1 = CPU, which is also taken where the machine has no GPU",
+        help="GPU number, of several processes the first one's; -1 = CPU, which is also taken where there is no GPU",
     )
     group.add_argument(
         "--precision",

@@ -9,13 +9,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from utils.command_line.flags import experiment_name
+from utils import ranks
+from utils.command_line.flags import SPREAD, experiment_name
 from utils.command_line.parser import Parser
 from utils.errors import UserError
 from utils.separations import SEPARATIONS
+
+if TYPE_CHECKING:
+    from utils.experiments.stop_request import StopRequest
 
 Run = Callable[[argparse.Namespace], None]
 NOT_TAKEN = {"experiment_name", "overwrite"}  # of an earlier run: they say where to write, not what
@@ -29,7 +34,10 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if argv is None else argv
     args = parse(parser, words)
-    seeds = vars(args).pop("seeds")
+    seeds, spread = (vars(args).pop(name) for name in ("seeds", "spread"))
+    if spread is not None and (seeds is None or not ranks.launched()):
+        needed = "--seeds" if seeds is None else "torchrun"
+        raise UserError(f"--spread does nothing without {needed}", "add that or leave this flag out")
     if seeds is None:
         run(args)
         return
@@ -40,8 +48,14 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
     if vars(args).get("scores") is not None and len(seeds) > 1:
         raise UserError("--scores are of the labels of one seed", "run the seeds one by one, each with its own scores")
     if args.estimate:
-        print(f"one of {len(seeds)} runs, which follow one another:", flush=True)
-        run(with_seed(args, seeds[0]))
+        at_once = f"{ranks.number_of_processes()} at a time" if spread == SPREAD[1] else "which follow one another"
+        print(f"one of {len(seeds)} runs, {at_once}:", flush=True)
+        ranks.open_ranks()
+        with ranks.alone() if spread == SPREAD[1] else nullcontext():
+            run(with_seed(args, seeds[0]))
+        return
+    if spread == SPREAD[1]:
+        spread_seeds(parser.prog, args, seeds, run)
         return
     run_seeds(parser.prog, args, seeds, run)
 
@@ -51,18 +65,46 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
 
 def run_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: Run) -> None:
     """One run after the other, and the table of all. A finished one only prints, one that was cut off goes on."""
-    from utils.experiments.record import read_finished, typed_command
+    from utils.experiments.record import typed_command
     from utils.experiments.stop_request import StopRequest
 
-    names = []
+    ranks.open_ranks()
     with StopRequest(typed_command(script)) as stop:  # one that comes too late to stop a run stops those after it
-        for number, seed in enumerate(seeds, 1):
-            stop.raise_if_asked()
-            print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
-            of_seed = with_seed(args, seed)
-            run(of_seed)
-            names.append(experiment_name(script, of_seed))
+        names = one_after_the_other(script, args, seeds, seeds, run, stop)
+    if ranks.current().leads:
+        print_table(script, args, seeds, list(names.values()))
 
+
+def spread_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: Run) -> None:
+    """Each process runs some of the seeds, as if it were alone, on a device of its own; the table of all comes last."""
+    from utils.experiments.record import typed_command
+    from utils.experiments.stop_request import StopRequest
+
+    everyone = ranks.open_ranks()
+    with ranks.alone(), StopRequest(typed_command(script)) as stop:
+        names = one_after_the_other(script, args, seeds[everyone.rank :: everyone.size], seeds, run, stop)
+        ranks.meet("seeds", stop.raise_if_asked)  # however long the others take
+    names = list(everyone.in_turns(names.__getitem__, seeds))
+    if everyone.leads:
+        print_table(script, args, seeds, names)
+
+
+def one_after_the_other(
+    script: str, args: argparse.Namespace, own: list[int], seeds: list[int], run: Run, stop: StopRequest
+) -> dict[int, str]:
+    """The runs of the seeds `own` among all; {seed: name of its experiment}."""
+    names = {}
+    for seed in own:
+        stop.raise_if_asked()
+        print(f"\nseed {seed}, {1 + seeds.index(seed)} of {len(seeds)}", flush=True)
+        of_seed = with_seed(args, seed)
+        run(of_seed)
+        names[seed] = experiment_name(script, of_seed)
+    return names
+
+
+def print_table(script: str, args: argparse.Namespace, seeds: list[int], names: list[str]) -> None:
+    from utils.experiments.record import read_finished
     from utils.results.seed_groups import seed_table
     from utils.results.tables import as_text
 

@@ -64,7 +64,8 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     epochs_before = args.epoch or FEWEST_EPOCHS  # of the runs that make targets only
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
-    found = find_scores(asked, args.experiments_root, args.score, data, experiment)
+    root, ranks = args.experiments_root, compute.ranks
+    found = ranks.from_first(lambda: find_scores(asked, root, args.score, data, experiment))  # perhaps the newest one
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
     announce(experiment, data, compute, epochs=epochs)
     foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
@@ -90,9 +91,10 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
         )
         network = train_run(learner, settings, targets, experiment)
     save_model(experiment, data, network, args.network[-1], args.width, "model.pt")
-    figures = write_results(args.runs, data, experiment)
-    figures["test_accuracy"] = accuracy_on_test(network, data, compute)
-    experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})
+    test_accuracy = accuracy_on_test(network, data, compute)
+    if ranks.leads:
+        figures = write_results(args.runs, data, experiment)
+        experiment.finish(figures | {"test_accuracy": test_accuracy, "noise_ratio_realised": data.noise_ratio})
 
 
 def expectation_of(

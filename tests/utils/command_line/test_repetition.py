@@ -245,6 +245,8 @@ def test_experiments_that_a_run_reads_are_those_of_its_seed_where_there_are_any(
     [
         (["--seeds", "1", "--seed", "1"], "contradict"),
         (["--seed=1", "--seeds", "1"], "contradict"),
+        (["--spread", "seeds"], "--spread does nothing without --seeds"),
+        (["--seeds", "1", "2", "--spread", "seeds"], "--spread does nothing without torchrun"),
         (["--seeds", "1", "2", "1"], "more than once"),
         (["--seeds"], "expected at least one argument"),
         (["--seeds", "-1"], "outside"),
