@@ -96,7 +96,7 @@ def add_repetition(parser: Parser) -> None:
         nargs="+",
         metavar="SEED",
         help="one run after the other in place of --seed, each in an experiment NAME_SEED, then a table of mean ± sd; "
-        "an EXPERIMENT that is named NAME is NAME_SEED where there is one",
+        "an EXPERIMENT that is named NAME is NAME_SEED where there is one, a default name that with its own seed",
     )
     group.add_argument(
         "--spread",

@@ -18,7 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Notes the first stop signal while it is open, for `raise_if_asked` between two steps.
 
-    One that is opened within another shares what that one has noted, so that no signal is lost between them.
+    One that is opened within another shares what that one has noted, so that no signal is lost between them, and what
+    to type to go on, of which the outer one knows the whole.
     """
 
     _open: ClassVar[list[StopRequest]] = []  # the innermost last
@@ -31,7 +32,7 @@ class StopRequest:
     def __enter__(self) -> Self:
         self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
         if self._open:
-            self.signum = self._open[-1].signum
+            self.signum, self.command = self._open[-1].signum, self._open[-1].command
         self._open.append(self)
         return self
 
