@@ -118,10 +118,10 @@ def one_after_the_other(
 
 def command_to_go_on(command: str, begun: list[int], others: list[int]) -> str:
     """What to type where --overwrite may meet runs that are there from before, of the seeds not yet begun."""
-    if not others:
-        return command
     words = shlex.split(command)
-    start = next(place for place, word in enumerate(words) if word.partition("=")[0] == "--seeds")
+    start = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--seeds"), None)
+    if not others or start is None:  # the flags may come from another program
+        return command
     end = next((place for place in range(start + 1, len(words)) if words[place].startswith("-")), len(words))
     first = shlex.join([*words[:start], "--seeds", *map(str, begun), *words[end:]])
     return f"{first}, then the same with --seeds {' '.join(map(str, others))} --overwrite"

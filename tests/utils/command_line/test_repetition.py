@@ -266,8 +266,8 @@ def test_a_seed_that_diverges_leaves_the_others_and_is_named_in_the_end(tmp_path
 
 def test_what_is_to_be_typed_after_a_stop_overwrites_no_seed_twice_and_leaves_none_out(tmp_path, monkeypatch):
     words = ["--seeds", "1", "2", "3", "--overwrite", "--experiments_root", str(tmp_path), "--experiment_name", "mine"]
-    run_each(parser(), train, words)
     monkeypatch.setattr(sys, "argv", ["ssl.py", *words])
+    run_each(parser(), train, words)
     rest = rf"--experiments_root {tmp_path} --experiment_name mine, then the same with --seeds 3 --overwrite$"
     with pytest.raises(Stopped, match=f"go on with: python3 ssl.py --seeds 1 2 {rest}"):
         run_each(parser(), lambda args: train(args, 2), words)
