@@ -82,8 +82,9 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
         "--report",
         type=WHOLE,
         metavar="N",
-        help="how many samples suspects.html shows, the most likely mislabelled first; 0 = no page (default: for "
-        "'folder' every suspect, at least 200 and at most 20000; no page for other sets)",
+        help="how many samples suspects.html shows, the most likely mislabelled first, beside near-duplicates under "
+        "different labels; 0 = no page (default: for 'folder' every suspect, at least 200 and at most 20000; no page "
+        "for other sets)",
     )
     return group
 

@@ -1,7 +1,7 @@
 """Planted errors: a few labels are made wrong on purpose, and tell what training on a label does to its prediction.
 
 A planted error is drawn like a symmetric wrong label (any sample, any other class), and the network is trained on it
-like on any other label. That shows three things which nobody knows of the labels as they came:
+like on any other label. That shows four things which nobody knows of the labels as they came:
   - a score which ranks planted errors above the rest ranks wrong labels above right ones (`planted_auc`);
   - how much more probable the network calls a class because it was given as the label. The planted class has no other
     reason to be predicted than the classes beside it (`memorisation`);
