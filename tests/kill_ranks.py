@@ -96,7 +96,7 @@ def life(case: str, root: Path, ranks: int, kills: int, calm: Calm, chance: rand
     """A run from its beginning to its end, one of its processes killed so often; (kills met, what went wrong)."""
     met, wrong = 0, []
     for _ in range(kills):
-        victim, found = kill_one(case, root, ranks, calm.seconds / kills, chance)
+        victim, found = kill_one(case, root, ranks, 0.8 * calm.seconds / kills, chance)  # few come too late
         met, wrong = met + (victim is not None), wrong + found
     try:
         with ended_at_the_end(start(case, root, f"{case}-killed", ranks)) as process:

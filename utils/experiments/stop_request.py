@@ -53,8 +53,10 @@ class StopRequest:
 
     def asked(self) -> bool:
         """Whether a signal came, to this process or to one that shares its work: all of these ask together."""
-        self.signum = int(ranks.current().agreed(self.signum or 0)) or None
-        return self.signum is not None
+        agreed = int(ranks.current().agreed(self.signum or 0))
+        if agreed:  # else one may have come here while the others were asked: it is for the next time
+            self.signum = agreed
+        return bool(agreed)
 
     def raise_if_asked(self) -> None:
         """Raises Stopped where a signal came."""
