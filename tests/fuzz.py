@@ -211,7 +211,7 @@ def read_image(file: Path) -> None:
         try:
             pixels = decode(file, SIZE)
         except Undecodable:
-            with contextlib.suppress(Exception):  # any is foreseen
+            with contextlib.suppress(Undecodable):
                 thumbnails.of_file(file)
             with contextlib.suppress(Undecodable):
                 decode_whole(file, SIZE)

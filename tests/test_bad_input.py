@@ -14,6 +14,8 @@ import utils.training.learner
 from tests.tiny import TINY_ARGS, load_script
 from tests.torchvision_files import write_cifar10
 from utils.command_line.running import run_script
+from utils.experiments.experiment import Experiment
+from utils.results import reporting
 
 
 @pytest.fixture
@@ -227,3 +229,48 @@ def test_gpu_that_does_not_exist_names_those_that_do(refused, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     line = refused("main.py", *TINY_ARGS["main.py"], "--cuda_dev", "5")
     assert "there is no GPU 5" in line and "0, 1" in line
+
+
+@pytest.fixture
+def refused_over(refused, tmp_path):
+    """refused_over("main.py", "--flag", ...): as `refused`, over a finished run, of which no byte may be lost."""
+
+    def refuse(script: str, *flags: object) -> str:
+        with Experiment(tmp_path / "experiments", "used").open(script, "any", {}) as used:
+            if not used.finished:
+                used.begin({"images": "abc"})
+                used.save_array("scores", np.arange(3))
+                used.finish({"auc": 0.5})
+        before = {file: file.read_bytes() for file in used.path.iterdir() if file.name != ".lock"}
+        line = refused(script, *flags, "--experiment_name", "used", "--overwrite")
+        assert before == {file: file.read_bytes() for file in used.path.iterdir() if file.name != ".lock"}
+        return line
+
+    return refuse
+
+
+@pytest.mark.parametrize("script", ["main.py", "parallel.py", "relabel.py"])
+def test_an_oracle_that_is_refused_overwrites_nothing(refused_over, image_folder, script):
+    flags = ["--first_stage_noise_type", "none", "--batch_size", "10", "--choose", "oracle"]
+    assert "true labels" in refused_over(script, *FOLDER, image_folder, *flags)
+
+
+@pytest.mark.parametrize("script", TINY_ARGS)
+def test_a_run_that_cannot_fit_overwrites_nothing(refused_over, tmp_path, monkeypatch, script):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).random(455))
+    flags = ["--scores", tmp_path / "mine.npy"] if script == "ssl.py" else []
+    monkeypatch.setattr(reporting, "SHORT", 0)
+    monkeypatch.setattr(reporting, "free_memory", lambda compute: 1)
+    assert "of memory more" in refused_over(script, *TINY_ARGS[script], *flags)
+
+
+def test_a_pattern_that_matches_no_layer_overwrites_nothing(refused_over):
+    assert "matches no parameter" in refused_over("main.py", *TINY_ARGS["main.py"], "--freeze_layers", "stm.*")
+
+
+@pytest.mark.parametrize("script", TINY_ARGS)
+def test_a_full_disk_overwrites_nothing(refused_over, tmp_path, monkeypatch, script):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).random(455))
+    flags = ["--scores", tmp_path / "mine.npy"] if script == "ssl.py" else []
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))
+    assert "needed and" in refused_over(script, *TINY_ARGS[script], *flags)

@@ -399,7 +399,7 @@ def test_the_model_classifies_a_folder_of_images(run, separated, tmp_path, capsy
     pictures.mkdir()
     for k in range(3):
         Image.fromarray(np.full((20, 30, 3), 80 * k, dtype=np.uint8)).save(pictures / f"{k}.png")
-    answers = Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1).classify_folder(pictures)
+    answers = list(Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1).classify_folder(pictures))
     assert [file.name for file, _, _ in answers] == ["0.png", "1.png", "2.png"]
     assert all(name in ("0", "1", "2") and 1 / 3 <= p <= 1 for _, name, p in answers)
     classify([str(tmp_path / "e" / "model.pt"), str(pictures)])

@@ -5,13 +5,16 @@ python3 -m utils.classifier experiments/NAME/model.pt FOLDER_OF_IMAGES
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import models
-from datasets.decoding import EXTENSIONS, decode, refusing_bombs
+from datasets.decoding import EXTENSIONS, Undecodable, decode, refusing_bombs
 from utils.command_line.parser import Parser, number
 from utils.command_line.running import run_script
 from utils.compute import Compute, choose
@@ -27,6 +30,10 @@ KINDS = {
 
 
 MOST_WIDTH, MOST_PIXELS = 8, 4096  # beyond these, of the network and of an image's side, a model.pt is not believed
+
+
+def complain(error: UserError) -> None:
+    print(f"error: {error}", file=sys.stderr)
 
 
 class Classifier:
@@ -58,14 +65,38 @@ class Classifier:
         probs = [logits.softmax(1) for _, logits, _ in infer(self._model, batch, self._compute)]
         return torch.cat(probs).cpu().numpy()
 
-    def classify_folder(self, folder: str | Path) -> list[tuple[Path, str, float]]:
-        """(file, class name, probability of that class in [0, 1]) of every image under a folder, sorted by path."""
-        files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in EXTENSIONS)
+    def classify_folder(
+        self, folder: str | Path, broken: Callable[[Undecodable], object] = complain
+    ) -> Iterator[tuple[Path, str, float]]:
+        """(file, class name, probability of that class in [0, 1]) of every image under a folder, sorted by path.
+
+        Images that do not decode are left out; `broken` is told why. Raises UserError where there are no images.
+        """
+        files = [file for file in Path(folder).rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file()]
+        files = sorted(file for file in files if not file.name.startswith("."))
         if not files:
             raise UserError(f"{folder} holds no images ({', '.join(EXTENSIONS)})", "name a folder of images")
-        with refusing_bombs():
-            probs = self.probabilities(np.stack([decode(file, self._side[0]) for file in files]))
-        return [(f, self.class_names[p.argmax()], float(p.max())) for f, p in zip(files, probs, strict=True)]
+        size = self._compute.eval_batch_size
+        portions = (files[start : start + size] for start in range(0, len(files), size))
+        return (answer for portion in portions for answer in self._classified(portion, broken))
+
+    def _classified(
+        self, files: list[Path], broken: Callable[[Undecodable], object]
+    ) -> Iterator[tuple[Path, str, float]]:
+        with refusing_bombs(), ThreadPoolExecutor() as pool:  # decoders work without the interpreter lock
+            decoded = dict(zip(files, pool.map(self._pixels, files), strict=True))
+        for error in (found for found in decoded.values() if isinstance(found, Undecodable)):
+            broken(error)
+        images = {file: found for file, found in decoded.items() if not isinstance(found, Undecodable)}
+        probs = self.probabilities(np.stack(list(images.values()))) if images else []
+        for file, of in zip(images, probs, strict=True):
+            yield file, self.class_names[of.argmax()], float(of.max())
+
+    def _pixels(self, file: Path) -> np.ndarray | Undecodable:
+        try:
+            return decode(file, self._side[0])
+        except Undecodable as error:
+            return error
 
 
 def require_sizes(saved: dict) -> None:
@@ -85,9 +116,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="folder of images")
     parser.add_argument("--cuda_dev", type=number(int, -1), default=0, metavar="K", help="GPU number; -1 = CPU")
     args = parser.parse_args(argv)
-    for file, name, probability in Classifier.load(args.model, args.cuda_dev).classify_folder(args.folder):
+    broken: list[Undecodable] = []
+    answers = Classifier.load(args.model, args.cuda_dev).classify_folder(args.folder, broken.append)
+    for file, name, probability in answers:
         print(f"{file}\t{name}\t{probability:.4f}")
+    for error in broken:
+        complain(error)
+    if broken:
+        raise UserError(f"{len(broken)} images were not classified", "replace or remove them")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, remedy="--cuda_dev -1 takes the CPU")

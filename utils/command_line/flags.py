@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import zlib
+from collections.abc import Sequence
 
 import models
 from utils.command_line.parser import COUNT, RATIO, SEED, WEIGHT, WHOLE, Parser, number
@@ -188,7 +190,13 @@ def default_name(script: str, args: argparse.Namespace) -> str:
     if choice.labels is not None:
         noise = "labels-" + re.sub(r"[^A-Za-z0-9.]+", "-", choice.labels.rpartition("/")[2])[:60]
     if (ood := choice.ood) is not None:
-        noise += "-".join([f"_ood{ood.ratio:g}", ood.name, *map(str, ood.subset or ())])
-    subset = "" if choice.subset is None else "_classes" + "-".join(map(str, choice.subset))
+        noise += "-".join([f"_ood{ood.ratio:g}", ood.name, *([listed(ood.subset)] if ood.subset else [])])
+    subset = "" if choice.subset is None else f"_classes{listed(choice.subset)}"
     seed = f"seed{choice.seed}" if choice.noise_seed is None else f"seed{choice.seed}_noiseseed{choice.noise_seed}"
     return "_".join([script.removesuffix(".py"), *way, choice.name + subset, noise, seed])
+
+
+def listed(classes: Sequence[int]) -> str:
+    """Classes as a part of a name, which a file system takes up to 255 bytes long."""
+    text = "-".join(map(str, classes))
+    return text if len(text) <= 60 else f"{len(classes)}of{zlib.crc32(text.encode()):08x}"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Method = Callable[[argparse.Namespace, "Compute", "Experiment"], None]
 
+LESS_MEMORY = "lower --batch_size or --eval_batch_size, or leave the images with --images_on host"
+
 
 def run_experiment(script: str, key: str, method: Method, args: argparse.Namespace, given: dict[str, Any]) -> None:
     """A script from its flags to its result table; a finished experiment only prints its figures again.
@@ -129,10 +131,12 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)
 
 
-def run_script(main: Callable[[list[str] | None], Any], argv: list[str] | None = None) -> NoReturn:
+def run_script(
+    main: Callable[[list[str] | None], Any], argv: list[str] | None = None, remedy: str = LESS_MEMORY
+) -> NoReturn:
     """Call a script's main and end the process: one line and status 2 for what a user can mend.
 
-    Of several processes one alone says why they end.
+    Of several processes one alone says why they end. `remedy`: where memory is short.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -146,10 +150,10 @@ def run_script(main: Callable[[list[str] | None], Any], argv: list[str] | None =
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except MemoryError:
-        _fail("out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2)
+        _fail(f"out of memory — {remedy}", 2)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
-            _fail("the GPU is out of memory — lower --batch_size, --eval_batch_size or --nn_memory_gb", 2)
+            _fail(f"the GPU is out of memory — {remedy}", 2)
         if not ranks.launched():
             raise
         if ranks.speaks():

@@ -22,7 +22,7 @@ from utils.experiments.checkpoints import Checkpoints
 from utils.experiments.history import History
 from utils.experiments.log import Log
 from utils.experiments.phase import Phase
-from utils.experiments.record import Record, differences, experiment_path, finished_records, now, require_same_data
+from utils.experiments.record import Record, differences, experiment_path, next_finish_number, now, require_same_data
 from utils.experiments.stop_request import StopRequest
 from utils.experiments.track_file import LastRow, TrackFile
 from utils.files import flush_folder, require_space, write_csv
@@ -142,6 +142,11 @@ class Experiment:
         self._checkpoints.remove()  # no fresh start takes a stray one for its own
         self._before = set(self.path.iterdir()) - {self.path / "run.json"}
 
+    @property
+    def bytes_to_remove(self) -> int:
+        """Of the files of an earlier run, which `begin` will remove."""
+        return 0 if self.resuming else sum(file.stat().st_size for file in self.record.own_files())
+
     def _forget_failed_start(self) -> None:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
         if not (self.history.rows or self.record["seconds"] or self.finished or self._checkpoints):
@@ -166,11 +171,9 @@ class Experiment:
         for name in self.tracks:
             self.close_track(name)
         self.history.write(self.record.own("history.csv"))
-        # Newest = the highest number, whatever the clock says.
-        numbers = [record.get("finish_number", 0) for record in finished_records(self.path.parent)]
         self.record.update(
             figures={key: value for key, value in figures.items() if value is not None},
-            finish_number=1 + max(numbers, default=0),
+            finish_number=next_finish_number(self.path.parent),  # whatever the clock says
             status="finished",
             finished=now(),
         )
@@ -193,7 +196,7 @@ class Experiment:
     def require_space_for_tracks(self, rows: int, samples: int) -> None:
         """Call before the work. Raises UserError where the disk has no room for that many rows of tracks in all."""
         if not self.history.rows:  # of a resumed run a part is there already
-            require_space(self.path, 4 * rows * samples, "the tracks")
+            require_space(self.path, 4 * rows * samples - self.bytes_to_remove, "the tracks")
 
     def new_track(self, name: str, rows: int, samples: int) -> TrackFile:
         """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it.

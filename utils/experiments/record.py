@@ -18,7 +18,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.experiments.artifacts import digest, load_array, require_kinds, save_array
-from utils.experiments.format import FORMAT, KEY, require_format
+from utils.experiments.format import FORMAT, KEY, OtherVersion, require_format
 from utils.files import write_atomically
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -203,12 +203,26 @@ def read_finished(root: str | os.PathLike, name: str) -> Record:
 
 
 def finished_records(root: Path) -> list[Record]:
-    """Those of the finished experiments under `root`; damaged folders are passed over."""
+    """Those of the finished experiments under `root`. Damaged ones are passed over, those of other versions aloud."""
     found = []
     for file in sorted(Path(root).glob("*/run.json")):
-        with contextlib.suppress(UserError):
+        try:
             found.append(Record.read(file.parent))
+        except OtherVersion as error:
+            print(f"passed over: {error.what}", file=sys.stderr)
+        except UserError:
+            pass
     return [record for record in found if record.finished]
+
+
+def next_finish_number(root: Path) -> int:
+    """One more than that of any run under `root`, of whatever version: the newest has the highest number."""
+    numbers = [0]
+    for file in root.glob("*/run.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):  # damaged
+            number = json.loads(file.read_text(encoding="utf-8")).get("finish_number")
+            numbers += [number] if type(number) is int else []
+    return 1 + max(numbers)
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

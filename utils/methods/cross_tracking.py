@@ -78,8 +78,11 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     if len(data) < 4:
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
-    announce(experiment, data, compute, epochs=[args.epoch_1st])
-    foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
+    evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
+    scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
+    experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
+    expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
+    announce(experiment, data, compute, epochs=[args.epoch_1st], expected=expected)
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
     halves = []
@@ -91,10 +94,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
         learner = Learner(network, data, compute, optimisation, 1 + k, ranks=ranks)
         halves.append(Half(learner, ids, tracking_of(args)))
-    scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
-    experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
-    evidence = Evidence("parallel", data, args.choose, args.epoch_1st)
     train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
     if args.keep_models:
         for k, half in enumerate(halves):

@@ -69,16 +69,17 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = reusable_stage1(args.first_stage_from, settings, compute.precision, experiment)
     stage2 = SecondStageSettings.from_flags(args, second)
-    announce(experiment, first, compute, epochs=[args.epoch_1st], second_data=second.fingerprint())
-    experiment.log.quietly("second " + second.describe().splitlines()[0])
-    save_left_out(experiment, second, "skipped_2nd.csv")
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
     expectation = expectation_of(args, stage2, source is None, first, compute)
-    foresee(experiment, expectation, compute, args.estimate)
     evidence = Evidence("stage1", first, args.choose, args.epoch_1st)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
+    expected = foresee(experiment, expectation, compute, args.estimate)
+    more = {"second_data": second.fingerprint()}
+    announce(experiment, first, compute, epochs=[args.epoch_1st], expected=expected, **more)
+    experiment.log.quietly("second " + second.describe().splitlines()[0])
+    save_left_out(experiment, second, "skipped_2nd.csv")
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))

@@ -7,7 +7,7 @@ import argparse
 from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, idle
 from utils.scoring.tracking import LONGEST
 
-STEPS = 150  # of stage 2
+STEPS, EPOCHS = 150, 10  # of stage 2, at most
 AUTO = "auto"
 
 
@@ -20,7 +20,9 @@ def add_stages(group: argparse._ArgumentGroup) -> None:
         metavar="SHARE",
         help="end stage 1 once that share of the labels is fitted",
     )
-    group.add_argument("--epoch_2nd", type=COUNT, default=10, metavar="EPOCHS", help="epochs of stage 2, at most")
+    group.add_argument(
+        "--epoch_2nd", type=COUNT, metavar="EPOCHS", help=f"epochs of stage 2, at most (default: {EPOCHS})"
+    )
     group.add_argument("--lr_2nd", type=RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
     group.add_argument(
         "--M_2nd", type=COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
@@ -45,7 +47,7 @@ def add_tracked_steps(tracking: argparse._ArgumentGroup) -> None:
         "--steps_total",
         type=COUNT,
         metavar="STEPS",
-        help=f"steps of stage 2 in all, at most (default: {STEPS}; with --step_number no bound)",
+        help=f"steps of stage 2 in all, at most (default: {STEPS}; with --epoch_2nd or --step_number no bound)",
     )
     tracking.add_argument(
         "--step_number",
@@ -103,8 +105,9 @@ def add_early_second_stage(parser: Parser) -> None:
 
 def resolve_second_stage(args: argparse.Namespace) -> None:
     """Its defaults. A flag that does nothing is said."""
-    if args.steps_total is None and args.step_number is None:
+    if args.steps_total is None and args.step_number is None and args.epoch_2nd is None:
         args.steps_total = STEPS
+    args.epoch_2nd = args.epoch_2nd or EPOCHS
     if not args.freeze_earlySecondStage:
         belonging = ("unfreeze_secondStage", "freeze_epochWise", "batch_eval_preUnfreeze_only")
         idle(args, *belonging, without="--freeze_earlySecondStage")

@@ -51,15 +51,17 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     data = prepare(data_choice(args), compute, plant=args.plant)
     if len(data) < 2 * FOLDS:
         raise UserError(f"{len(data)} samples make no {FOLDS} folds to learn from", f"give at least {2 * FOLDS}")
-    fingerprint = {"network": args.features, "weights": backbone.weights}
-    announce(experiment, data, compute, features=fingerprint)
-    experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
+    evidence = Evidence("parallel", data, args.choose, epochs=1)
     compute = replace(compute, eval_batch_size=args.eval_batch_size or BATCH_SIZE[compute.device.type])
+    expected = None
     if not experiment.done(EXTRACTION):
-        foresee(experiment, partial(expect_extraction, backbone, data, compute), compute, args.estimate)
+        expectation = partial(expect_extraction, backbone, data, compute)
+        expected = foresee(experiment, expectation, compute, args.estimate)
+    fingerprint = {"network": args.features, "weights": backbone.weights}
+    announce(experiment, data, compute, expected=expected, features=fingerprint)
+    experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
     permutation, _ = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
-    evidence = Evidence("parallel", data, args.choose, epochs=1)
     features, test_features = extracted(backbone, data, compute, experiment)
     folds = folds_of(permutation)
     snapshot = judge(data, features, test_features, folds, tracking_of(args), evidence, compute.ranks, experiment)

@@ -67,11 +67,11 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     root, ranks = args.experiments_root, compute.ranks
     found = ranks.from_first(lambda: find_scores(asked, root, args.score, data, experiment))  # perhaps the newest one
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
-    announce(experiment, data, compute, epochs=epochs)
-    foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
-    keep_scores(found, experiment)
-    experiment.require_space_for_tracks(sum(epochs), len(data))
     make = Posterior(args, found, data) if args.targets == "posterior" else Split(args, epochs, found, data)
+    experiment.require_space_for_tracks(sum(epochs), len(data))
+    expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
+    announce(experiment, data, compute, epochs=epochs, expected=expected)
+    keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
     for number in range(1, args.runs + 1):

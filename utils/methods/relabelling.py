@@ -47,11 +47,12 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     data = prepare(data_choice(args), compute, plant=args.plant)
     resolve_epochs(args, len(data))
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
-    announce(experiment, data, compute, epochs=[warm_up, later])
-    foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
-    losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
     first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
     evidence = Evidence("relabel", data, args.choose, first_training)
+    experiment.require_space_for_tracks(args.epoch_1st, len(data))
+    expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
+    announce(experiment, data, compute, epochs=[warm_up, later], expected=expected)
+    losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
 
     def learner(number: int, optimisation: Optimisation) -> Learner:
         name = args.model_type[min(number, len(args.model_type)) - 1]

@@ -47,11 +47,12 @@ def read_scores(
     """
     record = _named(root, separation, experiment_name, choice) if experiment_name else None
     if record is None:
-        record = newest(root, separation, choice, fingerprint)
+        record = newest(root, separation, choice, fingerprint, honest=True)
     require_same_data(fingerprint, record["data"], record.path.name)
-    if record["settings"].get("choose") == "oracle":
+    if chosen_by_truth(record):
         what = f"{record.path.name} chose its score by the true labels"
-        raise UserError(what, f"use an experiment without --choose oracle: python3 {separation.script}")
+        command = separation_command(separation, choice, root)
+        raise UserError(what, f"use an experiment without --choose oracle: {command} --experiment_name NAME")
     names = names or separation.scores
     for name in names:
         if record.wrote(name):  # where it was deleted since, no other takes its place
@@ -83,11 +84,19 @@ def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> 
     return record
 
 
-def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: dict | None = None) -> Record:
+def chosen_by_truth(record: Record) -> bool:
+    """Whether the score of a separation is an oracle's."""
+    return record["settings"].get("choose") == "oracle"
+
+
+def newest(
+    root: str, separation: Separation, choice: DataChoice, fingerprint: dict | None = None, honest: bool = False
+) -> Record:
     """The finished experiment of the separation on this data that finished last.
 
     Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet: then
-    those from the same folder and labels file, as their flags name them.
+    those from the same folder and labels file, as their flags name them. `honest`: those alone that chose their score
+    without the truth. Raises UserError where there is none.
     """
     wanted = {
         "data_set": choice.name,
@@ -102,11 +111,13 @@ def newest(root: str, separation: Separation, choice: DataChoice, fingerprint: d
         record
         for record in finished_records(Path(root))
         if record["method"] == separation.key
+        and not (honest and chosen_by_truth(record))
         and all((record["data"] or {}).get(key) == value for key, value in wanted.items())
     ]
     if not found:
         raise UserError(
-            f"no finished {separation.script} experiment under {root} has the same data, noise and seed",
+            f"no finished {separation.script} experiment under {root} has the same data, noise and seed"
+            + (" and chose its score without the truth" if honest else ""),
             f"run this first: {separation_command(separation, choice, root)}",
         )
 

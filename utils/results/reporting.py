@@ -26,11 +26,18 @@ CORNER = "true class / label"  # the header of the column of names: no class can
 
 
 def announce(
-    experiment: Experiment, data: NoisyData, compute: Compute, *, epochs: Sequence[int] = (), **more_data: dict
+    experiment: Experiment,
+    data: NoisyData,
+    compute: Compute,
+    *,
+    epochs: Sequence[int] = (),
+    expected: str | None = None,
+    **more_data: dict,
 ) -> None:
-    """Say and save what the run works on; nothing is written before. `more_data`: fingerprints beside the main one.
+    """Say and save what the run works on; nothing is written before, and with --overwrite nothing removed.
 
-    `epochs`: of each training, one after the other; without any, images are not augmented either.
+    Call once nothing can refuse the run any more. `epochs`: of each training, one after the other; without any, images
+    are not augmented either. `expected`: what `foresee` found. `more_data`: fingerprints beside the main one.
 
     Raises UserError where an interrupted run worked on other data or in another precision.
     """
@@ -47,6 +54,8 @@ def announce(
             experiment.log(line)
         if epochs:
             experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images")
+    if expected is not None:
+        experiment.log(expected)
     # Written again on a resume: the first start may have been stopped before it came this far.
     experiment.save_array("labels", data.labels)
     experiment.save_array("sample_ids", data.sample_ids)
@@ -70,18 +79,20 @@ def foresee(
     expectation: Callable[..., Expectation | None],
     compute: Compute,
     only: bool,
-) -> None:
-    """Say what the run will take; `expectation(short=)`: of a run of at least so many seconds. Not said on a resume.
+) -> str | None:
+    """A line on what the run will take, None on a resume; `expectation(short=)`: of one of at least so many seconds.
 
-    `only`: and no more, which ends in Foreseen (--estimate). Raises UserError for what cannot fit.
+    `only`: say it, and no more, which ends in Foreseen (--estimate). Raises UserError for what cannot fit.
     """
     if experiment.history.rows:
-        return
+        return None
     expected = expectation(short=0.0 if only else SHORT)
     if expected is None:
-        return
-    experiment.log(f"expected: {expected}")
-    require_space(experiment.path, expected.disk, "the run")
+        return None
+    line = f"expected: {expected}"
+    if only:
+        print(line)
+    require_space(experiment.path, expected.disk - experiment.bytes_to_remove, "the run")
     free = free_memory(compute)
     if free is not None and expected.more_memory > free:
         elsewhere = 0 if expected.images_on_host else expected.images
@@ -92,6 +103,7 @@ def foresee(
         )
     if only:
         raise Foreseen
+    return line
 
 
 def write_transition(experiment: Experiment, data: NoisyData, transition: np.ndarray) -> None:

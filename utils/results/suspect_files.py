@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.decoding import refusing_bombs
+from datasets.decoding import Undecodable, refusing_bombs
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.files import write_atomically
@@ -76,7 +76,7 @@ def thumbnails_of(data: NoisyData, positions: np.ndarray, say: Callable[[str], N
         if data.file_names is not None and i not in foreign:
             try:
                 return thumbnails.of_file(Path(data.choice.root) / data.file_names[i])
-            except Exception:  # decoders raise a dozen kinds; hours of training must not end for want of a thumbnail
+            except Undecodable:  # hours of training must not end for want of a thumbnail
                 unreadable.append(i)
         return thumbnails.of_pixels(data.images.pixels[i].cpu().numpy())
 

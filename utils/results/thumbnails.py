@@ -7,7 +7,9 @@ import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, features
+
+from datasets.decoding import decode_whole
 
 SIDE = 96  # pixels, of the longer side at most
 QUALITY = 80
@@ -17,14 +19,12 @@ URI_PREFIX = f"data:image/{FORMAT.lower()};base64,"
 
 
 def of_file(path: str | os.PathLike) -> str:
-    """Base64 of an image file, turned as its EXIF says, made smaller where it is larger than SIDE.
+    """Base64 of an image file, decoded as for training, made smaller where it is larger than SIDE.
 
-    Raises OSError, and whatever else decoders raise, where it cannot be read. To be called within `refusing_bombs`,
-    which also all threads of such calls must be in: filters of warnings are global.
+    Raises Undecodable. To be called within `refusing_bombs`, which also all threads of such calls must be in: filters
+    of warnings are global.
     """
-    with Image.open(path) as image:
-        image.draft("RGB", (SIDE, SIDE))  # a large JPEG is decoded at a fraction of its size
-        return _encoded(ImageOps.exif_transpose(image))
+    return _encoded(decode_whole(path, SIDE))
 
 
 def of_pixels(pixels: np.ndarray) -> str:
@@ -33,7 +33,7 @@ def of_pixels(pixels: np.ndarray) -> str:
 
 
 def _encoded(image: Image.Image) -> str:
-    small, buffer = image.convert("RGB"), io.BytesIO()
-    small.thumbnail((SIDE, SIDE))
-    small.save(buffer, FORMAT, quality=QUALITY)
+    buffer = io.BytesIO()
+    image.thumbnail((SIDE, SIDE))
+    image.save(buffer, FORMAT, quality=QUALITY)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

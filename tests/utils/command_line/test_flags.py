@@ -194,7 +194,8 @@ def test_the_noise_seed_is_that_of_seed_unless_given():
         ("--steps_total 30", (30, None)),
         ("--step_number 30", (None, 30)),
         ("--step_number 30 --steps_total 100", (100, 30)),
-        ("--epoch_2nd 3", (150, None)),
+        ("--epoch_2nd 3", (None, None)),
+        ("--epoch_2nd 3 --steps_total 100", (100, None)),
     ],
 )
 def test_steps_are_counted_in_all_or_of_an_epoch(flags, settings):
@@ -497,6 +498,16 @@ def test_the_default_name_tells_what_ran():
     assert default_name("parallel.py", args) == "parallel_resnet50_digits_random_in_noise_0.4_seed1"
     args = arguments("main.py", "--ood_ratio", 0.2, "--ood_data", "svhn", "--ood_subset", 3, 1)
     assert default_name("main.py", args) == "main_digits_random_in_noise_0.4_ood0.2-svhn-3-1_seed1"
+
+
+def test_the_default_name_of_many_classes_is_short_and_their_own():
+    flags = ["--dataset", "cifar100", "--ood_ratio", "0.2", "--ood_data", "svhn", "--subset"]
+    few, many, others = (
+        default_name("main.py", arguments("main.py", *flags, *map(str, range(start, stop))))
+        for start, stop in ((0, 20), (0, 99), (1, 100))
+    )
+    assert "classes0-1-2-3-4-5-6-7-8-9-10-11-12-13-14-15-16-17-18-19_" in few
+    assert max(map(len, (many, others))) < 100 and "classes99of" in many and many != others
 
 
 @pytest.mark.parametrize("ratio", [0, 0.4, 1e-7, 0.123456])

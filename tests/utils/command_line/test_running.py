@@ -1,6 +1,7 @@
 """A script from its flags to its result table."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from tests.tiny import ROOT, load_script
 from utils.command_line.flags import resolve
-from utils.command_line.running import by_kind, print_result, run_experiment, run_script
+from utils.command_line.running import LESS_MEMORY, by_kind, print_result, run_experiment, run_script
 from utils.errors import Stopped, UserError
 from utils.experiments.record import Record
 
@@ -103,6 +104,21 @@ def test_a_script_ends_in_one_line(capsys, error, status, line):
     out, err = capsys.readouterr()
     assert end.value.code == status and out == ""
     assert err.startswith(line) and err.count("\n") == 1 and err.endswith("\n")
+
+
+@pytest.mark.parametrize("script", ["main.py", "parallel.py", "relabel.py", "ssl.py"])
+def test_what_is_said_where_memory_is_short_names_flags_that_there_are(script):
+    known = load_script(script).parser().help_on(None)
+    assert all(flag in known for flag in re.findall(r"--\w+", LESS_MEMORY))
+
+
+def test_a_command_without_these_flags_has_a_remedy_of_its_own(capsys):
+    def main(argv):
+        raise MemoryError
+
+    with pytest.raises(SystemExit):
+        run_script(main, remedy="take the CPU")
+    assert capsys.readouterr().err == "error: out of memory — take the CPU\n"
 
 
 def test_names_that_no_terminal_shows_are_printed_all_the_same():

@@ -832,6 +832,22 @@ def test_overwriting_removes_nothing_before_the_inputs_are_found_good(tmp_path):
     assert read_finished(tmp_path, "run")["figures"] == {"auc": 0.5}
 
 
+def test_what_overwriting_will_remove_counts_as_free(tmp_path, monkeypatch):
+    with opened(tmp_path) as experiment:
+        experiment.save_array("scores", np.zeros(SAMPLES))
+        experiment.finish({})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    anew = Experiment(tmp_path, "run").open("main.py", "forget", SETTINGS, overwrite=True)
+    with anew as experiment:
+        removed = sum((experiment.path / name).stat().st_size for name in ("scores.npy", "history.csv"))
+        assert experiment.bytes_to_remove == removed
+        experiment.require_space_for_tracks(removed // 4, 1)
+        with pytest.raises(UserError, match="are needed"):
+            experiment.require_space_for_tracks(removed // 4 + 1, 1)
+        experiment.begin({"images": "abc"})
+        assert experiment.bytes_to_remove == 0
+
+
 @pytest.mark.parametrize("error", [UserError("bad", "mend it"), MemoryError(), RuntimeError("out of memory")])
 def test_whatever_ends_a_run_before_it_trained_leaves_nothing_to_trip_over(tmp_path, error):
     with pytest.raises(type(error)), opened(tmp_path):

@@ -9,7 +9,7 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_torch, save_torch
 from utils.experiments.experiment import Experiment
 from utils.experiments.format import FORMAT
-from utils.experiments.record import read_finished
+from utils.experiments.record import finished_records, next_finish_number, read_finished
 
 
 def open_run(root, overwrite=False):
@@ -66,6 +66,21 @@ def test_unknown_formats_are_one_line(tmp_path, begun, number):
     with open_run(tmp_path, overwrite=True) as experiment:
         experiment.begin({})
     assert json.loads((begun / "run.json").read_text())["format"] == FORMAT
+
+
+def test_finished_runs_of_a_later_format_are_passed_over_aloud_and_keep_their_number(tmp_path, begun, capsys):
+    with open_run(tmp_path) as experiment:
+        experiment.finish({})
+    with_format(begun / "run.json", FORMAT + 1)
+    assert finished_records(tmp_path) == []
+    assert capsys.readouterr().err.startswith(f"passed over: {begun / 'run.json'} is of format {FORMAT + 1} and not of")
+    assert next_finish_number(tmp_path) == 2
+    with Experiment(tmp_path, "newer").open("main.py", "forget", {}) as newer:
+        newer.begin({})
+        newer.finish({})
+    assert newer.record["finish_number"] == 2 and capsys.readouterr().err == ""
+    (begun / "run.json").write_text("[" * 100_000)  # damaged
+    assert next_finish_number(tmp_path) == 3
 
 
 @pytest.mark.parametrize("number", [None, FORMAT - 1, FORMAT + 1])

@@ -1,12 +1,13 @@
 """Which of several finished experiments a separation's name alone stands for."""
 
 import json
+import shutil
 
 import pytest
 
 from utils.data.choice import DataChoice
 from utils.errors import UserError
-from utils.results.found_scores import newest
+from utils.results.found_scores import newest, read_scores
 from utils.separations import FORGET
 
 CHOICE = DataChoice("folder", "mine", None, None, None, "none", 0.0, 2, noise_seed=1)
@@ -43,3 +44,15 @@ def test_without_one_the_command_that_makes_it_is_named(tmp_path):
     finished(tmp_path, "other_labels", 1, data={"seed": 2})
     with pytest.raises(UserError, match="run this first: python3 main.py --dataset folder .*--noise_seed 1 --seed 2"):
         newest(tmp_path, FORGET, CHOICE, DATA)
+
+
+def test_scores_that_were_chosen_by_the_truth_are_not_the_newest_to_learn_from(tmp_path):
+    finished(tmp_path, "honest", 1)
+    finished(tmp_path, "oracle", 2, choose="oracle")
+    assert newest(tmp_path, FORGET, CHOICE, DATA).path.name == "oracle"
+    assert newest(tmp_path, FORGET, CHOICE, DATA, honest=True).path.name == "honest"
+    with pytest.raises(UserError, match="without --choose oracle: python3 main.py --dataset folder .*--noise_seed 1"):
+        read_scores(tmp_path, FORGET, "oracle", CHOICE, DATA)
+    shutil.rmtree(tmp_path / "honest")
+    with pytest.raises(UserError, match="without the truth — run this first: python3 main.py --dataset folder"):
+        read_scores(tmp_path, FORGET, "", CHOICE, DATA)

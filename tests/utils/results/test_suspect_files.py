@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.decoding import Undecodable
 from tests.tiny import TINY, TINY_ARGS
 from utils.results.suspect_files import thumbnails_of
 
@@ -49,7 +50,7 @@ def test_images_of_the_users_own_get_a_page(run, tmp_path, image_folder):
 
 def test_files_that_are_gone_at_the_end_are_shown_as_the_network_saw_them(run, tmp_path, image_folder, monkeypatch):
     def gone(path):
-        raise FileNotFoundError(path)
+        raise Undecodable(path, "cannot be read")
 
     monkeypatch.setattr("utils.results.thumbnails.of_file", gone)
     printed = run("parallel.py", *FOLDER, "--train_root", image_folder, "--report", "3", "--experiment_name", "e")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.decoding import Undecodable, decode
 from utils.results import thumbnails
 
 
@@ -25,12 +26,22 @@ def test_the_longer_side_has_96_pixels_at_most(tmp_path, size, small):
 
 
 @pytest.mark.parametrize(
-    "mode, name",
-    [("L", "a.png"), ("P", "a.gif"), ("RGBA", "a.png"), ("CMYK", "a.jpg"), ("I;16", "a.png"), ("1", "a.png")],
+    "mode, name, value",
+    [
+        *(("L", "a.png", 70), ("P", "a.gif", 70), ("1", "a.png", 1), ("CMYK", "a.jpg", (0, 100, 200, 30))),
+        *(("RGBA", "a.png", (200, 0, 0, 128)), ("I;16", "a.png", 32000), ("F", "a.tif", 0.5)),
+    ],
 )
-def test_every_kind_of_file_becomes_a_picture(tmp_path, mode, name):
-    Image.new(mode, (120, 120)).save(tmp_path / name)
-    assert decoded(thumbnails.of_file(tmp_path / name)).size == (96, 96)
+def test_every_kind_of_file_is_shown_as_the_network_sees_it(tmp_path, mode, name, value):
+    """Of what is stretched between its own darkest and lightest value, half is one and half the other."""
+    image = Image.new(mode, (120, 120), value)
+    if mode == "F":
+        image.paste(0.1, (0, 0, 60, 120))
+    image.save(tmp_path / name)
+    shown = decoded(thumbnails.of_file(tmp_path / name))
+    assert shown.size == (96, 96)
+    seen = decode(tmp_path / name, 96).transpose(1, 2, 0)
+    np.testing.assert_allclose(np.asarray(shown).mean((0, 1)), seen.mean((0, 1)), atol=4)
 
 
 def test_a_picture_is_turned_as_its_exif_says(tmp_path):
@@ -51,5 +62,5 @@ def test_pixels_keep_their_size_where_they_are_few():
 
 def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.png").write_text("no")
-    with pytest.raises(OSError):
+    with pytest.raises(Undecodable):
         thumbnails.of_file(tmp_path / "a.png")
