@@ -95,14 +95,17 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 class Report:
     """Lines that are printed as they come and, with --save, kept under results/ once the benchmark is done."""
 
+    arithmetic = "the suite on {}; the plain loop in float32"
+    package = "faiss-cpu"  # whose version matters, beside those of the suite
+
     def __init__(self, title: str, compute: Compute) -> None:
         self.lines: list[str] = []
         self(title)
-        module = sys.modules["__main__"].__spec__.name
-        words = [word for word in sys.argv[1:] if word != "--save"]
-        self(f"command: {shlex.join(['python3', '-m', module, *words])}")
-        self(f"machine: {machine()}; the suite on {compute}; the plain loop in float32")
-        self(", ".join(f"{name} {version}" for name, version in versions("faiss-cpu").items()) + "\n")
+        spec = sys.modules["__main__"].__spec__  # None where another program calls this one
+        module = "unknown" if spec is None else spec.name
+        self(f"command: {shlex.join(['python3', '-m', module, *sys.argv[1:]])}")
+        self(f"machine: {machine()}; {self.arithmetic.format(compute)}")
+        self(", ".join(f"{name} {version}" for name, version in versions(self.package).items()) + "\n")
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)
