@@ -1,8 +1,11 @@
 """How tests share the cores, and fixtures that those of whole scripts share."""
 
 import contextlib
+import functools
 import io
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import TINY_ARGS, load_script, without_pixels
+from tests.tiny import ROOT, TINY_ARGS, load_script, without_pixels
+from utils.separations import SEPARATIONS
 
 
 def pytest_configure() -> None:
@@ -28,7 +32,8 @@ def pytest_configure() -> None:
 def run(request, tmp_path, capsys):
     """run("main.py", "--flag", ...) -> what the script printed; experiments go to tmp_path.
 
-    Figures stay empty but in tests marked `figures`.
+    Figures stay empty but in tests marked `figures`. At the end: whether utils/README.md says of every file that a run
+    wrote what it holds.
     """
     drawing = contextlib.nullcontext if request.node.get_closest_marker("figures") else without_pixels
 
@@ -37,7 +42,24 @@ def run(request, tmp_path, capsys):
             load_script(name).main([*map(str, args), "--experiments_root", str(tmp_path)])
         return capsys.readouterr().out
 
-    return run_script
+    yield run_script
+    written = set()
+    for record in tmp_path.glob("*/run.json"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a test may have damaged it
+            written.update(json.loads(record.read_text())["files"])
+    unknown = sorted(name for name in written if not documented_files().fullmatch(name))
+    assert not unknown, f"utils/README.md does not say what {', '.join(unknown)} hold"
+
+
+@functools.cache
+def documented_files() -> re.Pattern:
+    """Of the names in the table "What is written"."""
+    text = (ROOT / "utils" / "README.md").read_text().partition("## What is written")[2].partition("\n## ")[0]
+    names = [name for row in re.findall(r"^\|(.*?)\|", text, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
+    keys = "|".join([*SEPARATIONS, "ssl"])
+    patterns = "|".join(map(re.escape, names)).replace(r"\*", ".*").replace("KEY", f"({keys})")
+    patterns = patterns.replace("PREFIX", f"(stage1|{keys})")
+    return re.compile(re.sub(r"_run\d", r"_run\\d+", patterns))
 
 
 @pytest.fixture(scope="session")
