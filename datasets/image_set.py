@@ -13,6 +13,7 @@ import numpy as np
 from utils.files import let_go
 
 HASHED = 1024  # images at a time
+NO_CLASS = -1  # the truth of an image that belongs to none of the classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class ImageSet:
 
         A true class that is not among them becomes -1: the image belongs to none.
         """
-        new_label = np.full(self.num_classes + 1, -1, dtype=np.int64)  # the last is that of -1
+        new_label = np.full(self.num_classes + 1, NO_CLASS, dtype=np.int64)  # the last is that of -1
         new_label[list(classes)] = np.arange(len(classes))
         relabelled = replace(
             self,

@@ -21,10 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.image_set import ImageSet
+from datasets.image_set import NO_CLASS, ImageSet
 from utils.errors import UserError
 
-NO_CLASS = -1
 SHOWN = 20  # class names and keys in a message
 
 

@@ -21,7 +21,7 @@ from utils.command_line.flags import resolve
 from utils.compute import choose
 from utils.data.choice import data_choice
 from utils.data.noisy_data import prepare
-from utils.errors import Stopped, UserError
+from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.phase import Phase
 from utils.results import reporting
 from utils.scoring.pace import Pace
@@ -801,6 +801,22 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     assert not set(differing) - of_posterior(tmp_path / "e")
     assert record(tmp_path / "e")["status"] == "finished"
     assert len([row for row in history(tmp_path / "e") if row.get("stage") != "2"]) == whole
+
+
+def test_a_second_training_that_diverges_at_once_leaves_what_the_warm_up_found(run, tmp_path, monkeypatch):
+    def diverges(*of):
+        raise Diverged("the loss is nan at epoch 1, step 1", "lower the learning rate")
+
+    monkeypatch.setattr("utils.methods.relabelling.joint_loss", diverges)  # of the second training alone
+    printed = run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e")
+    folder = tmp_path / "e"
+    assert "relabelling: the loss is nan at epoch 1, step 1: going on with what the warm-up found" in printed
+    assert record(folder)["status"] == "finished" and [row["epoch"] for row in history(folder)] == ["1", "2"]
+    for name in SCORE_FILES["relabel.py"]:
+        assert np.isfinite(load(folder, name)).all()
+    np.testing.assert_array_equal(load(folder, "soft_labels"), load(folder, "relabel_posterior"))
+    assert load(folder, "loss_track").shape[0] == 2 and (folder / "suspects.csv").exists()
+    assert record(folder)["figures"]["score_moment"] in ("epoch 1", "epoch 2")
 
 
 @pytest.mark.parametrize("epoch", [2, 3])

@@ -84,9 +84,9 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
         "--report",
         type=WHOLE,
         metavar="N",
-        help="how many samples suspects.html shows, the most likely mislabelled first, beside near-duplicates under "
-        "different labels; 0 = no page (default: for 'folder' every suspect, at least 200 and at most 20000; no page "
-        "for other sets)",
+        help="suspects.html shows the N samples that are most likely mislabelled, and up to 200 pairs of "
+        "near-duplicates under different labels; 0 = no page (default: for 'folder' every suspect, at least 200 and at "
+        "most 20000; no page for other sets)",
     )
     return group
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datasets.image_set import NO_CLASS
+
 KINDS = ("random_in_noise", "real_in_noise", "none")
 
 # Class-dependent noise goes from each class to the one people mistake it for, by class name.
@@ -97,7 +99,7 @@ def transition_matrix(clean_labels: np.ndarray, labels: np.ndarray, num_classes:
 
     Samples whose truth is −1 (no class) are left out.
     """
-    known = clean_labels >= 0
+    known = clean_labels != NO_CLASS
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (clean_labels[known], labels[known]), 1)
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

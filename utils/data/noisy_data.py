@@ -77,6 +77,11 @@ class NoisyData:
         """int64 (N,), on the device: the observed labels, but for errors planted among them (`prepare(plant=)`)."""
         return self.device_labels if self.planted is None else self.planted.labels
 
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """The training labels on the host, int64 (N,)."""
+        return self.labels if self.planted is None else self.planted.labels.cpu().numpy()
+
     def with_planted(self, trained: np.ndarray) -> NoisyData:
         """The same data for a training on the labels `trained`, int64 (N,), wrong on purpose where they differ."""
         ids = np.flatnonzero(trained != self.labels)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 import datasets
-from datasets.image_set import ImageSet
-from datasets.label_file import NO_CLASS
+from datasets.image_set import NO_CLASS, ImageSet
 from utils.compute import stream_generator
 from utils.data.choice import OutOfDistribution
 from utils.data.device_images import resize

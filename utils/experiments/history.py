@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.files import write_csv
 
 
@@ -32,6 +34,18 @@ class History:
 
     def write(self, path: Path) -> None:
         write_csv(path, self.rows)
+
+
+def read_stage(path: Path, stage: str, remedy: str) -> list[dict[str, str]]:
+    """The rows of one stage of main.py's history.csv, as text. Raises UserError where they are not all numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["stage"] == stage]
+        for value in (value for row in rows for value in row.values() if value != ""):
+            float(value)
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error})", remedy) from error
+    return rows
 
 
 def history_columns(rows: list[dict], names: dict[str, str]) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
@@ -13,7 +13,14 @@ from utils.errors import Diverged
 
 if TYPE_CHECKING:
     from utils.experiments.experiment import Experiment
-    from utils.training.learner import Progress
+
+
+class Progress(Protocol):
+    """Where a training is, as far as a phase moves it on."""
+
+    epoch: int
+
+    def next_epoch(self) -> None: ...
 
 
 class Phase:

@@ -71,7 +71,7 @@ def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
             experiment.save_array(f"input_{key}", of.scores)  # last: it says that the copies are whole
 
 
-def together(posteriors: list[np.ndarray], agree: bool) -> np.ndarray:
+def mean_posterior(posteriors: list[np.ndarray], agree: bool) -> np.ndarray:
     """The mean of posteriors (N, C), float32; `agree`: the geometric mean, in which a doubt weighs more than trust."""
     stack = np.stack(posteriors)
     mean = np.exp(np.log(np.maximum(stack, 1e-8)).mean(0)) if agree else stack.mean(0)
@@ -112,8 +112,8 @@ def select(
             smallest = min(int(s.sum()) for s in sets)
             experiment.log(f"sets of {smallest} samples or more agree on {agree_on}: with the next best {clean.sum()}")
     # In the union the most confident score speaks for a sample, in the intersection the least confident one.
-    together = np.max if agree else np.min
-    p_noisy = together([probability(s) for s in selected.values()], axis=0)
+    extreme = np.max if agree else np.min
+    p_noisy = extreme([p_noisy_of(s) for s in selected.values()], axis=0)
     thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
     if veto is not None:
         selected["forget"] = doubted(scores["forget"], veto.estimated, veto.above)
@@ -155,7 +155,7 @@ def select_again(
     thresholds = {"ssl_loss": boundary(loss, ~selected.clean)}
     draw_scores(f"scores_{run}.png", {"ssl_loss": loss}, mixtures, thresholds, data, experiment)
     announce_selection(run, {"ssl_loss": selected}, selected.clean, data, experiment)
-    return selected.clean, probability(selected)
+    return selected.clean, p_noisy_of(selected)
 
 
 def draw_scores(
@@ -171,7 +171,7 @@ def draw_scores(
     histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, "this score's clean set ends here")
 
 
-def probability(selected: Selected) -> np.ndarray:
+def p_noisy_of(selected: Selected) -> np.ndarray:
     """p_noisy float32 (N,); where a threshold rule chose, 0 for the clean set and 1 for the rest."""
     return (~selected.clean).astype(np.float32) if selected.p_noisy is None else selected.p_noisy
 

@@ -7,7 +7,6 @@ fine-tuning on unrelated images, the loss and the neighbour cross-entropy of the
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
+from utils.experiments.history import read_stage
 from utils.experiments.record import Record, differences, read_finished
 from utils.methods.second_stage import (
     CE,
@@ -192,14 +192,7 @@ def reusable_stage1(name: str, settings: dict, precision: str, experiment: Exper
 
 def take_over_stage1(source: Record, experiment: Experiment) -> None:
     """Weights, losses and history of another experiment instead of training."""
-    try:
-        with open(source.path / "history.csv", newline="", encoding="utf-8") as handle:
-            rows = [row for row in csv.DictReader(handle) if row["stage"] == "1"]
-        for value in (value for row in rows for value in row.values() if value != ""):
-            float(value)  # now, not when the figures are drawn after hours
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        what = f"{source.path / 'history.csv'} is damaged ({error})"
-        raise UserError(what, "leave --first_stage_from out") from error
+    rows = read_stage(source.path / "history.csv", "1", "leave --first_stage_from out")  # now, not after hours
     for name in ("stage1_loss", "stage1_loss_track"):
         experiment.save_array(name, source.read_array(name, mapped=True))
     experiment.save_torch("stage1.pt", read_stage1(source.path))

@@ -21,14 +21,14 @@ from torch import Tensor
 
 from datasets.decoding import refusing_bombs
 from models.backbone import Backbone, load_backbone
-from utils.compute import Compute
+from utils.compute import Compute, stream_generator
 from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.data.pictures import Pictures, portions_of
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.memory import peak_memory
-from utils.methods.cross_tracking import CROSS_CE, CROSS_LOSS, split_in_halves
+from utils.methods.cross_tracking import CROSS_CE, CROSS_LOSS
 from utils.ranks import Ranks
 from utils.results.evidence import Evidence
 from utils.results.reporting import announce, foresee
@@ -60,7 +60,7 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     fingerprint = {"network": args.features, "weights": backbone.weights}
     announce(experiment, data, compute, expected=expected, features=fingerprint)
     experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
-    permutation, _ = split_in_halves(len(data), args.seed)
+    permutation = stream_generator(args.seed, "halves").permutation(len(data))  # the stream of parallel.py's halves
     experiment.save_array("permutation", permutation)
     features, test_features = extracted(backbone, data, compute, experiment)
     folds = folds_of(permutation)
@@ -172,7 +172,7 @@ def judge(
     experiment: Experiment,
 ) -> Snapshot:
     """What a regression that never saw the label of a sample says of it, for all samples; into `evidence` too."""
-    labels = data.training_labels.cpu().numpy()
+    labels = data.trained
     scaler = StandardScaler().fit(features)
     inputs = scaler.transform(features)
     test_inputs = None if test_features is None else scaler.transform(test_features)

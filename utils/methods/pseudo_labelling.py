@@ -22,7 +22,7 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import Selector, Veto, find_scores, keep_scores, select, select_again, together
+from utils.methods.clean_set import Selector, Veto, find_scores, keep_scores, mean_posterior, select, select_again
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.dynamics_file import write_dynamics
@@ -42,7 +42,7 @@ from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
-from utils.scoring.metrics import aucs
+from utils.scoring.metrics import aucs, class_accuracy
 from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 from utils.scoring.tracker import Tracker
@@ -135,11 +135,11 @@ class Posterior:
         if number > 1:
             names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
             given = [tuple(experiment.record.read_array(name) for name in names)]
-        wrong_labels = wrong(together([posterior for posterior, _ in given], self.agree), data.labels)
+        wrong_labels = wrong(mean_posterior([posterior for posterior, _ in given], self.agree), data.labels)
         experiment.log(f"{run}: posterior targets; estimated share of wrong labels {wrong_labels.mean():.3f}")
-        trained = data.training_labels.cpu().numpy()
+        trained = data.trained
         targets = [relabelled(posterior, transition, data.labels, trained) for posterior, transition in given]
-        return PosteriorTargets(together(targets, self.agree), data)
+        return PosteriorTargets(mean_posterior(targets, self.agree), data)
 
 
 class Split:
@@ -239,7 +239,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                     train_loss=train_loss,
                     train_accuracy=now.accuracy,
                     test_accuracy=learner.test_accuracy(),
-                    pseudo_label_accuracy=target_accuracy(targets, data),
+                    pseudo_label_accuracy=class_accuracy(targets.current, data.clean_labels),
                     **losses.aucs(),
                     **found,
                 )
@@ -287,13 +287,6 @@ def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> Non
     probs = torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy()
     _, factors = align(probs, targets.current.mean(0))
     network.head1.bias += torch.from_numpy(np.float32(np.log(factors))).to(learner.compute.device)
-
-
-def target_accuracy(targets: Targets, data: NoisyData) -> float | None:
-    """Share of the samples whose likeliest target is the true class; None where it is unknown."""
-    if data.clean_labels is None:
-        return None
-    return float(np.mean(targets.current.argmax(1) == data.clean_labels))
 
 
 # -- 3. what is left behind --------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import posterior_in_words, save_scores
+from utils.scoring.metrics import class_accuracy
 from utils.scoring.planted import CalibratedPosterior
 from utils.scoring.tracking import BATCHES
 from utils.separations import RELABEL
@@ -227,7 +228,7 @@ def train_and_track(
                     train_loss=train_loss,
                     train_accuracy=now.accuracy,
                     test_accuracy=learner.test_accuracy(),
-                    soft_label_accuracy=label_accuracy(soft_labels, data),
+                    soft_label_accuracy=class_accuracy(soft_labels, data.clean_labels),
                     **losses.aucs(),
                     **evidence.add(
                         now.logits, f"epoch {before + epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}
@@ -237,19 +238,12 @@ def train_and_track(
         at_end()
 
 
-def label_accuracy(soft_labels: np.ndarray, data: NoisyData) -> float | None:
-    """Share of samples whose likeliest soft label (N, C) is the true class; None where the truth is unknown."""
-    if data.clean_labels is None:
-        return None
-    return float(np.mean(soft_labels.argmax(1) == data.clean_labels))
-
-
 def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, float]:
     """Of the wrong labels, the share that relabelling corrected; of the right ones, the share that it spoilt."""
     if data.is_noisy is None:
         return {}
     right = soft_labels.argmax(1) == data.clean_labels
-    shares = {"soft_label_accuracy": float(right.mean())}
+    shares = {"soft_label_accuracy": class_accuracy(soft_labels, data.clean_labels)}
     if data.is_noisy.any():
         shares["wrong_labels_corrected"] = float(right[data.is_noisy].mean())
     if not data.is_noisy.all():

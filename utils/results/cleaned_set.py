@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import shutil
@@ -13,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from utils.errors import UserError
-from utils.files import rename, write_atomically
+from utils.files import rename, write_atomically, write_csv
 from utils.results.decisions import Decided
 from utils.results.suspects import printable
 
@@ -128,15 +126,9 @@ def require_new(file: Path) -> None:
 
 def write_labels(decided: list[Decided], file: Path) -> None:
     """A csv with the columns file and label; sample_id in place of file where the images are no files."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")  # so that names with either are quoted
-    in_files = all(one.sample.file for one in decided)
-    writer.writerow(["file" if in_files else "sample_id", "label"])
-    for one in decided:
-        if one.label is not None:
-            writer.writerow([one.sample.file if in_files else one.sample.sample_id, one.label])
-    content = text.getvalue().encode(errors="surrogateescape")
-    write_atomically(file, lambda handle: handle.write(content))
+    column = "file" if all(one.sample.file for one in decided) else "sample_id"
+    kept = (one for one in decided if one.label is not None)
+    write_csv(file, ({column: getattr(one.sample, column), "label": one.label} for one in kept), (column, "label"))
 
 
 def write_label_studio(decided: list[Decided], file: Path, model_version: str) -> None:

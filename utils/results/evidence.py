@@ -65,7 +65,7 @@ class Evidence:
                 best = np.nan_to_num(fit.likelihood_)
                 self.predictions, self.window, self._concluded = predictions, window, fit
         if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
-            trained = self.data.training_labels.cpu().numpy()
+            trained = self.data.trained
             p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
             both = self._loss(self.predictions).with_rank_of(p_noisy)
             self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
@@ -78,12 +78,12 @@ class Evidence:
 
     def _posterior(self, predictions: np.ndarray) -> CalibratedPosterior:
         planted = None if self.data.planted is None else self.data.planted.ids
-        trained = self.data.training_labels.cpu().numpy()
+        trained = self.data.trained
         return CalibratedPosterior().fit(predictions, trained, self.data.labels, planted)
 
     def _loss(self, predictions: np.ndarray) -> Candidate:
         """Of either kind of labels under predictions (N, C)."""
-        rows, trained = np.arange(len(predictions)), self.data.training_labels.cpu().numpy()
+        rows, trained = np.arange(len(predictions)), self.data.trained
         losses = [-np.log(np.maximum(predictions[rows, labels], SMALLEST)) for labels in (self.data.labels, trained)]
         if self._hides_planted:
             losses[0] = self._without_planted(losses[0], predictions)
@@ -99,7 +99,7 @@ class Evidence:
 
         The network has been taught the planted label: what it gives to that says nothing about their own.
         """
-        ids, planted = self.data.planted.ids, self.data.training_labels.cpu().numpy()
+        ids, planted = self.data.planted.ids, self.data.trained
         scores = scores.copy()
         scores[ids] += np.log1p(-np.minimum(predictions[ids, planted[ids]], 1 - 1e-6))
         return scores
@@ -108,7 +108,7 @@ class Evidence:
         """`predictions` without what was planted, float32 (N, C), rows sum to 1."""
         if not self._hides_planted:
             return self.predictions
-        ids, planted = self.data.planted.ids, self.data.training_labels.cpu().numpy()
+        ids, planted = self.data.planted.ids, self.data.trained
         probs = np.maximum(self.predictions, 1e-8)
         probs[ids, planted[ids]] = 0
         return probs / probs.sum(axis=1, keepdims=True)

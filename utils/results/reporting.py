@@ -61,7 +61,7 @@ def announce(
     experiment.save_array("sample_ids", data.sample_ids)
     save_left_out(experiment, data)
     if data.planted is not None:
-        experiment.save_array("trained_labels", data.training_labels.cpu().numpy())
+        experiment.save_array("trained_labels", data.trained)
     if data.clean_labels is not None:
         experiment.save_array("clean_labels", data.clean_labels)
         matrices = {TRUTH: transition_matrix(data.clean_labels, data.labels, data.num_classes)}

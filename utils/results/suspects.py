@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from datasets.image_set import NO_CLASS
+
 SUSPECT_FROM = 0.5  # p_noisy from which a label is called wrong
 LEAST_SHOWN, MOST_SHOWN = 200, 20_000  # rows of a page whose length nobody asked for
-NO_CLASS = ""  # the true label of a sample that belongs to none of the classes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Suspects:
 
     def true_name(self, k: int) -> str:
         """The true class of row k, "" where it belongs to none; only where the truth is known."""
-        return NO_CLASS if self.true_labels[k] < 0 else self.class_names[self.true_labels[k]]
+        return "" if self.true_labels[k] == NO_CLASS else self.class_names[self.true_labels[k]]
 
     def shown(self, report: int | None) -> np.ndarray:
         """int64 (K,), ascending: the rows that a page shows.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from utils.data.host_pixels import portions
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.scoring.twins import Twins, contents, find_twins
@@ -13,7 +12,6 @@ from utils.scoring.twins import Twins, contents, find_twins
 FILE = "duplicates.csv"
 COLUMNS = ("sample_id", "file", "label", "twin_id", "twin_file", "twin_label", "distance")
 MOST_PICTURES = 200_000  # that are compared, which takes two minutes of a core; time grows with the square
-AT_A_TIME = 4096  # pictures that are copied from the device
 
 
 def write_twins(experiment: Experiment, data: NoisyData) -> Twins:
@@ -24,7 +22,9 @@ def write_twins(experiment: Experiment, data: NoisyData) -> Twins:
     if len(data) > MOST_PICTURES:
         experiment.log(f"near-duplicates are not looked for among more than {MOST_PICTURES} pictures")
         return Twins(*(np.empty(0, dtype=kind) for kind in (np.int64, np.int64, np.float32)))
-    twins = find_twins(contents(_portions(data)), data.labels, data.images.mirrored)
+    pixels = data.images.pixels
+    pictures = (pixels[part].cpu().numpy() for part in portions(pixels.shape))
+    twins = find_twins(contents(pictures), data.labels, data.images.mirrored)
     rows = [
         _side(data, i, "sample_id", "file", "label")
         | _side(data, j, "twin_id", "twin_file", "twin_label")
@@ -37,11 +37,6 @@ def write_twins(experiment: Experiment, data: NoisyData) -> Twins:
         said = f"{differ.sum()} of them with different labels"
         experiment.log(f"{len(differ)} pairs of near-duplicate pictures, {said}: {experiment.path / FILE}")
     return Twins(*(column[differ] for column in twins))
-
-
-def _portions(data: NoisyData) -> Iterator[np.ndarray]:
-    pixels = data.images.pixels
-    return (pixels[start : start + AT_A_TIME].cpu().numpy() for start in range(0, len(pixels), AT_A_TIME))
 
 
 def _side(data: NoisyData, i: int, sample_id: str, file: str, label: str) -> dict[str, object]:

@@ -46,6 +46,11 @@ def vetoed(clean: np.ndarray, scores: np.ndarray, is_noisy: np.ndarray) -> tuple
     return wrong, right
 
 
+def class_accuracy(probs: np.ndarray, clean_labels: np.ndarray | None) -> float | None:
+    """Share of samples whose likeliest class of `probs` (N, C) is the true one, in [0, 1]; None without the truth."""
+    return None if clean_labels is None else float(np.mean(probs.argmax(1) == clean_labels))
+
+
 def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:
     """Area under the ROC curve of `scores` (N,), higher = more likely mislabelled, in [0, 1]; 0.5 = chance.
 

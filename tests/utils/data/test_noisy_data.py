@@ -24,6 +24,8 @@ DIGITS = DataChoice("digits", None, [0, 1, 2], None, None, "random_in_noise", 0.
 def test_errors_are_planted_among_exactly_that_share_of_the_labels(noise, share):
     data = prepare(replace(DIGITS, noise_type=noise), CPU, plant=share)
     ids, trained = data.planted.ids, data.training_labels.numpy()
+    np.testing.assert_array_equal(data.trained, trained)
+    np.testing.assert_array_equal(data.with_planted(data.labels).trained, data.labels)
     assert len(ids) == round(share * len(data)) and (np.diff(ids) > 0).all()
     np.testing.assert_array_equal(np.flatnonzero(trained != data.labels), ids)
     assert trained.dtype == ids.dtype == np.int64 and set(trained) == {0, 1, 2}

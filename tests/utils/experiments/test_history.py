@@ -1,8 +1,10 @@
 """The rows of history.csv."""
 
 import numpy as np
+import pytest
 
-from utils.experiments.history import History, history_columns
+from utils.errors import UserError
+from utils.experiments.history import History, history_columns, read_stage
 
 
 def history(*rows):
@@ -39,3 +41,18 @@ def test_columns_are_floats_with_nan_for_blanks():
     assert list(columns) == ["first", "second"]
     np.testing.assert_array_equal(columns["first"], [1, 2.5, 3])
     np.testing.assert_array_equal(columns["second"], [0.5, np.nan, np.nan])
+
+
+def test_the_rows_of_a_stage_are_read_again(tmp_path):
+    history({"stage": 1, "loss": 0.5}, {"stage": 1, "auc": None}, {"stage": 2, "loss": 1.5}).write(tmp_path / "h.csv")
+    assert read_stage(tmp_path / "h.csv", "1", "train anew") == [
+        {"stage": "1", "loss": "0.5", "auc": ""}, {"stage": "1", "loss": "", "auc": ""}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [None, b"stage,loss\n1,0x5\n", b"epoch\n1\n", b"stage,loss\n1\n", b"stage\n\xff\n"])
+def test_a_damaged_history_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "h.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"h\.csv is damaged \(.*\) — train anew"):
+        read_stage(tmp_path / "h.csv", "1", "train anew")

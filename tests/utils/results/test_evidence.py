@@ -31,6 +31,7 @@ def data(planted=True, clean=CLEAN):
     return SimpleNamespace(
         device_labels=observed,
         training_labels=trained,
+        trained=trained.numpy(),
         num_classes=C,
         planted=Planted(PLANTED, trained) if planted else None,
         labels=OBSERVED,

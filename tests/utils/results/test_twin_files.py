@@ -94,3 +94,15 @@ def test_twins_that_differ_are_on_the_page_whatever_their_rank(experiment):
     shown = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
     assert shown["sample_id"] == [139, 138, 120, 104] and shown["rank"] == [1, 2, 20, 36]
     assert shown["twins"] == [[3, 2]]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, N])
+def test_pictures_leave_the_device_by_their_bytes(experiment, monkeypatch, at_a_time):
+    monkeypatch.setattr("utils.data.host_pixels.PORTION", at_a_time * 3 * 64)
+    counts, contents = [], twin_files.contents
+    monkeypatch.setattr(
+        twin_files, "contents", lambda parts: contents(counts.append(len(part)) or part for part in parts)
+    )
+    write_twins(experiment, data())
+    assert len(rows(experiment)) == 2
+    assert max(counts) == at_a_time and sum(counts) == N

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.scoring.metrics import auc, aucs, reliability, vetoed
+from utils.scoring.metrics import auc, aucs, class_accuracy, reliability, vetoed
 
 IS_NOISY = np.array([False, False, True, True])
 
@@ -73,3 +73,9 @@ def test_kinds_of_noise_are_told_apart_in_the_figures():
     assert aucs("x", scores, labels, None) == {"auc_x": None}
     alone = aucs("x", scores[[0, 3]], labels[[0, 3]], clean[[0, 3]])
     assert alone == {"auc_x": 1, "auc_x_ood": 1, "auc_x_label_noise": None}
+
+
+def test_class_accuracy_is_the_share_of_likeliest_classes_that_are_true():
+    probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.3, 0.7], [0.8, 0.2]])
+    assert class_accuracy(probs, np.array([0, 1, 0, -1])) == 0.5
+    assert class_accuracy(probs, None) is None

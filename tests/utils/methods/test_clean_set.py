@@ -1,0 +1,56 @@
+"""What several separations say, put together: mean posteriors, clean sets, vetoes."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.utils.results.drawn import SUBJECT
+from utils.experiments.experiment import Experiment
+from utils.methods.clean_set import Veto, mean_posterior, select
+from utils.scoring.selection import Selected
+
+N = 8
+SCORES = {"forget": np.arange(N) / N, "parallel": np.array([7, 0, 6, 1, 5, 2, 4, 3]) / N}
+
+
+def test_posteriors_are_averaged_and_with_agreement_a_doubt_weighs_more():
+    sure, unsure = np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]])
+    np.testing.assert_allclose(mean_posterior([sure, unsure], agree=False), [[0.5, 0.5]])
+    doubting = np.array([[0.01, 0.99]])
+    plain, agreed = (mean_posterior([sure, doubting], agree)[0, 0] for agree in (False, True))
+    # sqrt(0.9 * 0.01) against sqrt(0.1 * 0.99)
+    assert plain == pytest.approx(0.455) and agreed == pytest.approx(0.0949 / (0.0949 + 0.3146), abs=1e-3)
+
+
+class Data(SimpleNamespace):
+    def __len__(self):
+        return len(self.labels)
+
+
+def half(scores):
+    """The lower half, with a probability that grows with the score."""
+    return Selected(scores < 0.5, scores.astype(np.float32), "lower half")
+
+
+@pytest.mark.parametrize("agree", [False, True])
+@pytest.mark.parametrize("veto", [None, 0.4])
+def test_the_clean_set_is_a_union_or_what_is_agreed_on_and_the_veto_takes_out(tmp_path, monkeypatch, agree, veto):
+    monkeypatch.setattr("utils.methods.clean_set.histogram_figure", lambda *of: None)
+    data = Data(
+        labels=np.arange(N) // 2 % 2, clean_labels=None, is_noisy=None, num_classes=2, class_names=("cat", "dog"),
+        choice=SimpleNamespace(in_words=lambda: SUBJECT),
+    )  # fmt: skip
+    scores = SCORES | {"relabel": SCORES["forget"]}
+    vetoes = None if veto is None else Veto(veto, scores["forget"].astype(np.float32))
+    with Experiment(tmp_path, "e").open("ssl.py", "ssl", {}) as experiment:
+        experiment.begin({"images": "i"})
+        clean, p_noisy = select(half, scores, agree, vetoes, data, experiment)
+    by = [half(of).clean for of in (scores["parallel"], scores["relabel"])]
+    expected = by[0] & by[1] if agree else by[0] | by[1]
+    worst = (np.maximum if agree else np.minimum)(scores["parallel"], scores["relabel"])
+    if veto is not None:  # eight scores fit no mixture: the estimate vetoes in its place
+        kept = scores["forget"] <= veto
+        expected, worst = expected & kept, np.where(kept, worst, 1)
+    np.testing.assert_array_equal(clean, expected)
+    np.testing.assert_allclose(p_noisy, worst)

@@ -1,0 +1,26 @@
+"""The two halves of parallel.py: every sample in one, and put together in the data set's order."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from utils.methods.cross_tracking import in_order, split_in_halves
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_halves_hold_every_sample_once_and_are_put_together_in_order(n):
+    permutation, halves = split_in_halves(n, seed=1)
+    assert sorted(permutation) == list(range(n)) and [len(ids) for ids in halves] == [n - n // 2, n // 2]
+    np.testing.assert_array_equal(np.sort(np.concatenate(halves)), np.arange(n))
+    for ids, part in zip(halves, (permutation[: n - n // 2], permutation[n - n // 2 :]), strict=True):
+        np.testing.assert_array_equal(ids, np.sort(part))
+    values = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+    of_halves = [SimpleNamespace(ids=torch.from_numpy(ids)) for ids in halves]
+    np.testing.assert_array_equal(in_order(of_halves, [values[ids] for ids in halves]), values)
+
+
+def test_the_split_depends_on_the_seed_alone():
+    assert np.array_equal(split_in_halves(50, 1)[0], split_in_halves(50, 1)[0])
+    assert not np.array_equal(split_in_halves(50, 1)[0], split_in_halves(50, 2)[0])
