@@ -9,23 +9,15 @@ mislabelled, and p_noisy.npy, the probability that a label is wrong.
 
 import argparse
 
-from utils.command_line.flags import (
-    USUAL,
-    add_compare,
-    add_device,
-    add_network_width,
-    add_output,
-    add_repetition,
-    resolve,
-)
-from utils.command_line.original import INEFFECTIVE, NO_EFFECT
-from utils.command_line.parser import COUNT, Parser
-from utils.command_line.repetition import run_each
-from utils.command_line.running import run_experiment, run_script
+from utils.command_line.flags import add_compare, add_network_width, add_output, resolve
+from utils.command_line.parser import Parser
+from utils.command_line.running import Method, run_script
+from utils.command_line.script import Script
 from utils.data.choice import add_data, add_second_stage_data
 from utils.methods.forgetting_flags import (
     add_early_second_stage,
     add_stages,
+    add_steps_kept,
     add_tracked_steps,
     resolve_second_stage,
 )
@@ -34,8 +26,7 @@ from utils.separations import FORGET
 from utils.training.optimisation import FEWER, add_optimisation
 
 
-def parser() -> Parser:
-    parser = Parser(FORGET.script, __doc__, usual=USUAL)
+def declare(parser: Parser) -> None:
     add_data(parser)
     add_second_stage_data(parser)
     group = add_optimisation(
@@ -49,17 +40,8 @@ def parser() -> Parser:
     add_choosing(tracking)
     add_early_second_stage(parser)
     output = add_output(parser)
-    output.add_argument(
-        "--first_stage_from", metavar="EXPERIMENT", help="take stage 1 from a finished experiment made alike"
-    )
-    output.add_argument(
-        "--checkpoint_every", type=COUNT, default=50, metavar="STEPS", help="steps of stage 2 between checkpoints"
-    )
+    add_steps_kept(output)
     add_compare(output)
-    add_repetition(parser)
-    add_device(parser)
-    parser.add_ineffective(INEFFECTIVE[FORGET.script], NO_EFFECT)
-    return parser
 
 
 def resolved(args: argparse.Namespace) -> argparse.Namespace:
@@ -69,18 +51,14 @@ def resolved(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> None:
-    given = parser().given(args)
-    args = resolved(args)
-
+def method(args: argparse.Namespace) -> Method:
     from utils.methods.forgetting import forgetting  # here, not above: --help answers without torch
 
-    run_experiment(FORGET.script, FORGET.key, forgetting, args, given)
+    return forgetting
 
 
-def main(argv: list[str] | None = None) -> None:
-    run_each(parser(), run, argv)
-
+SCRIPT = Script(FORGET.script, FORGET.key, __doc__, declare, resolved, method)
+parser, main = SCRIPT.parser, SCRIPT.main
 
 if __name__ == "__main__":
     run_script(main)

@@ -10,19 +10,10 @@ mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample cla
 
 import argparse
 
-from utils.command_line.flags import (
-    USUAL,
-    add_compare,
-    add_device,
-    add_network_width,
-    add_output,
-    add_repetition,
-    resolve,
-)
-from utils.command_line.original import INEFFECTIVE, NO_EFFECT
+from utils.command_line.flags import add_compare, add_network_width, add_output, resolve
 from utils.command_line.parser import Parser, truth
-from utils.command_line.repetition import run_each
-from utils.command_line.running import run_experiment, run_script
+from utils.command_line.running import Method, run_script
+from utils.command_line.script import Script
 from utils.data.choice import add_data
 from utils.methods.frozen_features_flags import add_frozen_features, check_frozen_features
 from utils.scoring.tracking import add_choosing, add_tracking
@@ -30,8 +21,7 @@ from utils.separations import PARALLEL
 from utils.training.optimisation import FEWER, add_optimisation
 
 
-def parser() -> Parser:
-    parser = Parser(PARALLEL.script, __doc__, usual=USUAL)
+def declare(parser: Parser) -> None:
     add_data(parser)
     add_frozen_features(parser)
     group = add_optimisation(
@@ -49,10 +39,6 @@ def parser() -> Parser:
         "--repeat", dest="overwrite", nargs="?", const=True, default=False, type=truth, help="the same as --overwrite"
     )
     add_compare(output)
-    add_repetition(parser)
-    add_device(parser)
-    parser.add_ineffective(INEFFECTIVE[PARALLEL.script], NO_EFFECT)
-    return parser
 
 
 def resolved(args: argparse.Namespace) -> argparse.Namespace:
@@ -61,21 +47,18 @@ def resolved(args: argparse.Namespace) -> argparse.Namespace:
     return resolve(args)
 
 
-def run(args: argparse.Namespace) -> None:
-    given = parser().given(args)
-    args = resolved(args)
-
+def method(args: argparse.Namespace) -> Method:
     if args.features is None:  # imported here, not above: --help answers without torch
-        from utils.methods.cross_tracking import cross_tracking as method
-    else:
-        from utils.methods.frozen_features import frozen_features as method
+        from utils.methods.cross_tracking import cross_tracking
 
-    run_experiment(PARALLEL.script, PARALLEL.key, method, args, given)
+        return cross_tracking
+    from utils.methods.frozen_features import frozen_features
+
+    return frozen_features
 
 
-def main(argv: list[str] | None = None) -> None:
-    run_each(parser(), run, argv)
-
+SCRIPT = Script(PARALLEL.script, PARALLEL.key, __doc__, declare, resolved, method)
+parser, main = SCRIPT.parser, SCRIPT.main
 
 if __name__ == "__main__":
     run_script(main)

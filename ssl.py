@@ -17,24 +17,15 @@ if __name__ == "ssl":  # imported in place of the standard library's module, who
 else:
     import argparse
 
-    import models
-    from utils.command_line.flags import (
-        USUAL,
-        add_device,
-        add_dropout,
-        add_input_noise,
-        add_network_width,
-        add_output,
-        add_repetition,
-        resolve,
-    )
-    from utils.command_line.original import ALWAYS, ALWAYS_DONE, INEFFECTIVE, NO_EFFECT
+    from utils.command_line.flags import add_network_width, add_output, resolve
+    from utils.command_line.original import ALWAYS, ALWAYS_DONE
     from utils.command_line.parser import Parser
-    from utils.command_line.repetition import run_each
-    from utils.command_line.running import run_experiment, run_script
+    from utils.command_line.running import Method, run_script
+    from utils.command_line.script import Script
     from utils.data.choice import SSL, add_data
     from utils.methods.pseudo_labelling_flags import (
         add_clean_set,
+        add_networks,
         add_scores,
         add_targets,
         add_training,
@@ -43,26 +34,13 @@ else:
     from utils.scoring.tracking import add_track_from
     from utils.training.optimisation import FEWEST_EPOCHS, MOST_EPOCHS, add_optimisation
 
-SCRIPT = "ssl.py"
 
-
-def parser() -> "Parser":
-    parser = Parser(SCRIPT, __doc__, usual=USUAL)
+def declare(parser: "Parser") -> None:
     add_data(parser, SSL)
     add_scores(parser)
     add_targets(parser)
     add_clean_set(parser)
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--network",
-        nargs="+",
-        choices=list(models.ALIASES),
-        help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18; or two: of earlier runs and of the last "
-        "(default: MT_Net PR18; with --targets split MT_Net)",
-    )
-    add_dropout(network)
-    add_input_noise(network, off="with --targets split")
-    add_network_width(network)
+    add_network_width(add_networks(parser))
     group = add_optimisation(
         parser,
         epochs_flag="--epoch",
@@ -73,11 +51,7 @@ def parser() -> "Parser":
     add_training(group)
     add_track_from(parser.add_argument_group("tracking"), "each run")
     add_output(parser)
-    add_repetition(parser)
-    add_device(parser)
-    parser.add_ineffective(INEFFECTIVE[SCRIPT], NO_EFFECT)
     parser.add_ineffective(ALWAYS, ALWAYS_DONE)
-    return parser
 
 
 def resolved(args: "argparse.Namespace") -> "argparse.Namespace":
@@ -87,18 +61,15 @@ def resolved(args: "argparse.Namespace") -> "argparse.Namespace":
     return args
 
 
-def run(args: "argparse.Namespace") -> None:
-    given = parser().given(args)
-    args = resolved(args)
-
+def method(args: "argparse.Namespace") -> "Method":
     from utils.methods.pseudo_labelling import pseudo_labelling  # here, not above: --help answers without torch
 
-    run_experiment(SCRIPT, "ssl", pseudo_labelling, args, given)
+    return pseudo_labelling
 
 
-def main(argv: list[str] | None = None) -> None:
-    run_each(parser(), run, argv)
-
+if __name__ != "ssl":
+    SCRIPT = Script("ssl.py", "ssl", __doc__, declare, resolved, method)
+    parser, main = SCRIPT.parser, SCRIPT.main
 
 if __name__ == "__main__":
     run_script(main)

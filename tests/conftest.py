@@ -1,27 +1,45 @@
-"""Fixtures that the tests of whole scripts share."""
+"""How tests share the cores, and fixtures that those of whole scripts share."""
 
 import contextlib
 import functools
+import io
 import json
+import os
 import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from tests.tiny import ROOT, load_script
+from tests.tiny import ROOT, TINY_ARGS, load_script, without_pixels
 from utils.separations import SEPARATIONS
 
 
+def pytest_configure() -> None:
+    """Each of several processes has its own cores: threads that wait for one another's would take ten times as long."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if processes > 1:
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of the scripts that tests start
+
+
 @pytest.fixture
-def run(tmp_path, capsys):
+def run(request, tmp_path, capsys):
     """run("main.py", "--flag", ...) -> what the script printed; experiments go to tmp_path.
 
-    At the end: whether utils/README.md says of every file that a run wrote what it holds.
+    Figures stay empty but in tests marked `figures`. At the end: whether utils/README.md says of every file that a run
+    wrote what it holds.
     """
+    drawing = contextlib.nullcontext if request.node.get_closest_marker("figures") else without_pixels
 
     def run_script(name: str, *args: str) -> str:
-        load_script(name).main([*map(str, args), "--experiments_root", str(tmp_path)])
+        with drawing():
+            load_script(name).main([*map(str, args), "--experiments_root", str(tmp_path)])
         return capsys.readouterr().out
 
     yield run_script
@@ -42,6 +60,37 @@ def documented_files() -> re.Pattern:
     patterns = "|".join(map(re.escape, names)).replace(r"\*", ".*").replace("KEY", f"({keys})")
     patterns = patterns.replace("PREFIX", f"(stage1|{keys})")
     return re.compile(re.sub(r"_run\d", r"_run\\d+", patterns))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[..., Path]:
+    """made_once("main.py", "--flag", ...) -> the folder of a finished tiny run with these flags."""
+    root, made = tmp_path_factory.mktemp("made_once"), {}
+
+    def folder(script: str, *flags: str) -> Path:
+        command = (script, *flags)
+        if command not in made:
+            name = f"run{len(made)}"
+            words = [*TINY_ARGS[script], *flags, "--experiments_root", str(root), "--experiment_name", name]
+            with without_pixels(), contextlib.redirect_stdout(io.StringIO()):
+                load_script(script).main(words)
+            made[command] = root / name
+        return made[command]
+
+    return folder
+
+
+@pytest.fixture
+def finished(made_once, tmp_path):
+    """finished("main.py", "a", "--flag", ...) -> tmp_path / "a", as a tiny run with these flags would leave it now.
+
+    A copy of one that is made once for all tests: where the run is what a test is about, it takes `run`.
+    """
+
+    def copied(script: str, name: str, *flags: str) -> Path:
+        return Path(shutil.copytree(made_once(script, *flags), tmp_path / name))
+
+    return copied
 
 
 @pytest.fixture

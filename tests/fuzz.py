@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -109,8 +110,11 @@ def script_with_flags(script: str, entries: dict | None = None) -> tuple[Callabl
         experiment_path(args.experiments_root, experiment_name(script, args))
         first_choice(args).in_words()
 
-    module.run_experiment = instead
-    return module.main, module.parser
+    def main(words: list[str]) -> None:
+        with mock.patch("utils.command_line.script.run_experiment", instead):
+            module.main(words)
+
+    return main, module.parser
 
 
 def flags(script: str) -> Callable[[Path], Prepare]:

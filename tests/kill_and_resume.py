@@ -63,9 +63,11 @@ def command(case: str, root: Path, name: str) -> list[str]:
     return [sys.executable, str(ROOT / script), *flags, "--experiments_root", str(root), "--experiment_name", name]
 
 
-def start(case: str, root: Path, name: str) -> subprocess.Popen:
-    """In a session of its own: Ctrl-C is for this program."""
+def start(case: str, root: Path, name: str, ranks: int = 1) -> subprocess.Popen:
+    """In a session of its own: Ctrl-C is for this program. `ranks`: processes that torchrun starts."""
     words, quiet = command(case, root, name), subprocess.DEVNULL
+    if ranks > 1:
+        words[:1] = [str(Path(sys.executable).with_name("torchrun")), "--nproc_per_node", str(ranks)]
     return subprocess.Popen(words, stdout=quiet, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -143,9 +145,9 @@ class Calm:
     files: int  # that were seen to appear
 
 
-def undisturbed(case: str, root: Path) -> Calm:
+def undisturbed(case: str, root: Path, ranks: int = 1) -> Calm:
     name = f"{case}-calm"
-    with killed_at_the_end(start(case, root, name)) as process:
+    with killed_at_the_end(start(case, root, name, ranks)) as process:
         watch = Watch(root, name)
         watch.wait(process, 1)
         begun = time.monotonic()

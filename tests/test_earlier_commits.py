@@ -28,10 +28,10 @@ def make_earlier(folder):
 
 
 @pytest.fixture
-def separated(tmp_path, run):
-    run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "separated")
-    make_earlier(tmp_path / "separated")
-    return tmp_path / "separated"
+def separated(finished):
+    folder = finished("relabel.py", "separated")
+    make_earlier(folder)
+    return folder
 
 
 def test_the_whole_chain_goes_on_from_it(tmp_path, run, separated, capsys):

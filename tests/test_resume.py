@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from tests.kill_and_resume import differences, finish, kill_and_resume, start, undisturbed
+from tests.kill_and_resume import CASES, differences, finish, kill_and_resume, start, undisturbed
 
 
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
-    met, different = kill_and_resume(kills=11, seed=int(time.time()), root=tmp_path)
+    met, different = kill_and_resume(kills=len(CASES), seed=int(time.time()), root=tmp_path)
     assert different == []
-    assert met > 0  # the test could not fail if every kill came too late
+    assert met >= len(CASES) // 3  # of kills that come too late nothing is learnt
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def test_pytest_run_as_a_module_gets_the_standard_module():
     assert real_path(ssl.__file__)
 
 
-def test_a_spawned_process_gets_the_standard_module():
+def test_a_spawned_process_gets_the_standard_module(tmp_path):
     code = (
         "import multiprocessing as mp\n"
         "def child(queue):\n"
@@ -43,18 +43,15 @@ def test_a_spawned_process_gets_the_standard_module():
         "    process = context.Process(target=child, args=(queue,)); process.start()\n"
         "    print(queue.get(timeout=60)); process.join()\n"
     )
-    file = ROOT / "tests" / "_spawn_probe.py"  # a spawned child imports the parent's file, so it must be one
+    file = tmp_path / "probe.py"  # a spawned child imports the parent's file, so it must be one
     file.write_text(code)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", f"import runpy; runpy.run_path({str(file)!r}, run_name='__main__')"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    finally:
-        file.unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", f"import runpy; runpy.run_path({str(file)!r}, run_name='__main__')"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert real_path(done.stdout)
 

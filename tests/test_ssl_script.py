@@ -31,10 +31,9 @@ SSL = TINY_ARGS["ssl.py"]
 
 
 @pytest.fixture
-def separated(run, tmp_path):
+def separated(finished):
     """A finished parallel.py experiment called "sep"."""
-    run("parallel.py", *TINY_ARGS["parallel.py"], "--experiment_name", "sep")
-    return tmp_path / "sep"
+    return finished("parallel.py", "sep")
 
 
 def figures(folder):
@@ -44,6 +43,7 @@ def figures(folder):
 BY_MIXTURE = [*SPLIT, "--double_run", "--use_bmm", "--bmm_th", "0.5"]
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("flags", [["--runs", "2"], BY_MIXTURE], ids=["posterior", "split"])
 def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags):
     printed = run("ssl.py", *SSL, "--parallel", *flags, "--experiment_name", "e")
@@ -225,9 +225,9 @@ def test_the_same_seed_repeats_every_byte(run, separated, tmp_path, flags):
         assert (tmp_path / "a" / f"{name}.npy").read_bytes() == (tmp_path / "b" / f"{name}.npy").read_bytes()
 
 
-def test_several_scores_join_agree_or_veto(run, separated, tmp_path):
-    run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "rel")
-    run("main.py", *TINY_ARGS["main.py"], "--experiment_name", "fgt")
+def test_several_scores_join_agree_or_veto(run, finished, separated, tmp_path):
+    finished("relabel.py", "rel")
+    finished("main.py", "fgt")
     both = ["--parallel", "--relabel"]
     # At a third of the samples two separations of a few epochs agree on several classes.
     ways = {"union": [], "agree": ["--agree_on_clean"], "veto": ["--forget", "--f_l", "--f_FND", "--fn_th", "0.5"]}

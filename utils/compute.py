@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from utils import ranks
 from utils.errors import UserError
+from utils.ranks import ALONE, Ranks
 
 EVAL_BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 BF16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}  # instruction sets that multiply bfloat16 in hardware
@@ -53,6 +55,7 @@ class Compute:
     threads: int
     eval_batch_size: int = EVAL_BATCH_SIZE["cpu"]  # images in a batch of an evaluation
     images_on: str = "auto"  # where whole sets of images lie: "device", "host", or there where they fit
+    ranks: Ranks = ALONE  # the processes that share the work
 
     def autocast(self) -> contextlib.AbstractContextManager:
         if not self.bf16:
@@ -73,7 +76,8 @@ class Compute:
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"CPU, {self.threads} threads"
-        return f"{name}, {self.precision}{', compiled' if self.compile else ''}"
+        processes = f", {self.ranks.size} processes" if self.ranks.several else ""
+        return f"{name}{processes}, {self.precision}{', compiled' if self.compile else ''}"
 
 
 def choose(
@@ -86,15 +90,18 @@ def choose(
 ) -> Compute:
     """The device that `--cuda_dev` names (-1 = CPU; also the CPU where the machine has no GPU) and its precision.
 
-    Raises UserError for a GPU that does not exist.
+    Of several processes each takes a GPU of its own, from that one on. Raises UserError for a GPU that does not exist.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if cuda_dev < 0 or gpus == 0:
         device = torch.device("cpu")
-    elif cuda_dev >= gpus:
+    elif (cuda_dev := cuda_dev + ranks.place_here()) >= gpus:
         known = ", ".join(str(k) for k in range(gpus))
+        if ranks.launched():
+            what = f"{ranks.processes_here()} processes need a GPU each, and there is no GPU {cuda_dev}"
+            raise UserError(what, f"this machine has {known}: start fewer, or take the CPU with --cuda_dev -1")
         raise UserError(f"there is no GPU {cuda_dev}", f"this machine has --cuda_dev {known} (-1 = CPU)")
     else:
         device = torch.device("cuda", cuda_dev)
@@ -104,7 +111,8 @@ def choose(
         torch.set_float32_matmul_precision("highest")  # the tracker's neighbours stay exact
     bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
     batch_size = eval_batch_size or EVAL_BATCH_SIZE[device.type]
-    return Compute(device, bf16, compile, torch.get_num_threads(), batch_size, images_on)
+    sharing = ranks.current().on(device)
+    return Compute(device, bf16, compile, torch.get_num_threads(), batch_size, images_on, sharing)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h

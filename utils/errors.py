@@ -26,6 +26,6 @@ class Stopped(BaseException):
     Like KeyboardInterrupt no Exception, so that nothing which handles the errors of a file or a library swallows it.
     """
 
-    def __init__(self, signum: int, command: str) -> None:
+    def __init__(self, signum: int, command: str, launcher: str = "python3") -> None:
         self.exit_status = 128 + signum
-        super().__init__(f"stopped by {signal.Signals(signum).name}; go on with: python3 {command}")
+        super().__init__(f"stopped by {signal.Signals(signum).name}; go on with: {launcher} {command}")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from utils import ranks
 from utils.errors import UserError
 
 
@@ -19,8 +20,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     """Let `write(handle)` fill a temporary file beside `path`, flush it to disk, then rename it into place.
 
     A reader sees the old file or the new one, never a part, also after a power cut; once this returns, the new one.
+    Nothing is done in a process that follows another one (utils/ranks.py).
     Raises UserError where the disk refuses (full, read-only).
     """
+    if not ranks.current().leads:
+        return
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:

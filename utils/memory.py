@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from utils import ranks
 from utils.compute import Compute
 
 MEMINFO, STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
@@ -28,7 +29,10 @@ def peak_memory(compute: Compute) -> int:
 
 
 def free_memory(compute: Compute) -> int | None:
-    """Bytes that are left there, of what a container or ulimit allows; None where the system does not tell."""
+    """Bytes that are left there, of what a container or ulimit allows; None where the system does not tell.
+
+    Of what the processes of a run share on this machine, this one's part.
+    """
     if compute.device.type == "cuda":
         return torch.cuda.mem_get_info(compute.device)[0]
     left = []
@@ -37,6 +41,7 @@ def free_memory(compute: Compute) -> int | None:
     for limit in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # "max" = none
             left.append(max(0, int(limit.read_text()) - peak_memory(compute)))
+    left = [of_all // ranks.processes_here() for of_all in left]
     with suppress(ImportError):
         import resource
 

@@ -41,7 +41,7 @@ WAYS = {
 def cross_entropy(flags: list[str], true_labels: bool) -> float:
     """Last-epoch test accuracy of ssl.py's network under plain cross-entropy, on the noisy or on the true labels."""
     args = resolve(load_script("ssl.py").parser().parse_args(flags))
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on)
     data = prepare(data_choice(args, SSL), compute)
     epochs = args.epoch or enough_epochs(len(data), args.batch_size)
     if true_labels:

@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 
 import datasets
-from tests.benchmarks.measuring import run_script
+from tests.benchmarks.measuring import compute_of, device_flags, run_script
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, RATE, SEED, Parser
-from utils.compute import choose
 from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
 
 WIDTH = 0.25
@@ -37,7 +36,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, report: PeersReport) 
     usual = ["--first_stage_data_name", choice.name, "--first_stage_noise_type", choice.noise_type]
     usual += ["--first_stage_noise_ratio", f"{choice.noise_ratio:g}", "--width", str(WIDTH), "--seed", str(choice.seed)]
     usual += [] if choice.root is None else ["--train_root", str(choice.root)]
-    usual += ["--epoch_1st", str(args.epochs), *MEMORISE, "--cuda_dev", str(args.cuda_dev)]
+    usual += ["--epoch_1st", str(args.epochs), *MEMORISE, *device_flags(args)]
     stage1, found = None, {}
     for second in args.second:
         for rate in args.rates:
@@ -108,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     args.seed = args.seeds[0]
     resolve_data(args)
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     report = PeersReport(compute, "Forgetting on a network that has memorised its labels")
     table([one_seed(args, replace(data_choice(args), seed=seed), report) for seed in args.seeds], report)
     if args.save:

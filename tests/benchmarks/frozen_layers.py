@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.forgetting_regime import MEMORISE
-from tests.benchmarks.measuring import run_script
+from tests.benchmarks.measuring import compute_of, device_flags, run_script
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, RATE, SEED, Parser
-from utils.compute import choose
 from utils.results.drawing import curve_style, finish, stacked_panels
 
 PARTS = {  # of PreAct-ResNet-18, from the image to the classes
@@ -37,7 +36,7 @@ ALONE = {
 
 def one_seed(args: argparse.Namespace, seed: int) -> dict[str, list[tuple[int, float]]]:
     """{way: (step, AUC of the loss) of each tracked step} for one seed."""
-    usual = ["--seed", str(seed), "--epoch_1st", str(args.epochs), *MEMORISE, "--cuda_dev", str(args.cuda_dev)]
+    usual = ["--seed", str(seed), "--epoch_1st", str(args.epochs), *MEMORISE, *device_flags(args)]
     usual += ["--lr_2nd", f"{args.lr_2nd:g}", "--steps_total", str(args.steps), "--track_every", str(args.track_every)]
     stage1, found = None, {}
     for way, patterns in (WAYS | ALONE).items():
@@ -84,7 +83,7 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     report = PeersReport(compute, "Which layers forget: stage 2 of main.py on digits with layers frozen")
     seeds = [one_seed(args, seed) for seed in args.seeds]
     steps = [step for step, _ in seeds[0][next(iter(WAYS))]]

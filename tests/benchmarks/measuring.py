@@ -21,6 +21,8 @@ from typing import TypeVar
 import torch
 
 from tests.tiny import ROOT, load_script
+from utils.command_line.flags import add_device
+from utils.command_line.parser import Parser
 from utils.compute import Compute, choose, keep_freed_memory
 from utils.experiments.record import versions
 from utils.files import write_atomically
@@ -43,6 +45,20 @@ def add_save_flag(parser: argparse.ArgumentParser) -> None:
 def chosen_compute(args: argparse.Namespace) -> Compute:
     keep_freed_memory()  # as every script does
     return choose(args.cuda_dev, args.precision, args.compile)
+
+
+def compute_of(args: argparse.Namespace) -> Compute:
+    """What the flags of `add_device` choose, with the memory kept as in every script."""
+    keep_freed_memory()
+    return choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on)
+
+
+def device_flags(args: argparse.Namespace) -> list[str]:
+    """The flags of `add_device` that were given, as they are typed, for the scripts that a benchmark runs."""
+    parser = Parser("", "")
+    add_device(parser)
+    defaults = vars(parser.parse_args([]))
+    return parser.words({name: vars(args)[name] for name in defaults if vars(args)[name] != defaults[name]})
 
 
 def timed(compute: Compute, work: Callable[..., T], *arguments: object) -> tuple[T, float]:
@@ -79,14 +95,17 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 class Report:
     """Lines that are printed as they come and, with --save, kept under results/ once the benchmark is done."""
 
+    arithmetic = "the suite on {}; the plain loop in float32"
+    package = "faiss-cpu"  # whose version matters, beside those of the suite
+
     def __init__(self, title: str, compute: Compute) -> None:
         self.lines: list[str] = []
         self(title)
-        module = sys.modules["__main__"].__spec__.name
-        words = [word for word in sys.argv[1:] if word != "--save"]
-        self(f"command: {shlex.join(['python3', '-m', module, *words])}")
-        self(f"machine: {machine()}; the suite on {compute}; the plain loop in float32")
-        self(", ".join(f"{name} {version}" for name, version in versions("faiss-cpu").items()) + "\n")
+        spec = sys.modules["__main__"].__spec__  # None where another program calls this one
+        module = "unknown" if spec is None else spec.name
+        self(f"command: {shlex.join(['python3', '-m', module, *sys.argv[1:]])}")
+        self(f"machine: {machine()}; {self.arithmetic.format(compute)}")
+        self(", ".join(f"{name} {version}" for name, version in versions(self.package).items()) + "\n")
 
     def __call__(self, line: str) -> None:
         print(line, flush=True)

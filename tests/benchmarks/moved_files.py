@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.measuring import Report
+from tests.benchmarks.measuring import Report, compute_of, device_flags
 from tests.benchmarks.peers import PeersReport, has_cleanlab
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, SEED, SHARE, Parser
-from utils.compute import choose
 
 FIRST = (100, 300, 500)
 WIDTH = "0.25"
@@ -100,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
     add_device(parser)
     args = parser.parse_args(argv)
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     report = PeersReport(compute, "Files moved into wrong classes, found again: the README's round")
     work = args.work
     work.mkdir(parents=True)
@@ -109,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     report(f"{len(true)} images in {len(set(true.values()))} classes, {moved.sum()} of them moved\n")
 
     usual = ["--first_stage_data_name", "folder", "--train_root", str(work / "photos"), "--width", WIDTH]
-    usual += ["--seed", str(args.seed), "--cuda_dev", str(args.cuda_dev), "--experiments_root", str(work)]
+    usual += ["--seed", str(args.seed), *device_flags(args), "--experiments_root", str(work)]
     for name in SEPARATIONS:
         typed([f"{name}.py", *usual, *args.separation.split(), "--experiment_name", name], report)
     out = [str(work / "relabel"), "--p_noisy", "0.5", "--suspects"]

@@ -21,8 +21,6 @@ repeated.
 
 import argparse
 import importlib.util
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,15 +33,14 @@ from torch import Tensor
 
 import models
 from tests.benchmarks import measuring
-from tests.benchmarks.measuring import Report, machine
+from tests.benchmarks.measuring import Report, compute_of
 from utils.command_line import running
 from utils.command_line.flags import DIGITS_WIDTH, add_device, add_network_width
 from utils.command_line.parser import COUNT, RATE, SEED, WEIGHT, Parser, number
-from utils.compute import Compute, choose, keep_freed_memory
+from utils.compute import Compute
 from utils.data.choice import add_data, data_choice, resolve_data
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
-from utils.experiments.record import versions
 from utils.scoring.metrics import auc
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import Optimisation, Schedule
@@ -208,12 +205,10 @@ def kept(peer: str, data: NoisyData, compute: Compute, settings: Settings, seed:
 class PeersReport(Report):
     """With a head that speaks of no plain loop."""
 
+    arithmetic, package = "{}", "cleanlab"
+
     def __init__(self, compute: Compute, title: str = "Peers of the separations at equal compute") -> None:
-        self.lines = []
-        self(title)
-        self(f"command: {shlex.join(['python3', '-m', sys.modules['__main__'].__spec__.name, *sys.argv[1:]])}")
-        self(f"machine: {machine()}; {compute}")
-        self(", ".join(f"{name} {version}" for name, version in versions("cleanlab").items()) + "\n")
+        super().__init__(title, compute)
 
 
 def one_seed(
@@ -319,8 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     args.seed = args.seeds[0]
     resolve_data(args)
     width = args.width or (DIGITS_WIDTH if data_choice(args).name == "digits" else 1.0)
-    keep_freed_memory()  # as every script does
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     settings = Settings(
         epochs=args.epochs,
         schedule=args.schedule,

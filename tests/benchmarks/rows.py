@@ -20,11 +20,11 @@ import numpy as np
 
 import models
 from tests.benchmarks import peers
-from tests.benchmarks.measuring import run_script
+from tests.benchmarks.measuring import compute_of, device_flags, run_script
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, SEED, Parser
-from utils.compute import Compute, choose, keep_freed_memory
+from utils.compute import Compute
 from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
 from utils.data.noisy_data import prepare
 
@@ -38,7 +38,7 @@ CEILING = "test: true labels, last epoch"
 def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, report: peers.PeersReport) -> dict:
     """{row: AUC, test accuracy or share} for one seed; rows without a value are left out."""
     seed = choice.seed
-    name, separation, training = typed(choice, args.cuda_dev)
+    name, separation, training = typed(choice, device_flags(args))
     relabel = run_script("relabel.py", separation + shlex.split(args.separation), args.root, f"relabel_{name}")
     training += [*shlex.split(args.training), "--relabel", f"relabel_{name}"]
     ssl = run_script("ssl.py", training, args.root, f"ssl_{name}")
@@ -68,10 +68,10 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     return rows
 
 
-def typed(choice: DataChoice, cuda_dev: int) -> tuple[str, list[str], list[str]]:
+def typed(choice: DataChoice, device: list[str]) -> tuple[str, list[str], list[str]]:
     """(A name of the data, flags of relabel.py for them, and of ssl.py): default ones but for the width."""
     name = f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
-    usual = ["--width", str(WIDTH), "--seed", str(choice.seed), "--cuda_dev", str(cuda_dev)]
+    usual = ["--width", str(WIDTH), "--seed", str(choice.seed), *device]
     usual += [] if choice.root is None else ["--train_root", str(choice.root)]
     of_data = {"noise_type": [choice.noise_type]}
     if choice.noise_type != "none":
@@ -128,8 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     args.seed = args.seeds[0]
     resolve_data(args)
-    keep_freed_memory()  # as every script does
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on)
+    compute = compute_of(args)
     report = peers.PeersReport(compute, "A row of the results table: relabel.py, ssl.py after it, and their peers")
     choice = data_choice(args)
     seeds = [one_seed(args, replace(choice, seed=seed), compute, report) for seed in args.seeds]

@@ -1,15 +1,17 @@
 """Which layers forget: every run shares stage 1, and freezing shows."""
 
 from tests.benchmarks import frozen_layers
+from tests.tiny import TINY_DIGITS, without_pixels
 
 
 def test_ways_share_stage_1_and_end_apart(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(frozen_layers, "MEMORISE", ["--memorise_until", "0.3"])
+    monkeypatch.setattr(frozen_layers, "MEMORISE", [*TINY_DIGITS, "--second_stage_subset", "0", "5"])
     monkeypatch.setattr(frozen_layers, "PARTS", {"stem": ["stem.*"]})
     monkeypatch.setattr(frozen_layers, "WAYS", {"nothing frozen": [], "stem frozen": ["stem.*"]})
     monkeypatch.setattr(frozen_layers, "ALONE", {"stem alone moves": ["b*"]})
-    few = ["--epochs", "1", "--steps", "2", "--track_every", "2", "--seeds", "1", "--root", str(tmp_path)]
-    frozen_layers.main([*few, "--cuda_dev", "-1"])
+    few = ["--epochs", "1", "--steps", "2", "--track_every", "2", "--lr_2nd", "0.1", "--seeds", "1"]
+    with without_pixels():
+        frozen_layers.main([*few, "--root", str(tmp_path), "--cuda_dev", "-1"])
     rows = [line.rsplit("   ", 2) for line in capsys.readouterr().out.splitlines() if "±" in line][1:]
     assert len(rows) == 3
     before, after = zip(*((row[0].split()[-3], row[2]) for row in rows), strict=True)

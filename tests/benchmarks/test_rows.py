@@ -3,11 +3,13 @@
 import pytest
 
 from tests.benchmarks import rows
+from tests.benchmarks.measuring import device_flags
 
 
 @pytest.mark.slow
-def test_a_row_is_whole_and_used_again(tmp_path, capsys):
-    command = ["--first_stage_subset", "0", "1", "2", "--seeds", "1", "2", "--root", str(tmp_path), "--cuda_dev", "-1"]
+def test_a_row_is_whole_and_used_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rows, "WIDTH", 0.1)
+    command = ["--first_stage_subset", "0", "1", "2", "--seeds", "1", "--root", str(tmp_path), "--cuda_dev", "-1"]
     command += ["--separation", "--epoch_1st 4", "--training", "--epoch 2", "--epochs", "3"]
     rows.main(command)
     first = capsys.readouterr().out
@@ -25,13 +27,20 @@ def test_a_row_is_whole_and_used_again(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_row_without_noise_has_no_auc(tmp_path, capsys):
+def test_a_row_without_noise_has_no_auc(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rows, "WIDTH", 0.1)
     command = ["--first_stage_subset", "0", "1", "2", "--seeds", "1", "--first_stage_noise_type", "none"]
     command += ["--separation", "--epoch_1st 4", "--training", "--epoch 2", "--epochs", "3"]
     rows.main([*command, "--root", str(tmp_path), "--cuda_dev", "-1"])
     printed = capsys.readouterr().out
     assert "AUC: relabel.py" not in printed and "share wrong: truth" not in printed
     assert "above cross-entropy's best epoch" in printed
+
+
+def test_flags_of_the_device_reach_the_scripts():
+    assert device_flags(rows.make_parser().parse_args(["--seeds", "1"])) == []
+    typed = ["--cuda_dev=-1", "--precision=fp32", "--compile", "--eval_batch_size=7", "--images_on=host", "--threads=1"]
+    assert device_flags(rows.make_parser().parse_args([*typed, "--seeds", "1"])) == typed
 
 
 def test_margins_by_hand(capsys):

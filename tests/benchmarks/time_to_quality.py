@@ -40,11 +40,11 @@ from torchvision import transforms
 
 import models
 from tests.benchmarks import peers, plain, rows
-from tests.benchmarks.measuring import kept, machine, run_script, timed
+from tests.benchmarks.measuring import compute_of, device_flags, kept, machine, run_script, timed
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, SEED, WHOLE, Parser, number
-from utils.compute import Compute, choose, keep_freed_memory
+from utils.compute import Compute
 from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
 from utils.data.device_images import DeviceImages
 from utils.data.noisy_data import NoisyData, prepare
@@ -202,7 +202,7 @@ def folds(data: NoisyData, compute: Compute, epochs: int, workers: int, seed: in
 def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, report: peers.PeersReport) -> dict:
     """{way: what it found} for one seed."""
     seed = choice.seed
-    name, separation, training = rows.typed(choice, args.cuda_dev)
+    name, separation, training = rows.typed(choice, device_flags(args))
     separation += args.separation.split()
     training += [*args.training.split(), "--relabel", f"relabel_{name}"]
     data = prepare(choice, compute)
@@ -301,8 +301,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     args.seed = args.seeds[0]
     resolve_data(args)
-    keep_freed_memory()  # as every script does
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     report = peers.PeersReport(compute, "Time to quality: seconds, AUC and test accuracy of each way on one machine")
     if not peers.has_cleanlab():
         report("cleanlab is not installed, so its row is left out: pip install cleanlab")

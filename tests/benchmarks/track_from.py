@@ -13,13 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks import rows
-from tests.benchmarks.measuring import run_script
+from tests.benchmarks.measuring import compute_of, device_flags, run_script
 from tests.benchmarks.peers import PeersReport
 from tests.benchmarks.tracked_steps import MEMORISE
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, SEED, Parser
-from utils.compute import choose
 from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
 from utils.results.tables import Row, Spread, Table, as_text
 from utils.scoring.accumulated import NAMES
@@ -35,7 +34,7 @@ WAYS = {  # script, prefix of its accumulated scores, phases, more flags
 
 def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[tuple[str, str], dict[str, float]]:
     """{(way, where the scores are from): {column: value}} for one seed."""
-    name, flags, _ = rows.typed(choice, args.cuda_dev)
+    name, flags, _ = rows.typed(choice, device_flags(args))
     flags += [] if args.epochs is None else ["--epoch_1st", str(args.epochs)]
     found = {}
     for number, way in enumerate(WAYS):
@@ -80,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     args.seed = args.seeds[0]
     resolve_data(args)
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     report = PeersReport(compute, "Scores of training batches beside those of passes: AUC, mean ± sd (n)")
     choice = data_choice(args)
     report(as_text(table([one_seed(args, replace(choice, seed=seed)) for seed in args.seeds])))

@@ -19,12 +19,11 @@ import matplotlib
 import numpy as np
 
 from tests.benchmarks import rows
-from tests.benchmarks.measuring import RESULTS, run_script
+from tests.benchmarks.measuring import RESULTS, compute_of, device_flags, run_script
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import SEED, Parser
-from utils.compute import choose
 from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
 from utils.methods.forgetting_flags import AUTO, count_or_auto
 from utils.results.drawing import LINES, STYLE, curve_style, finish, stacked_panels
@@ -51,7 +50,7 @@ class Run:
 
 def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[int | str, Run]:
     """{way: its run}; the first tracks every step."""
-    name, flags, _ = rows.typed(choice, args.cuda_dev)
+    name, flags, _ = rows.typed(choice, device_flags(args))
     flags += [*MEMORISE, *shlex.split(args.main)]
     found = {}
     for every in [1, *args.every]:
@@ -124,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     args.seed = args.seeds[0]
     resolve_data(args)
-    compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size)
+    compute = compute_of(args)
     report = PeersReport(compute, "Stage 2 with fewer tracked steps, beside the same with all of them: mean ± sd (n)")
     choice = data_choice(args)
     report("auc_ce and auc_loss: how far the curve is from that of all steps, mean and max over the steps\n")

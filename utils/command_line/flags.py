@@ -19,6 +19,7 @@ from utils.separations import SEPARATIONS
 from utils.training.optimisation import resolve_optimisation
 
 DIGITS_WIDTH = 0.25
+SPREAD = ("batch", "seeds")
 USUAL = {  # what --help shows of all scripts' flags, by their first names; --help_all shows the rest
     "--help", "--help_all", "--dataset", "--train_root", "--labels", "--noise_type", "--noise_ratio", "--features",
     "--epoch_1st", "--epoch", "--lr", "--schedule", "--batch_size", "--seed", "--seeds", "--width", "--lr_2nd",
@@ -98,7 +99,13 @@ def add_repetition(parser: Parser) -> None:
         nargs="+",
         metavar="SEED",
         help="one run after the other in place of --seed, each in an experiment NAME_SEED, then a table of mean ± sd; "
-        "an EXPERIMENT that is named NAME is NAME_SEED where there is one",
+        "an EXPERIMENT that is named NAME is NAME_SEED where there is one, a default name that with its own seed",
+    )
+    group.add_argument(
+        "--spread",
+        choices=SPREAD,
+        help="under torchrun, batch: all processes work on one seed after the other; seeds: each on seeds of its own "
+        f"(default: {SPREAD[0]})",
     )
     group.add_argument(
         "--settings",
@@ -122,7 +129,7 @@ def add_device(parser: Parser) -> None:
         type=number(int, -1),
         default=0,
         metavar="K",
-        help="GPU number; -1 = CPU, which is also taken where the machine has no GPU",
+        help="GPU number, of several processes the first one's; -1 = CPU, which is also taken where there is no GPU",
     )
     group.add_argument(
         "--precision",

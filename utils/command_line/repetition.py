@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from utils.command_line.flags import experiment_name
+from utils import ranks
+from utils.command_line.flags import SPREAD, experiment_name
 from utils.command_line.parser import Parser
-from utils.errors import UserError
+from utils.errors import Diverged, UserError
 from utils.separations import SEPARATIONS
+
+if TYPE_CHECKING:
+    from utils.experiments.stop_request import StopRequest
 
 Run = Callable[[argparse.Namespace], None]
 NOT_TAKEN = {"experiment_name", "overwrite"}  # of an earlier run: they say where to write, not what
@@ -29,7 +36,10 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if argv is None else argv
     args = parse(parser, words)
-    seeds = vars(args).pop("seeds")
+    seeds, spread = (vars(args).pop(name) for name in ("seeds", "spread"))
+    if spread is not None and (seeds is None or not ranks.launched()):
+        needed = "--seeds" if seeds is None else "torchrun"
+        raise UserError(f"--spread does nothing without {needed}", "add that or leave this flag out")
     if seeds is None:
         run(args)
         return
@@ -40,8 +50,14 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
     if vars(args).get("scores") is not None and len(seeds) > 1:
         raise UserError("--scores are of the labels of one seed", "run the seeds one by one, each with its own scores")
     if args.estimate:
-        print(f"one of {len(seeds)} runs, which follow one another:", flush=True)
-        run(with_seed(args, seeds[0]))
+        at_once = f"{ranks.number_of_processes()} at a time" if spread == SPREAD[1] else "which follow one another"
+        print(f"one of {len(seeds)} runs, {at_once}:", flush=True)
+        ranks.open_ranks()
+        with ranks.alone() if spread == SPREAD[1] else nullcontext():
+            run(with_seed(args, seeds[0]))
+        return
+    if spread == SPREAD[1]:
+        spread_seeds(parser.prog, args, seeds, run)
         return
     run_seeds(parser.prog, args, seeds, run)
 
@@ -50,24 +66,85 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
 
 
 def run_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: Run) -> None:
-    """One run after the other, and the table of all. A finished one only prints, one that was cut off goes on."""
-    from utils.experiments.record import read_finished, typed_command
+    """One run after the other, and the table of all. A finished one only prints, one that was cut off goes on.
+
+    Raises UserError once all others are done where some diverged.
+    """
+    from utils.experiments.record import typed_command
     from utils.experiments.stop_request import StopRequest
 
-    names = []
+    ranks.open_ranks()
     with StopRequest(typed_command(script)) as stop:  # one that comes too late to stop a run stops those after it
-        for number, seed in enumerate(seeds, 1):
-            stop.raise_if_asked()
-            print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
-            of_seed = with_seed(args, seed)
-            run(of_seed)
-            names.append(experiment_name(script, of_seed))
+        names = one_after_the_other(script, args, seeds, seeds, run, stop)
+    if ranks.current().leads:
+        print_table(script, args, names)
+    refuse_missing(seeds, names)
 
+
+def spread_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: Run) -> None:
+    """Each process runs some of the seeds, as if it were alone, on a device of its own; the table of all comes last."""
+    from utils.experiments.record import typed_command
+    from utils.experiments.stop_request import StopRequest
+
+    everyone = ranks.open_ranks()
+    with ranks.alone(), StopRequest(typed_command(script)) as stop:
+        names = one_after_the_other(script, args, seeds[everyone.rank :: everyone.size], seeds, run, stop)
+        ranks.meet("seeds", stop.raise_if_asked)  # however long the others take
+    shared = everyone.in_turns(names.get, seeds)
+    names = {seed: name for seed, name in zip(seeds, shared, strict=True) if name is not None}
+    if everyone.leads:
+        print_table(script, args, names)
+    refuse_missing(seeds, names)
+
+
+def one_after_the_other(
+    script: str, args: argparse.Namespace, own: list[int], seeds: list[int], run: Run, stop: StopRequest
+) -> dict[int, str]:
+    """The runs of the seeds `own` among all; {seed: name of its experiment}, but for those that diverged."""
+    names, command = {}, stop.command
+    for number, seed in enumerate(own, 1):
+        stop.raise_if_asked()
+        print(f"\nseed {seed}, {1 + seeds.index(seed)} of {len(seeds)}", flush=True)
+        if args.overwrite and own == seeds:
+            stop.command = command_to_go_on(command, seeds[:number], seeds[number:])
+        of_seed = with_seed(args, seed)
+        try:
+            run(of_seed)
+            names[seed] = experiment_name(script, of_seed)
+        except Diverged as error:  # as it would each time; the other seeds are worth having
+            print(f"seed {seed}: {error}", flush=True)
+    return names
+
+
+def command_to_go_on(command: str, begun: list[int], others: list[int]) -> str:
+    """What to type where --overwrite may meet runs that are there from before, of the seeds not yet begun."""
+    words = shlex.split(command)
+    start = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--seeds"), None)
+    if not others or start is None:  # the flags may come from another program
+        return command
+    end = next((place for place in range(start + 1, len(words)) if words[place].startswith("-")), len(words))
+    first = shlex.join([*words[:start], "--seeds", *map(str, begun), *words[end:]])
+    return f"{first}, then the same with --seeds {' '.join(map(str, others))} --overwrite"
+
+
+def refuse_missing(seeds: list[int], names: dict[int, str]) -> None:
+    missing = [str(seed) for seed in seeds if seed not in names]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(seeds)} seeds diverged: {' '.join(missing)}", "lower the learning rate"
+        )
+
+
+def print_table(script: str, args: argparse.Namespace, names: dict[int, str]) -> None:
+    """Of the seeds that ended."""
+    if not names:
+        return
+    from utils.experiments.record import read_finished
     from utils.results.seed_groups import seed_table
     from utils.results.tables import as_text
 
-    print(f"\n{script}, seeds {' '.join(map(str, seeds))}: mean ± sd (n)")
-    print(as_text(seed_table([read_finished(args.experiments_root, name) for name in names])))
+    print(f"\n{script}, seeds {' '.join(map(str, names))}: mean ± sd (n)")
+    print(as_text(seed_table([read_finished(args.experiments_root, name) for name in names.values()])))
 
 
 def with_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
@@ -76,10 +153,15 @@ def with_seed(args: argparse.Namespace, seed: int) -> argparse.Namespace:
     if args.experiment_name is not None:  # the default name holds the seed
         one.experiment_name = f"{args.experiment_name}_{seed}"
     for flag in EXPERIMENTS:
-        name = vars(args).get(flag)
-        if name and (Path(args.experiments_root) / f"{name}_{seed}").is_dir():
-            setattr(one, flag, f"{name}_{seed}")
+        if vars(args).get(flag):
+            setattr(one, flag, beside(args.experiments_root, vars(args)[flag], seed))
     return one
+
+
+def beside(root: str, name: str, seed: int) -> str:
+    """The experiment of that seed beside `name`: NAME_SEED, or a default name with that seed in it; else `name`."""
+    default = re.sub(r"_seed\d+(?=(_noiseseed\d+)?$)", f"_seed{seed}", name)
+    return next((one for one in (f"{name}_{seed}", default) if (Path(root) / one).is_dir()), name)
 
 
 # -- settings of an earlier run ----------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import io
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from utils import ranks
 from utils.command_line.flags import experiment_name
 from utils.data.choice import data_choice, first_choice
 from utils.errors import Foreseen, Stopped, UserError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from utils.compute import Compute
     from utils.experiments.experiment import Experiment
 
-    Method = Callable[[argparse.Namespace, Compute, Experiment], None]
+Method = Callable[[argparse.Namespace, "Compute", "Experiment"], None]
 
 LESS_MEMORY = "lower --batch_size or --eval_batch_size, or leave the images with --images_on host"
 
@@ -34,20 +36,31 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
 
     `given`: {name: value} of the flags that were asked for, before others were filled in.
     """
+    from utils.experiments.record import typed_command
+    from utils.experiments.stop_request import StopRequest
+
+    ranks.open_ranks()
+    # Of several processes one may be asked to stop, or lose another one, before its experiment is open.
+    with StopRequest(typed_command(script)) if ranks.launched() else nullcontext():
+        _run(script, key, method, args, given)
+
+
+def _run(script: str, key: str, method: Method, args: argparse.Namespace, given: dict[str, Any]) -> None:
     from utils.compute import choose, keep_freed_memory
     from utils.experiments.experiment import Experiment
     from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
     from utils.results.found_scores import newest
 
-    name = experiment_name(script, args)
+    sharing, name = ranks.current(), experiment_name(script, args)
     compare = vars(args).get("compare")
     if vars(args).get("compare_to_forgetting"):
-        compare = newest(args.experiments_root, FORGET, data_choice(args)).path.name
+        compare = sharing.from_first(lambda: newest(args.experiments_root, FORGET, data_choice(args)).path.name)
     # A slip of the pen in --compare shows now, not after hours.
     other = read_comparable(args.experiments_root, compare) if compare not in (None, name) else None
-    experiment = Experiment(args.experiments_root, f"{name}_{os.getpid()}" if args.estimate else name, other)
+    folder = f"{name}_{sharing.from_first(os.getpid)}" if args.estimate else name
+    experiment = Experiment(args.experiments_root, folder, other)
     with (
-        temporary(experiment.path) if args.estimate else nullcontext(),
+        temporary(experiment.path, sharing.leads) if args.estimate else nullcontext(),
         experiment.open(script, key, vars(args), args.overwrite, given),
     ):
         if experiment.finished:
@@ -58,6 +71,8 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
                 args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on
             )
             method(args, compute, experiment)
+        if not sharing.leads:
+            return
         print_result(experiment, next_command(args, experiment))
         if compare:
             print(compare_experiments(experiment, compare))
@@ -68,9 +83,9 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
 
 
 @contextmanager
-def temporary(folder: Path) -> Iterator[None]:
-    """A folder that does not stay, whose run ends as soon as it is foreseen."""
-    made = [path for path in (folder, folder.parent) if not path.exists()]
+def temporary(folder: Path, own: bool = True) -> Iterator[None]:
+    """A folder that does not stay, whose run ends as soon as it is foreseen; `own`: made by this process."""
+    made = [path for path in (folder, folder.parent) if own and not path.exists()]
     try:
         yield
     except Foreseen:
@@ -121,27 +136,39 @@ def run_script(
 ) -> NoReturn:
     """Call a script's main and end the process: one line and status 2 for what a user can mend.
 
-    `remedy`: where memory is short.
+    Of several processes one alone says why they end. `remedy`: where memory is short.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main(argv)
+        with ranks.quiet():
+            main(argv)
     except UserError as error:
-        sys.exit(_fail(str(error), 2))
+        _fail(str(error), 2)
     except Stopped as stopped:
-        sys.exit(_fail(str(stopped), stopped.exit_status, prefix=""))
+        _fail(str(stopped), stopped.exit_status, prefix="")
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", 130))
+        _fail("interrupted", 130)
     except MemoryError:
-        sys.exit(_fail(f"out of memory — {remedy}", 2))
+        _fail(f"out of memory — {remedy}", 2)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
-            sys.exit(_fail(f"the GPU is out of memory — {remedy}", 2))
-        raise
-    sys.exit(0)
+            _fail(f"the GPU is out of memory — {remedy}", 2)
+        if not ranks.launched():
+            raise
+        if ranks.speaks():
+            traceback.print_exc()
+        _end(1)
+    _end(0)
 
 
-def _fail(line: str, status: int, prefix: str = "error: ") -> int:
-    print(f"{prefix}{line}", file=sys.stderr)
-    return status
+def _fail(line: str, status: int, prefix: str = "error: ") -> NoReturn:
+    if ranks.speaks():
+        print(f"{prefix}{line}", file=sys.stderr)
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    if ranks.launched():
+        ranks.leave(status)
+    sys.exit(status)

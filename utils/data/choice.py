@@ -168,6 +168,14 @@ def noise_kind(name: str) -> str:
     return {"symmetric": "random_in_noise", "asymmetric": "real_in_noise"}.get(name, name)
 
 
+def flag_names() -> frozenset[str]:
+    """The flags of `add_data`, by the names that they have in all scripts."""
+    parser = Parser("", "")
+    add_data(parser, SSL)
+    names = {action.dest for action in parser._actions} - {"help"}
+    return frozenset("dataset" if name == "data_name" else name for name in names)
+
+
 def add_second_stage_data(parser: Parser) -> None:
     """The set that makes a network forget the first one."""
     group = parser.add_argument_group("second data set, which the network is fine-tuned on to make it forget")

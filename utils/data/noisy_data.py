@@ -184,8 +184,9 @@ def prepare(
     size = size if datasets.DATASETS[choice.name].sized else None
     options = {"classes": choice.subset, "image_size": size, "skip_broken": choice.skip_broken}
     read = partial(datasets.load, choice.name, choice.root, **options)
-    train = read(split="train", labels=choice.labels)
-    test = read(split="test") if with_test else None
+    with compute.ranks.first_alone():  # which makes the cache of a folder, and unpacks
+        train = read(split="train", labels=choice.labels)
+        test = read(split="test") if with_test else None
     if choice.num_classes is not None and choice.num_classes != train.num_classes:
         raise UserError(
             f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",
@@ -200,7 +201,8 @@ def prepare(
         confused_with=confusion_of(choice.name, train.class_names),
     )
     clean_labels = train.labels if choice.noise_type != "none" else train.clean_labels
-    mixed = mix(choice.ood, train.images, clean_labels, choice.seed_of_labels)
+    with compute.ranks.first_alone():
+        mixed = mix(choice.ood, train.images, clean_labels, choice.seed_of_labels)
     side = None if like is None else like.side
     statistics = None if like is None else like.statistics
     mirrored = train.mirrored and choice.mirror

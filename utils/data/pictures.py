@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,9 +32,9 @@ class Pictures:
         return decode_whole(self._files[i], side)
 
     def batches(
-        self, transforms: Callable[[Image.Image], Tensor], side: int, batch_size: int, first: int = 0
+        self, transforms: Callable[[Image.Image], Tensor], side: int, portions: Sequence[range]
     ) -> Iterator[Tensor]:
-        """(B, 3, H, W) of what `transforms` make of each, in order, from picture `first` on.
+        """(B, 3, H, W) of what `transforms` make of each of a portion of the pictures, portion by portion.
 
         All cores read the next batch while the one before is in use; no more than two are in memory.
         """
@@ -42,10 +42,14 @@ class Pictures:
         def one(i: int) -> Tensor:
             return transforms(self.read(i, side))
 
-        n, ahead = len(self), []
-        portions = [range(start, min(start + batch_size, n)) for start in range(first, n, batch_size)]
+        ahead = []
         with ThreadPoolExecutor() as pool:  # Pillow works without the interpreter's lock
             for portion in (*portions, ()):  # behind the last one nothing, which pushes it out
                 batch, ahead = ahead, [pool.submit(one, i) for i in portion]
                 if batch:
                     yield torch.stack([future.result() for future in batch])
+
+
+def portions_of(n: int, batch_size: int, first: int = 0) -> list[range]:
+    """The positions of n pictures from `first` on, cut into batches."""
+    return [range(start, min(start + batch_size, n)) for start in range(first, n, batch_size)]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from utils import ranks
 from utils.errors import Stopped, UserError
 from utils.experiments.artifacts import digest, load_array, save_torch
 from utils.experiments.checkpoints import Checkpoints
@@ -23,7 +24,7 @@ from utils.experiments.log import Log
 from utils.experiments.phase import Phase
 from utils.experiments.record import Record, differences, experiment_path, next_finish_number, now, require_same_data
 from utils.experiments.stop_request import StopRequest
-from utils.experiments.track_file import TrackFile
+from utils.experiments.track_file import LastRow, TrackFile
 from utils.files import flush_folder, require_space, write_csv
 
 NOT_COMPARED = {
@@ -35,6 +36,7 @@ NOT_COMPARED = {
 class Experiment:
     """One named folder under `root`; use as a context manager, which holds the lock and catches stop signals.
 
+    Of several processes (utils/ranks.py) the first one owns it; the others read what that has read, and write nothing.
     `compared_with`: the record of an experiment that this one is to be compared with; other data are refused early.
     """
 
@@ -42,7 +44,8 @@ class Experiment:
         self.path, self.name = experiment_path(root, name), name
         self.record = Record(self.path, {})
         self.history = History()
-        self.tracks: dict[str, TrackFile] = {}
+        self.ranks = ranks.current()
+        self.tracks: dict[str, TrackFile | LastRow] = {}
         self.stop = StopRequest("")
         self._compared_with = compared_with
         self._checkpoints = Checkpoints(self.path)
@@ -68,6 +71,10 @@ class Experiment:
         """
         settings = json.loads(json.dumps(settings, default=str, sort_keys=True))
         given = settings if given is None else json.loads(json.dumps(given, default=str))
+        if not self.ranks.leads:
+            with self._following():
+                yield self
+            return
         with locked(self.path, may_only_read=not overwrite):
             for folder in self.path.parents:  # some of which may be new
                 flush_folder(folder)
@@ -82,12 +89,21 @@ class Experiment:
                 with contextlib.suppress(OSError):
                     leftover.unlink()
             self.stop = StopRequest(self.record["command"])
+            self.ranks.told((self.record.entries, self.history.rows, self._restorable), 0)
             try:
                 with self.stop:
                     yield self
             except (Exception, Stopped):
                 self._forget_failed_start()
                 raise
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        """Take over what the process that owns the folder found there."""
+        self.record.entries, self.history.rows, self._restorable = self.ranks.told(None, 0)
+        self.stop = StopRequest(self.record["command"])
+        with self.stop:
+            yield
 
     def _take_up(self, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:
         """Read what an earlier process left of this run."""
@@ -109,17 +125,22 @@ class Experiment:
             require_same_data(data, self._compared_with["data"], self._compared_with.path.name)
         used = {key: self.record.get(key) for key in ("data", *entries)}
         if used["data"] is None:
-            if (self.path / "run.json").exists():  # of a run to be overwritten, or of one killed at this point
-                self.record.write()  # without data: it no longer vouches for the files
-                remove(self.record.own_files())
-            self._checkpoints.remove()  # no fresh start takes a stray one for its own
-            self._before = set(self.path.iterdir()) - {self.path / "run.json"}
+            if self.ranks.leads:
+                self._clear()
             self.record.update(data=data, files=[], **entries)
         elif differing := differences(json.loads(json.dumps({"data": data, **entries})), used):
             raise UserError(
                 f"what the unfinished run in {self.path} worked on has changed: {differing}",
                 "bring it back, or use --overwrite to start anew",
             )
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left."""
+        if (self.path / "run.json").exists():  # of a run to be overwritten, or of one killed at this point
+            self.record.write()  # without data: it no longer vouches for the files
+            remove(self.record.own_files())
+        self._checkpoints.remove()  # no fresh start takes a stray one for its own
+        self._before = set(self.path.iterdir()) - {self.path / "run.json"}
 
     @property
     def bytes_to_remove(self) -> int:
@@ -182,7 +203,11 @@ class Experiment:
 
         Anything else that grows by rows fits too, as the features of one sample after the other.
         """
-        track = TrackFile(self.record.own(f"{name}.npy"), rows, samples)
+        path = self.record.own(f"{name}.npy")
+        if not self.ranks.leads:
+            self.tracks[name] = LastRow()
+            return self.tracks[name]
+        track = TrackFile(path, rows, samples)
         track.require_space()
         self.tracks[name] = track
         return track
@@ -204,18 +229,22 @@ class Experiment:
         yield phase
         self.record["seconds"][name] = round(phase.seconds, 2)
         self.record.write()
+        self.ranks.wait()  # from here on all may read what the phase wrote
 
     def skip_phase(self, name: str) -> None:
         """Count a phase as done whose results came from elsewhere."""
         self.record["seconds"][name] = 0.0
         self.save_checkpoint(name, {}, 0.0)
         self.record.write()
+        self.ranks.wait()
 
     def done(self, phase: str) -> bool:
         return phase in self.record["seconds"]
 
     def save_checkpoint(self, phase: str, parts: dict[str, Any], seconds: float) -> None:
         """Everything that `restore` needs to go on from here; `parts` are objects with a state_dict()."""
+        if not self.ranks.leads:
+            return
         for track in self.tracks.values():
             track.flush()
         self.history.write(self.record.own("history.csv"))
@@ -240,7 +269,9 @@ class Experiment:
 
     def go_back(self, phase: str, parts: dict[str, Any]) -> bool:
         """Put `parts` where the last whole epoch of `phase` left them; False where no checkpoint tells."""
-        return self._checkpoints.load_last_epoch(phase, parts)
+        found = self._checkpoints.load_last_epoch(phase, parts)
+        self.ranks.wait()  # before rank 0 writes the next one
+        return found
 
     def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
         """Load the checkpoint of `phase` into `parts` and tracks; the seconds spent, or None where there is none."""
@@ -249,12 +280,20 @@ class Experiment:
             return None
         for name, rows in state["track_rows"].items():  # also of a phase before, whose tracks this one goes on with
             if name in self.tracks:
-                self.tracks[name].resume(rows)
+                self._resume_track(name, rows)
         self._restorable = None
         if state["phase"] != phase:
             return None
         self._checkpoints.load_parts(state, parts)
         return state["seconds"]
+
+    def _resume_track(self, name: str, rows: int) -> None:
+        track = self.tracks[name]
+        if self.ranks.leads:
+            track.resume(rows)
+        last = self.ranks.from_first(lambda: np.array(track.read()[-1:]) if rows else None)
+        if not self.ranks.leads:
+            track.resume(rows, last)
 
 
 def require_same_settings(record: Record, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:

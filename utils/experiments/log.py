@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
+from utils import ranks
 from utils.errors import UserError
 from utils.experiments.record import Record, now
 
@@ -21,6 +22,8 @@ class Log:
 
     def quietly(self, line: str) -> None:
         """In the file alone."""
+        if not ranks.current().leads:
+            return
         path = self._record.own("log.txt")
         try:
             with open(path, "a", encoding="utf-8", errors="backslashreplace") as handle:

@@ -79,7 +79,8 @@ class Phase:
                 raise
             self._experiment.log(f"{self._name}: {error.what}: going on with what was found until the epoch before")
 
-    def stop_if_asked(self) -> None:
-        """Call between two steps. Raises Stopped after saving a checkpoint where a stop signal came."""
-        if self._experiment.stop.signum is not None:
+    def stop_if_asked(self, before: Callable[[], None] = lambda: None) -> None:
+        """Call between two steps. Raises Stopped after `before` and a checkpoint where a stop signal came."""
+        if self._experiment.stop.asked():
+            before()
             self.checkpoint()

@@ -1,4 +1,7 @@
-"""Being asked to stop: Ctrl-C and SIGTERM end a run after the step it is in, a second one at once."""
+"""Being asked to stop: Ctrl-C and SIGTERM end a run after the step it is in, a second one at once.
+
+Of several processes (utils/ranks.py) any may be asked, and all stop after the same step.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import signal
 import sys
 from typing import Any, ClassVar, Self
 
+from utils import ranks
 from utils.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -14,7 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Notes the first stop signal while it is open, for `raise_if_asked` between two steps.
 
-    One that is opened within another shares what that one has noted, so that no signal is lost between them.
+    One that is opened within another shares what that one has noted, so that no signal is lost between them, and what
+    to type to go on, of which the outer one knows the whole.
     """
 
     _open: ClassVar[list[StopRequest]] = []  # the innermost last
@@ -27,7 +32,7 @@ class StopRequest:
     def __enter__(self) -> Self:
         self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
         if self._open:
-            self.signum = self._open[-1].signum
+            self.signum, self.command = self._open[-1].signum, self._open[-1].command
         self._open.append(self)
         return self
 
@@ -39,12 +44,21 @@ class StopRequest:
             self._open[-1].signum = self.signum
 
     def _note(self, signum: int, _frame: object) -> None:
-        if self.signum is not None:  # asked twice: do not wait for the step
-            raise Stopped(signum, self.command)
+        several = ranks.current().several
+        if self.signum is not None and not several:  # asked twice: do not wait for the step
+            raise Stopped(signum, self.command, ranks.launcher())
         self.signum = signum
-        print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
+        if not several:  # else torchrun may have passed on that another one is gone, and says what it does
+            print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
+
+    def asked(self) -> bool:
+        """Whether a signal came, to this process or to one that shares its work: all of these ask together."""
+        agreed = int(ranks.current().agreed(self.signum or 0))
+        if agreed:  # else one may have come here while the others were asked: it is for the next time
+            self.signum = agreed
+        return bool(agreed)
 
     def raise_if_asked(self) -> None:
         """Raises Stopped where a signal came."""
-        if self.signum is not None:
-            raise Stopped(self.signum, self.command)
+        if self.asked():
+            raise Stopped(self.signum, self.command, ranks.launcher())

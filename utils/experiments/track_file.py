@@ -13,6 +13,35 @@ from utils.experiments.artifacts import save_array
 from utils.files import flush_folder, let_go, rename, require_space
 
 
+class LastRow:
+    """What a process that follows another one (utils/ranks.py) keeps of a track in its place: the newest row."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._last: np.ndarray | None = None
+
+    def append(self, row: np.ndarray) -> None:
+        self.extend(row[None])
+
+    def extend(self, rows: np.ndarray) -> None:
+        self.rows, self._last = self.rows + len(rows), np.array(rows[-1:])
+
+    def resume(self, rows: int, last: np.ndarray | None) -> None:
+        """Go on after `rows` rows, the last of them (1, N)."""
+        self.rows, self._last = rows, last
+
+    def read(self) -> np.ndarray:
+        """The newest row, (1, N)."""
+        return self._last
+
+    def flush(self) -> None:
+        """Nothing is on the disk."""
+
+    def close(self) -> bool:
+        """There is no file."""
+        return False
+
+
 class TrackFile:
     """A (T, N) float32 array written row by row into a memory map beside its final name, and renamed when complete."""
 

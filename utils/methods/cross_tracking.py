@@ -1,4 +1,8 @@
-"""Parallel cross tracking: two models, one per half of the data; each half is scored by the model that never saw it."""
+"""Parallel cross tracking: two models, one per half of the data; each half is scored by the model that never saw it.
+
+Of several processes (utils/ranks.py) one half train the first model while the others train the second; after each epoch
+all of them have both, and score together.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
+from utils.experiments.phase import Phase
+from utils.ranks import ALONE
 from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, save_model, write_accuracy_figure
@@ -44,7 +50,8 @@ class Half:
     def __init__(self, learner: Learner, ids: np.ndarray, tracking: Tracking) -> None:
         self.learner = learner
         self.ids = torch.from_numpy(ids).to(learner.compute.device)
-        self.tracker = Tracker(learner.data.training_labels[self.ids], learner.data.num_classes, tracking)
+        labels, ranks = learner.data.training_labels[self.ids], learner.compute.ranks
+        self.tracker = Tracker(labels, learner.data.num_classes, tracking, ranks)
 
     @property
     def network(self) -> nn.Module:
@@ -79,18 +86,21 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
     halves = []
-    for k, ids in enumerate(halves_ids):
+    groups = compute.ranks.halves(compute.device) if compute.ranks.several else [ALONE, ALONE]
+    for k, (ids, ranks) in enumerate(zip(halves_ids, groups, strict=True)):
         network = new_network(
             models.PREACT_RESNET18, data.num_classes, compute, width=args.width, seed=args.seed, counter=k
         )
         optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
-        halves.append(Half(Learner(network, data, compute, optimisation, 1 + k), ids, tracking_of(args)))
+        learner = Learner(network, data, compute, optimisation, 1 + k, ranks=ranks)
+        halves.append(Half(learner, ids, tracking_of(args)))
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
     train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
     if args.keep_models:
         for k, half in enumerate(halves):
             save_model(experiment, data, half.network, models.PREACT_RESNET18, args.width, f"model_{k}.pt")
-    write_results(data, tracks, evidence, experiment)
+    if compute.ranks.leads:
+        write_results(data, tracks, evidence, experiment)
 
 
 def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:
@@ -122,7 +132,10 @@ def train_and_track(
     with experiment.phase(PHASE, parts) as phase:
         with phase.until_divergence():
             for epoch in phase.epochs(epochs, first.learner.progress, second.learner.progress):
-                train_losses = [half.train(phase.stop_if_asked) for half in halves]
+                if first.learner.compute.ranks.several:
+                    train_losses = train_side_by_side(halves, phase)
+                else:
+                    train_losses = [half.train(phase.stop_if_asked) for half in halves]
                 own = together(halves, [half.score(half.network) for half in halves])
                 cross = together(halves, [first.score(second.network), second.score(first.network)])
                 scores = cross.scores(CROSS_CE.name, CROSS_LOSS.name)
@@ -143,6 +156,34 @@ def train_and_track(
         evidence.conclude()
         probs = [first.probabilities(second.network), second.probabilities(first.network)]
         experiment.save_array("cross_probs", in_order(halves, probs))
+
+
+def train_side_by_side(halves: list[Half], phase: Phase) -> list[float]:
+    """Finish the current epoch of each half on its own ranks, at the same time; their mean losses."""
+    learners = [half.learner for half in halves]
+    all_ranks = learners[0].compute.ranks
+    own = int(all_ranks.rank >= learners[1].ranks.first)
+    left = [half.learner.steps_left(half.ids) for half in halves]
+
+    def exchange() -> None:
+        """Put both learners on all ranks."""
+        for k, learner in enumerate(learners):
+            parts = learner.parts()
+            states = {name: part.state_dict() for name, part in parts.items()} if k == own else None
+            states = all_ranks.told(states, learner.ranks.first)
+            if k != own:
+                for name, part in parts.items():
+                    part.load_state_dict(states[name])
+
+    def stop_if_asked() -> None:
+        phase.stop_if_asked(before=exchange)
+
+    learner = learners[own]
+    learner.run_steps(learner.cross_entropy, learner.batches(halves[own].ids), after_step=stop_if_asked)
+    for _ in range(left[own], max(left)):  # while the other half is at its last step
+        stop_if_asked()
+    exchange()
+    return [learner.mean_loss() for learner in learners]
 
 
 def together(halves: list[Half], parts: list[Snapshot]) -> Snapshot:

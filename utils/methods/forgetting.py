@@ -98,7 +98,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
         network, first, second, compute, optimisation, tracking_of(args), stage2, evidence, oracle, experiment
     )
     second_stage.run(args.checkpoint_every)
-    write_results(first, second_stage, experiment)
+    if compute.ranks.leads:
+        write_results(first, second_stage, experiment)
 
 
 def expectation_of(

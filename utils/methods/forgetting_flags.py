@@ -76,6 +76,16 @@ def add_tracked_steps(tracking: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_steps_kept(output: argparse._ArgumentGroup) -> None:
+    """What a run takes over from another one, and keeps of itself while it lasts."""
+    output.add_argument(
+        "--first_stage_from", metavar="EXPERIMENT", help="take stage 1 from a finished experiment made alike"
+    )
+    output.add_argument(
+        "--checkpoint_every", type=COUNT, default=50, metavar="STEPS", help="steps of stage 2 between checkpoints"
+    )
+
+
 def add_early_second_stage(parser: Parser) -> None:
     early = parser.add_argument_group("early second stage")
     early.add_argument("--freeze_earlySecondStage", action="store_true", help="train head 2 alone at first")

@@ -11,22 +11,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from statistics import mean
 
 import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from datasets.decoding import refusing_bombs
 from models.backbone import Backbone, load_backbone
 from utils.compute import Compute, stream_generator
 from utils.data.choice import data_choice
 from utils.data.noisy_data import NoisyData, prepare
-from utils.data.pictures import Pictures
+from utils.data.pictures import Pictures, portions_of
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.memory import peak_memory
 from utils.methods.cross_tracking import CROSS_CE, CROSS_LOSS
+from utils.ranks import Ranks
 from utils.results.evidence import Evidence
 from utils.results.reporting import announce, foresee
 from utils.results.separation_results import save_scores
@@ -60,8 +63,10 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     permutation = stream_generator(args.seed, "halves").permutation(len(data))  # the stream of parallel.py's halves
     experiment.save_array("permutation", permutation)
     features, test_features = extracted(backbone, data, compute, experiment)
-    snapshot = cross_fit(data, features, test_features, folds_of(permutation), tracking_of(args), evidence, experiment)
-    write_results(data, snapshot, evidence, experiment)
+    folds = folds_of(permutation)
+    snapshot = cross_fit(data, features, test_features, folds, tracking_of(args), evidence, compute.ranks, experiment)
+    if compute.ranks.leads:
+        write_results(data, snapshot, evidence, experiment)
 
 
 # -- features ----------------------------------------------------------------------------------------------------------
@@ -93,15 +98,15 @@ def pictures_of(data: NoisyData) -> dict[str, Pictures]:
 
 def expect_extraction(backbone: Backbone, data: NoisyData, compute: Compute, short: float) -> Expectation | None:
     """What it will take, by a timed batch after one that warms up; the regressions take less and are not counted."""
-    pictures = pictures_of(data)
+    pictures, ranks = pictures_of(data), compute.ranks
     with refusing_bombs():
         batches = features_of(pictures[FEATURES], backbone, compute, 0)
         start = time.perf_counter()
-        first = len(next(batches))
+        first = sum(map(len, islice(batches, ranks.size)))
         warm = time.perf_counter()
-        timed = next(batches, None)
+        timed = sum(map(len, islice(batches, ranks.size)))
     total = sum(len(of) for of in pictures.values())
-    each = (warm - start) / first if timed is None else (time.perf_counter() - warm) / len(timed)
+    each = ranks.agreed((time.perf_counter() - warm) / timed if timed else (warm - start) / first)
     if total * each < short:
         return None
     disk = 4 * total * backbone.dimension
@@ -124,7 +129,7 @@ def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute,
                     file.extend(rows)
                     bar.update(len(rows))
                     phase.stop_if_asked()
-                    if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    if compute.ranks.agreed(time.monotonic() - saved) > SECONDS_BETWEEN_CHECKPOINTS:
                         phase.checkpoint()
                         saved = time.monotonic()
         phase.checkpoint()
@@ -134,15 +139,23 @@ def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute,
 
 @torch.inference_mode()
 def features_of(pictures: Pictures, backbone: Backbone, compute: Compute, first: int) -> Iterator[np.ndarray]:
-    """Batches of features float32 (B, D), in order, from picture `first` on."""
-    network = compute.prepare(backbone.network)
-    for batch in pictures.batches(backbone.transforms, backbone.side, compute.eval_batch_size, first):
-        batch = batch.to(compute.device, memory_format=torch.channels_last)
+    """Batches of features float32 (B, D), in order, from picture `first` on; of several ranks each makes some."""
+    network, ranks = compute.prepare(backbone.network), compute.ranks
+    portions = portions_of(len(pictures), compute.eval_batch_size, first)
+    own = pictures.batches(backbone.transforms, backbone.side, portions[ranks.rank :: ranks.size])
+
+    def features(batch: Tensor) -> Tensor:
         with compute.autocast():
-            features = network(batch).float()
-        if not features.isfinite().all():
-            raise UserError("the features are not finite numbers", "take other weights, or --precision fp32")
-        yield features.cpu().numpy()
+            return network(batch.to(compute.device, memory_format=torch.channels_last)).float()
+
+    for start in range(0, len(portions), ranks.size):
+        group = portions[start : start + ranks.size]
+        counts = [len(portion) for portion in group] + [0] * (ranks.size - len(group))
+        made = features(next(own)) if counts[ranks.rank] else torch.empty(0, backbone.dimension, device=compute.device)
+        for rows in ranks.rows(made, counts).split(counts)[: len(group)]:
+            if not rows.isfinite().all():
+                raise UserError("the features are not finite numbers", "take other weights, or --precision fp32")
+            yield rows.cpu().numpy()
 
 
 # -- regressions -------------------------------------------------------------------------------------------------------
@@ -155,6 +168,7 @@ def cross_fit(
     folds: list[np.ndarray],
     tracking: Tracking,
     evidence: Evidence,
+    ranks: Ranks,
     experiment: Experiment,
 ) -> Snapshot:
     """What a regression that never saw the label of a sample says of it, for all samples; into `evidence` too."""
@@ -164,22 +178,27 @@ def cross_fit(
     test_inputs = None if test_features is None else scaler.transform(test_features)
     log_probs = np.empty((len(data), data.num_classes), dtype=np.float32)
     accuracies = []
+
+    def of_fold(place: int) -> tuple[np.ndarray, float, dict[str, float | None]]:
+        """Log probabilities of the fold, penalty of its regression, accuracies."""
+        fold, others = folds[place], np.concatenate([*folds[:place], *folds[place + 1 :]])
+        regression = Regression().fit(inputs[others], labels[others])
+        return regression.log_probs(inputs[fold], data.num_classes), regression.penalty_, {
+            "train_accuracy": accuracy(regression, inputs[others], labels[others]),
+            "cross_accuracy": accuracy(regression, inputs[fold], labels[fold]),
+            "test_accuracy": accuracy(regression, test_inputs, data.test_labels),
+        }  # fmt: skip
+
     with experiment.phase(REGRESSION, {}) as phase:
         with phase.bar(len(folds), 0, "fold") as bar:
-            for place, fold in enumerate(folds):
-                others = np.concatenate([*folds[:place], *folds[place + 1 :]])
-                regression = Regression().fit(inputs[others], labels[others])
-                log_probs[fold] = regression.log_probs(inputs[fold], data.num_classes)
-                accuracies.append({
-                    "train_accuracy": accuracy(regression, inputs[others], labels[others]),
-                    "cross_accuracy": accuracy(regression, inputs[fold], labels[fold]),
-                    "test_accuracy": accuracy(regression, test_inputs, data.test_labels),
-                })  # fmt: skip
-                experiment.history.add(fold=place + 1, penalty=regression.penalty_, **accuracies[-1])
+            for place, (found, penalty, shares) in enumerate(ranks.in_turns(of_fold, range(len(folds)))):
+                log_probs[folds[place]] = found
+                accuracies.append(shares)
+                experiment.history.add(fold=place + 1, penalty=penalty, **shares)
                 experiment.log.quietly(f"{REGRESSION}: fold {place + 1}, {experiment.history.latest()}")
                 bar.update()
                 experiment.stop.raise_if_asked()  # with no checkpoint: all folds take seconds
-        tracker, device = Tracker(data.training_labels, data.num_classes, tracking), data.ids.device
+        tracker, device = Tracker(data.training_labels, data.num_classes, tracking, ranks), data.ids.device
         tracker.update(torch.from_numpy(log_probs).to(device), data.ids, torch.from_numpy(features).to(device))
         snapshot = tracker.finish()
         scores = snapshot.scores(CROSS_CE.name, CROSS_LOSS.name)

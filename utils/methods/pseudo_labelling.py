@@ -64,7 +64,8 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     epochs_before = args.epoch or FEWEST_EPOCHS  # of the runs that make targets only
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
-    found = find_scores(asked, args.experiments_root, args.score, data, experiment)
+    root, ranks = args.experiments_root, compute.ranks
+    found = ranks.from_first(lambda: find_scores(asked, root, args.score, data, experiment))  # perhaps the newest one
     epochs = [epochs_before] * (args.runs - 1) + [args.epoch]
     by_posterior = args.targets == "posterior"
     make = Posterior(args.agree_on_clean, found, data) if by_posterior else Split.from_flags(args, epochs, found, data)
@@ -91,9 +92,10 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
         )
         network = train_run(learner, settings, targets, experiment)
     save_model(experiment, data, network, args.network[-1], args.width, "model.pt")
-    figures = write_results(args.runs, data, experiment)
-    figures["test_accuracy"] = accuracy_on_test(network, data, compute)
-    experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})
+    test_accuracy = accuracy_on_test(network, data, compute)
+    if ranks.leads:
+        figures = write_results(args.runs, data, experiment)
+        experiment.finish(figures | {"test_accuracy": test_accuracy, "noise_ratio_realised": data.noise_ratio})
 
 
 def expectation_of(

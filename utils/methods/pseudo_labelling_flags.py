@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from utils.command_line.flags import check_input_noise
+import models
+from utils.command_line.flags import add_dropout, add_input_noise, check_input_noise
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, refuse, truth
 from utils.errors import UserError
 from utils.scoring.tracking import BATCHES
@@ -18,6 +19,20 @@ SPLIT_FLAGS = (  # what belongs to --targets split
     "scores", "score", "f_l", "use_bmm", "bmm_th", "threshold", "balanced_set", "f_FND", "fn_th", "bmm_th_2nd",
     "threshold_2nd", "epoch_begin", "epoch_update", "label_noise", "labeled_batch_size",
 )  # fmt: skip
+
+
+def add_networks(parser: Parser) -> argparse._ArgumentGroup:
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--network",
+        nargs="+",
+        choices=list(models.ALIASES),
+        help="MT_Net: the 13-layer CNN; PR18: PreAct-ResNet-18; or two: of earlier runs and of the last "
+        "(default: MT_Net PR18; with --targets split MT_Net)",
+    )
+    add_dropout(network)
+    add_input_noise(network, off="with --targets split")
+    return network
 
 
 def add_scores(parser: Parser) -> None:

@@ -80,7 +80,8 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
             only, args.epoch_1st, warm_up, plain_until, args.epoch_update, weights, evidence, losses, experiment
         )  # fmt: skip
     experiment.save_array("soft_labels", soft_labels)
-    write_results(data, losses, evidence, soft_labels, warm_up, experiment)
+    if compute.ranks.leads:
+        write_results(data, losses, evidence, soft_labels, warm_up, experiment)
 
 
 def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:

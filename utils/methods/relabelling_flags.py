@@ -1,18 +1,81 @@
-"""The defaults of relabel.py, which depend on the way that labels are replaced, and on the data. Imports no torch."""
+"""The flags of relabel.py alone, and their defaults, which depend on the way that labels are replaced and on the data.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 import models
-from utils.command_line.flags import check_input_noise
+from utils.command_line.flags import add_dropout, add_input_noise, check_input_noise
+from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, truth
 from utils.errors import UserError
 from utils.separations import RELABEL
-from utils.training.optimisation import BALANCE, epochs_for
+from utils.training.optimisation import BALANCE, FEWER, epochs_for
 
 NETWORKS = [models.CNN13, models.PREACT_RESNET18]  # two that err in different ways
 BY_PREDICTION = ("lr_2nd", "ce_loss_inWarmup", "reg_term1", "epoch_update", "M")  # flags that belong to that way
 EPOCHS_BY_PREDICTION = 40
+EPOCHS = f"epochs, warm-up included (default: {RELABEL.epochs}; by prediction {EPOCHS_BY_PREDICTION}; {FEWER})"
+
+
+def add_networks(parser: Parser) -> argparse._ArgumentGroup:
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--model_type",
+        nargs="+",
+        choices=list(models.MODELS),
+        help="network, or two of them: of the warm-up and of what follows "
+        f"(default: {' '.join(NETWORKS)}; by prediction {models.CNN13})",
+    )
+    add_dropout(network, off="by prediction")
+    add_input_noise(network, off="by prediction")
+    return network
+
+
+def add_relabelling(parser: Parser) -> None:
+    relabelling = parser.add_argument_group("relabelling")
+    relabelling.add_argument(
+        "--relabel_by",
+        choices=("posterior", "prediction"),
+        help="posterior: of the true class, given label and predictions, once, for a fresh network; prediction: the "
+        "network's own, after every epoch (default: posterior; prediction with any flag that belongs to it)",
+    )
+    relabelling.add_argument(
+        "--warmup_e", type=COUNT, metavar="EPOCHS", help="epochs on the observed labels (default: half of all)"
+    )
+    relabelling.add_argument(
+        "--reg_term2", type=WEIGHT, metavar="WEIGHT", help="weight of L_e; 0 = off (default: 0; by prediction 0.4)"
+    )
+
+
+def add_by_prediction(parser: Parser) -> None:
+    by_prediction = parser.add_argument_group("by prediction")
+    by_prediction.add_argument(
+        "--lr_2nd", type=RATE, metavar="LR", help="learning rate once relabelling has begun (default: --lr)"
+    )
+    by_prediction.add_argument("--ce_loss_inWarmup", action="store_true", help="plain cross-entropy during the warm-up")
+    by_prediction.add_argument(
+        "--reg_term1", type=WEIGHT, metavar="WEIGHT", help="weight of L_p; 0 switches it off (default: 0.8)"
+    )
+    by_prediction.add_argument(
+        "--epoch_update",
+        type=COUNT,
+        metavar="EPOCHS",
+        help="the labels are the mean of the predictions of so many last epochs (default: 1)",
+    )
+
+
+def add_compare_to_forgetting(output: argparse._ArgumentGroup) -> None:
+    output.add_argument(
+        "--compare_to_forgetting",
+        nargs="?",
+        const=True,
+        default=False,
+        type=truth,
+        help="--compare with the newest finished experiment of main.py on the same data",
+    )
 
 
 def resolve_way(args: argparse.Namespace) -> None:

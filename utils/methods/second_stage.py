@@ -167,7 +167,7 @@ class SecondStage:
             parameters=[*self.moving, *network.head2.parameters()],
             fused=settings.thaw_at == 1,
         )
-        self.tracker = Tracker(first.training_labels, first.num_classes, tracking)
+        self.tracker = Tracker(first.training_labels, first.num_classes, tracking, compute.ranks)
         scores = [LOSS, CE] if tracking.with_ce else [LOSS]
         self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
         self.pace = Pace() if settings.track_every == AUTO else None

@@ -43,9 +43,12 @@ def announce(
     """
     resuming = experiment.resuming
     experiment.begin(data.fingerprint(), resolved_precision=compute.precision, epochs=list(epochs), **more_data)
-    experiment.record.update(device=str(compute))
+    before, now = experiment.record.get("ranks", 1), compute.ranks.size
+    experiment.record.update(device=str(compute), ranks=now)
     if resuming:
         experiment.log(f"going on with {experiment.path} on {compute}")
+        if before != now:
+            experiment.log(f"begun with {in_words(before)}, going on with {in_words(now)}: the bytes will differ")
     else:
         for line in (f"device: {compute}", *data.describe(augmented=bool(epochs)).splitlines()):
             experiment.log(line)
@@ -65,6 +68,10 @@ def announce(
         title = "Label noise: where the labels of each class went"
         path = experiment.record.own("transition.png")
         transition_figure(path, matrices, data.class_names, title, data.choice.in_words())
+
+
+def in_words(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"
 
 
 def foresee(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.data.choice import flag_names
 from utils.errors import UserError
 from utils.experiments.experiment import NOT_COMPARED
 from utils.experiments.record import Record
@@ -19,10 +20,7 @@ from utils.separations import SEPARATIONS
 NOT_GROUPED_BY = NOT_COMPARED | {
     "seed", "first_stage_from", "compile", "threads", "eval_batch_size", "nn_memory_gb", "report",
 }  # fmt: skip
-DATA = (  # flags of all scripts, here without the prefix that three of them have; ssl.py refuses scores of other data
-    "dataset", "train_root", "subset", "num_classes", "image_size", "mirror", "skip_broken", "labels", "noise_type",
-    "noise_ratio", "noise_seed", "ood_ratio", "ood_data", "ood_root", "ood_subset",
-)  # fmt: skip
+DATA = flag_names()  # ssl.py refuses scores of other data
 FILES = ("scores", "labels")  # flags that may name a file of another experiment
 MAIN_SCORE = "auc_score"  # auc_KEY_score of each method, in one column
 DEFAULT_FIGURES = ("test_accuracy", MAIN_SCORE, "noise_ratio_estimated")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.compute import has_bf16
+from utils.ranks import ALONE, Ranks
 
 SCREEN_FROM = 64  # dimensions from which the products, not the selection, take the time
 BF16_ROUNDING = 2.0**-8  # relative, to nearest
@@ -16,20 +17,26 @@ FP32_ROUNDING = 2.0**-24
 ITSELF = 2.0  # above every cosine
 
 
-def neighbour_counts(unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0) -> Tensor:
+def neighbour_counts(
+    unit: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float = 1.0, ranks: Ranks = ALONE
+) -> Tensor:
     """float32 (N, C): the labels of the exact k nearest rows by cosine, the row itself always among them.
 
     unit: float32 (N, D) of unit rows; k clamps to N. Rows are searched a few at a time, in `memory_gb` beside `unit`
-    and its bfloat16 copy.
+    and its bfloat16 copy. Of several ranks each searches for some of the rows.
     """
     n, k = len(unit), min(k, len(unit))
     counts = torch.zeros(n, num_classes, device=unit.device)
     ones = torch.ones(1, 1, device=unit.device)
     neighbours = Neighbours(unit, k)
-    for rows in torch.arange(n, device=unit.device).split(rows_within(memory_gb, n)):
+    portions = torch.arange(n, device=unit.device).split(rows_within(memory_gb, n))  # alike for any number of ranks
+    shares = [torch.cat([*portions[rank :: ranks.size], portions[0][:0]]) for rank in range(ranks.size)]
+    for rows in portions[ranks.rank :: ranks.size]:
         nearest = neighbours.find(rows)
         counts[rows] = counts[rows].scatter_add_(1, labels[nearest], ones.expand(len(rows), k))
-    return counts
+    if not ranks.several:
+        return counts
+    return ranks.rows(counts[shares[ranks.rank]], [len(rows) for rows in shares])[torch.cat(shares).argsort()]
 
 
 class Neighbours:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.ranks import ALONE, Ranks
 from utils.scoring.coverage import Coverage
 from utils.scoring.neighbours import neighbour_counts
 from utils.scoring.tracking import Tracking
@@ -47,14 +48,21 @@ class Tracker:
     """Collects a pass over the samples batch by batch, in any order, and scores every sample at its end.
 
     labels: int64 (N,), the observed ones. settings: whether the neighbour cross-entropy is wanted, and its neighbours.
+    ranks: the processes that have collected the same pass, and search for the neighbours together.
 
         tracker = Tracker(labels, num_classes)
         for each batch: tracker.update(logits, sample_ids, features)
         snapshot = tracker.finish()        # and nothing carries over to the next pass
     """
 
-    def __init__(self, labels: Tensor, num_classes: int, settings: Tracking = Tracking()) -> None:  # noqa: B008 (frozen)
-        self.labels, self.num_classes, self.settings = labels, num_classes, settings
+    def __init__(
+        self,
+        labels: Tensor,
+        num_classes: int,
+        settings: Tracking = Tracking(),  # noqa: B008 (frozen)
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.labels, self.num_classes, self.settings, self.ranks = labels, num_classes, settings, ranks
         self._reset()
 
     def _reset(self) -> None:
@@ -102,7 +110,7 @@ class Tracker:
         votes = None
         if self.settings.with_ce:
             nn_k, memory_gb = self.settings.nn_k, self.settings.memory_gb
-            votes = neighbour_votes(logits, self._features, labels, self.num_classes, nn_k, memory_gb)
+            votes = neighbour_votes(logits, self._features, labels, self.num_classes, nn_k, memory_gb, self.ranks)
         self._reset()
         return Snapshot(logits, votes, accuracy)
 
@@ -120,13 +128,19 @@ def neighbour_cross_entropy(
 
 
 def neighbour_votes(
-    logits: Tensor, features: Tensor, labels: Tensor, num_classes: int, k: int, memory_gb: float
+    logits: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    k: int,
+    memory_gb: float,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """q of `neighbour_cross_entropy`, float32 (N, C), rows sum to 1."""
     # k + 1 in one space and k in the other is no slip: these are the numbers that the original's two searches ask for,
     # and scores are to be comparable with its.
-    counts = neighbour_counts(whiten(logits), labels, num_classes, k + 1, memory_gb)
-    counts += neighbour_counts(whiten(features), labels, num_classes, k, memory_gb)
+    counts = neighbour_counts(whiten(logits), labels, num_classes, k + 1, memory_gb, ranks)
+    counts += neighbour_counts(whiten(features), labels, num_classes, k, memory_gb, ranks)
     return (counts / TEMPERATURE).softmax(1)
 
 

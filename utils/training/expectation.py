@@ -165,8 +165,9 @@ class Rates:
     @cached_property
     def of_scoring(self) -> float:
         size = min(self.compute.eval_batch_size, max(1, int(TIMED_SECONDS / self.first_step)))
-        self._score(self.data.ids[:size], size)  # warms up
-        ids = self.data.ids[: TIMED_BATCHES * size]
+        at_once = size * self.compute.ranks.size
+        self._score(self.data.ids[:at_once], size)  # warms up
+        ids = self.data.ids[: TIMED_BATCHES * at_once]
         return self._timed(lambda: self._score(ids, size)) / len(ids)
 
     @cached_property
@@ -184,7 +185,7 @@ class Rates:
         took = self._timed(lambda: neighbours.append(Neighbours(whiten(vectors), min(self.tracking.nn_k, n))))
         rows = self.data.ids[: rows_within(self.tracking.memory_gb, n)]
         neighbours[0].find(rows)  # warms up
-        return took + self._timed(lambda: neighbours[0].find(rows)) * n / len(rows)
+        return took + self._timed(lambda: neighbours[0].find(rows)) * n / (len(rows) * self.compute.ranks.size)
 
     def _train(self, steps: int = 1) -> None:
         self.learner.train_epoch(self.learner.cross_entropy, [self.batch] * steps)
@@ -199,7 +200,7 @@ class Rates:
         work()
         if self.compute.device.type == "cuda":
             torch.cuda.synchronize(self.compute.device)
-        return time.perf_counter() - start
+        return self.compute.ranks.agreed(time.perf_counter() - start)  # it says how many steps come next
 
 
 def memory_of_weights(name: str, num_classes: int, width: float) -> int:

@@ -15,9 +15,10 @@ import models
 from utils.compute import Compute, seed_torch
 from utils.data.noisy_data import NoisyData
 from utils.errors import Diverged
+from utils.ranks import Ranks, talking
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import LOSS_ALONE
-from utils.training.batches import epoch_batches
+from utils.training.batches import batches_per_epoch, epoch_batches
 from utils.training.losses import prior_regulariser
 from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation
@@ -49,7 +50,7 @@ class Learner:
     dropout and mixup are functions of (seed, stream, epoch, step), never of what ran before, so that a resumed run
     draws what a whole one draws. `name` is for error messages. `parameters`: None = all; `fused`: all of them get their
     first gradient in the same step. `from_batches`: what the training batches say of their samples takes the place of
-    a pass over them.
+    a pass over them. `ranks`: the processes that train it, None = all; what they are given is alike on all of them.
     """
 
     def __init__(
@@ -64,9 +65,12 @@ class Learner:
         parameters: Iterable[nn.Parameter] | None = None,
         fused: bool = True,
         from_batches: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         self.network, self.data, self.compute = network, data, compute
         self.optimisation, self.stream, self.name = optimisation, stream, name
+        self.ranks = compute.ranks if ranks is None else ranks
+        self._averaging = self.ranks.averaging(network)
         self.optimizer = torch.optim.SGD(
             network.parameters() if parameters is None else parameters,
             lr=optimisation.schedule.base,
@@ -125,9 +129,21 @@ class Learner:
         return self.data.images.augmented_batch(ids, self.optimisation.augment, self.optimisation.colour_jitter)
 
     def logits(self, images: Tensor, **options: Any) -> Tensor:
-        """Of images; `options` go to the network."""
+        """Of the images of a training batch; `options` go to the network.
+
+        Of several ranks each puts its part through the network, with a dropout of its own. All get the logits of the
+        whole batch, and so its loss; the gradient flows through the own part alone.
+        """
+        counts = self.ranks.counts(len(images))
+        if self.ranks.cut(len(images)):
+            images = images.split(counts)[self.ranks.rank]
+            progress = self.progress
+            seed_torch(self.optimisation.seed, "step", self.stream, progress.epoch, progress.step, self.ranks.rank)
+            with self.compute.autocast():
+                own = self._averaging(images, **options)
+            return self.ranks.rows(own, counts)
         with self.compute.autocast():
-            return self.network(images, **options)
+            return self._averaging(images, **options)
 
     def mixed(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, C) of augmented images, mixed where that is asked for, and the targets (B, C) mixed alike."""
@@ -146,6 +162,10 @@ class Learner:
             loss = loss + self.optimisation.balance * prior_regulariser(logits, self.data.prior)
         return loss
 
+    def steps_left(self, ids: Tensor) -> int:
+        """Of the current epoch over so many samples."""
+        return batches_per_epoch(len(ids), self.optimisation.batch_size) - self.progress.step
+
     def train_epoch(
         self,
         loss_of: Callable[[Tensor], Tensor],
@@ -160,7 +180,17 @@ class Learner:
         nothing drawn yet, `after_step` once the step counts; if that returns True the epoch ends there.
         Raises Diverged with epoch and step where a loss is not finite.
         """
-        batches = self.batches() if batches is None else batches
+        self.run_steps(loss_of, self.batches() if batches is None else batches, before_step, after_step)
+        return self.mean_loss()
+
+    def run_steps(
+        self,
+        loss_of: Callable[[Tensor], Tensor],
+        batches: Sequence[Tensor],
+        before_step: Callable[[], None] = lambda: None,
+        after_step: Callable[[], bool | None] = lambda: None,
+    ) -> None:
+        """The steps of `train_epoch`."""
         progress, seed = self.progress, self.optimisation.seed
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
@@ -174,8 +204,9 @@ class Learner:
             seed_torch(seed, "step", self.stream, progress.epoch, step)
             loss = loss_of(batches[step])
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            self._backward(loss, len(batches[step]))
             self.optimizer.step()
+            self.ranks.copy_first(self.network.buffers())  # the statistics of batch norm are rank 0's
             if self.average is not None:
                 done = progress.epoch * len(batches) + step
                 decay = min(self.optimisation.ema, (1 + done) / (10 + done))  # at first the start weighs too much
@@ -185,7 +216,18 @@ class Learner:
             progress.step = step + 1
             if after_step():
                 break
-        return checked_mean(progress.losses[: progress.step], progress.epoch)
+
+    def _backward(self, loss: Tensor, samples: int) -> None:
+        """The gradient of the loss of a batch: where it was cut, the sum of what the ranks have of their parts."""
+        if not self.ranks.several:
+            loss.backward()
+            return
+        with talking():
+            (self.ranks.size * loss if self.ranks.cut(samples) else loss).backward()  # what the ranks get is the mean
+
+    def mean_loss(self) -> float:
+        """Of the steps done in the current epoch. Raises Diverged with epoch and step where one is not finite."""
+        return checked_mean(self.progress.losses[: self.progress.step], self.progress.epoch)
 
     # -- passes -------------------------------------------------------------------------------------------------
 

@@ -22,19 +22,28 @@ def infer(
     """Batches of (positions in `ids`, logits (B, C), features (B, D) or None), in order, without augmentation.
 
     The network runs in evaluation mode and every module is left in the mode it came in. `ids` None = all images.
+    Of several ranks each takes one batch of as many as there are ranks, and all get all.
     """
     modes = [module.training for module in network.modules()]  # batch norm may be in another mode than the rest
     network.eval()
     n = len(images) if ids is None else len(ids)
+    ranks = compute.ranks
     try:
         batches = torch.arange(n, device=compute.device).split(compute.eval_batch_size)
         batches_ids = batches if ids is None else ids.split(compute.eval_batch_size)
-        images.announce(batches_ids)
-        for positions, batch_ids in zip(batches, batches_ids, strict=True):
-            batch = images.batch(batch_ids)
+        images.announce(batches_ids[ranks.rank :: ranks.size])
+        for start in range(0, len(batches), ranks.size):
+            group = batches[start : start + ranks.size]
+            counts = [len(positions) for positions in group] + [0] * (ranks.size - len(group))
+            own = start + ranks.rank
+            # With none left a rank looks at any image, for the shape of what it has no rows of.
+            batch = images.batch(batches_ids[own] if own < len(batches) else batches_ids[start][:1])
             with compute.autocast():
                 logits, feats = network(batch, return_features=True) if features else (network(batch), None)
-            yield positions, logits, feats
+            own_rows = counts[ranks.rank]
+            logits = ranks.rows(logits[:own_rows], counts).split(counts)
+            feats = [None] * len(group) if feats is None else ranks.rows(feats[:own_rows], counts).split(counts)
+            yield from zip(group, logits, feats, strict=False)
     finally:
         for module, training in zip(network.modules(), modes, strict=True):
             module.training = training

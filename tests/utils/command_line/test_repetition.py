@@ -10,10 +10,10 @@ import pytest
 from tests.tiny import load_script
 from utils.command_line.flags import add_output, add_repetition, experiment_name, resolve
 from utils.command_line.parser import SEED, Parser
-from utils.command_line.repetition import parse, run_each, with_seed
+from utils.command_line.repetition import beside, parse, run_each, with_seed
 from utils.command_line.running import run_script
 from utils.data.choice import SSL, add_data
-from utils.errors import Stopped, UserError
+from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.experiment import Experiment
 
 FLAGS = {
@@ -45,7 +45,7 @@ FLAGS = {
 def recorded(script, words, monkeypatch):
     """What the script would record of these words: (settings, the flags that were given)."""
     module, found = load_script(script), []
-    monkeypatch.setattr(module, "run_experiment", lambda *of: found.append(of[3:]))
+    monkeypatch.setattr("utils.command_line.script.run_experiment", lambda *of: found.append(of[3:]))
     module.main(words)
     ((args, given),) = found
     return json.loads(json.dumps(vars(args))), json.loads(json.dumps(given))
@@ -163,7 +163,7 @@ def train(args, stopped_by=None, runs=None):
     args = resolve(args)
     settings = dict(vars(args))
     with Experiment(args.experiments_root, experiment_name("ssl.py", args)).open(
-        "ssl.py", "ssl", settings
+        "ssl.py", "ssl", settings, args.overwrite
     ) as experiment:
         if experiment.finished:
             return
@@ -240,11 +240,48 @@ def test_experiments_that_a_run_reads_are_those_of_its_seed_where_there_are_any(
     assert with_seed(args, 3).relabel == args.relabel == "sep"
 
 
+def test_default_names_of_a_chain_are_those_of_each_seed(tmp_path):
+    for name in ("relabel_digits_none_seed1", "relabel_digits_none_seed2", "main_digits_none_seed2_noiseseed3"):
+        (tmp_path / name).mkdir()
+    root = str(tmp_path)
+    assert beside(root, "relabel_digits_none_seed1", 2) == "relabel_digits_none_seed2"
+    assert beside(root, "main_digits_none_seed1_noiseseed3", 2) == "main_digits_none_seed2_noiseseed3"
+    assert beside(root, "relabel_digits_none_seed1", 3) == "relabel_digits_none_seed1"  # there is none
+
+
+def test_a_seed_that_diverges_leaves_the_others_and_is_named_in_the_end(tmp_path, capsys):
+    words = ["--seeds", "1", "2", "3", "--experiments_root", str(tmp_path), "--experiment_name", "mine"]
+
+    def diverging(args):
+        if args.seed == 2:
+            raise Diverged("the loss is nan at epoch 1, step 1", "lower the learning rate")
+        train(args)
+
+    with pytest.raises(UserError, match="1 of 3 seeds diverged: 2"):
+        run_each(parser(), diverging, words)
+    printed = capsys.readouterr().out
+    assert "seed 2: the loss is nan" in printed
+    assert printed.splitlines()[-3:] == ["ssl.py, seeds 1 3: mean ± sd (n)", "test_accuracy", "0.2000 ± 0.1414 (2)"]
+
+
+def test_what_is_to_be_typed_after_a_stop_overwrites_no_seed_twice_and_leaves_none_out(tmp_path, monkeypatch):
+    words = ["--seeds", "1", "2", "3", "--overwrite", "--experiments_root", str(tmp_path), "--experiment_name", "mine"]
+    monkeypatch.setattr(sys, "argv", ["ssl.py", *words])
+    run_each(parser(), train, words)
+    rest = rf"--experiments_root {tmp_path} --experiment_name mine, then the same with --seeds 3 --overwrite$"
+    with pytest.raises(Stopped, match=f"go on with: python3 ssl.py --seeds 1 2 {rest}"):
+        run_each(parser(), lambda args: train(args, 2), words)
+    with pytest.raises(Stopped, match=r"go on with: python3 ssl.py --seeds 1 2 3 .*mine$"):
+        run_each(parser(), lambda args: train(args, 3), words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--seeds", "1", "--seed", "1"], "contradict"),
         (["--seed=1", "--seeds", "1"], "contradict"),
+        (["--spread", "seeds"], "--spread does nothing without --seeds"),
+        (["--seeds", "1", "2", "--spread", "seeds"], "--spread does nothing without torchrun"),
         (["--seeds", "1", "2", "1"], "more than once"),
         (["--seeds"], "expected at least one argument"),
         (["--seeds", "-1"], "outside"),

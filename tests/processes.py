@@ -1,0 +1,104 @@
+"""Several processes that find each other as those of torchrun do, without the seconds that torchrun itself takes.
+
+They come out of a server that has imported torch once.
+"""
+
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.tiny import ROOT, load_script
+
+PRELOADED = [  # what processes of these tests import, now or later
+    *("torch", "torch.distributed", "torch._dynamo", "torchvision", "matplotlib.figure", "scipy.stats"),
+    *("sklearn.datasets", "sklearn.linear_model", "tests.processes"),
+]
+ENOUGH = 120.0  # seconds
+
+
+@dataclass
+class Ended:
+    """One process."""
+
+    status: int  # negative: by that signal
+    output: str
+    errors: str
+    result: Any = None  # of what it did
+
+
+class Processes:
+    """`size` processes that run work(rank, *args), a function of a module; `limit`: seconds of any collective."""
+
+    def __init__(
+        self, folder: Path, size: int, work: Callable[..., Any], *args: Any, limit: float = 60.0, **environment: str
+    ) -> None:
+        from torch.distributed import TCPStore
+
+        self.folder, self.store = folder, TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the scripts do, before torch is imported
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self.processes = []
+        for rank in range(size):
+            said = {
+                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
+                "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.store.port),
+                "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True", "RANKS_TIME_LIMIT": str(limit),
+            }  # fmt: skip
+            alone = {} if size > 1 else dict.fromkeys(said, None)
+            process = context.Process(target=child, args=(work, rank, args, folder, said | environment | alone))
+            process.start()
+            self.processes.append(process)
+
+    def end(self) -> list[Ended]:
+        """What has become of each."""
+        found = []
+        for process in self.processes:
+            process.join(ENOUGH)
+            hung = process.is_alive()
+            process.kill()
+            process.join()
+            assert not hung, "it hangs"
+        for rank, process in enumerate(self.processes):
+            output, errors = ((self.folder / f"{rank}.{kind}").read_text() for kind in ("out", "err"))
+            file = self.folder / f"{rank}.pickle"
+            result = pickle.loads(file.read_bytes()) if file.exists() else None
+            found.append(Ended(process.exitcode, output, errors, result))
+        return found
+
+
+def results(folder: Path, size: int, work: Callable[..., Any], *args: Any) -> list[Any]:
+    """What each of `size` processes found."""
+    ended = Processes(folder, size, work, *args).end()
+    assert [one.status for one in ended] == [0] * size, "\n".join(one.errors for one in ended)
+    return [one.result for one in ended]
+
+
+def child(work: Callable[..., Any], rank: int, args: tuple, folder: Path, environment: dict[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    for number, kind in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    import torch
+
+    torch.set_num_threads(1)
+    result = work(rank, *args)
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(result))
+
+
+def script(rank: int, name: str, *words: str) -> None:
+    """One of the processes of a script."""
+    from utils.command_line.running import run_script
+
+    os.chdir(ROOT)
+    sys.argv = [name, *words]
+    run_script(load_script(name).main, list(words))
