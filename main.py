@@ -1,8 +1,9 @@
 """Forgetting: fit the noisy labels, fine-tune on another data set, and rank the samples by how they are forgotten.
 
     python3 main.py                                             the whole method on scikit-learn's digits, offline
-    python3 main.py --dataset folder --train_root my_images     which labels of my_images/CLASS/* are wrong?
+    python3 main.py --dataset folder --train_root my_images     on my_images/CLASS/*
 
+For studying how networks memorise and forget; relabel.py finds wrong labels better.
 Writes forget_score.npy (the default), forget_ce.npy and forget_loss.npy, float32 (N,), higher = more likely
 mislabelled, and p_noisy.npy, the probability that a label is wrong.
 """

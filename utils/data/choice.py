@@ -326,7 +326,8 @@ def _check(choice: DataChoice, root_flag: str) -> None:
 
 def _check_root(name: str, root: str | None, root_flag: str) -> None:
     if root is not None and datasets.DATASETS[name].bundled:
-        raise UserError(f"{name} needs no files, so {root_flag} does nothing", "leave it out")
+        remedy = "name the set that it is of, as --dataset folder, or leave it out"
+        raise UserError(f"{name} needs no files, so {root_flag} does nothing", remedy)
     if name == "folder" and root is None:
         raise UserError("the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds CLASS/IMAGES")
 

@@ -117,7 +117,7 @@ def newest(
     if not found:
         raise UserError(
             f"no finished {separation.script} experiment under {root} has the same data, noise and seed"
-            + (" and chose its score without the truth" if honest else ""),
+            + (" (those with --choose oracle do not count)" if honest else ""),
             f"run this first: {separation_command(separation, choice, root)}",
         )
 
