@@ -127,7 +127,7 @@ def test_another_score_is_read_by_its_name(run, separated, tmp_path):
 def test_scores_that_an_oracle_chose_are_refused(run, tmp_path):
     run("parallel.py", *TINY_ARGS["parallel.py"], "--choose", "oracle", "--experiment_name", "o")
     with pytest.raises(UserError, match="o chose its score by the true labels"):
-        run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
+        run("ssl.py", *SSL, "--parallel", "o", "--experiment_name", "e")
 
 
 def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_path):
