@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils import ranks
+from utils import launch, ranks
 from utils.errors import UserError
 from utils.ranks import ALONE, Ranks
 
@@ -97,10 +97,10 @@ def choose(
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if cuda_dev < 0 or gpus == 0:
         device = torch.device("cpu")
-    elif (cuda_dev := cuda_dev + ranks.place_here()) >= gpus:
+    elif (cuda_dev := cuda_dev + launch.place_here()) >= gpus:
         known = ", ".join(str(k) for k in range(gpus))
-        if ranks.launched():
-            what = f"{ranks.processes_here()} processes need a GPU each, and there is no GPU {cuda_dev}"
+        if launch.launched():
+            what = f"{launch.processes_here()} processes need a GPU each, and there is no GPU {cuda_dev}"
             raise UserError(what, f"this machine has {known}: start fewer, or take the CPU with --cuda_dev -1")
         raise UserError(f"there is no GPU {cuda_dev}", f"this machine has --cuda_dev {known} (-1 = CPU)")
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from utils import ranks
+from utils import launch
 from utils.compute import Compute
 
 MEMINFO, STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
@@ -41,7 +41,7 @@ def free_memory(compute: Compute) -> int | None:
     for limit in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # "max" = none
             left.append(max(0, int(limit.read_text()) - peak_memory(compute)))
-    left = [of_all // ranks.processes_here() for of_all in left]
+    left = [of_all // launch.processes_here() for of_all in left]
     with suppress(ImportError):
         import resource
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from utils import ranks
+from utils import launch, ranks
 from utils.errors import UserError
 from utils.experiments.track_file import LastRow
 from utils.files import write_atomically
@@ -42,22 +42,22 @@ def test_parts_differ_by_one_and_hold_two_samples():
 def test_other_environments_have_no_processes(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "4")  # of a batch system
-    assert not ranks.launched() and ranks.launcher() == "python3" and ranks.processes_here() == 1
+    assert not launch.launched() and launch.launcher() == "python3" and launch.processes_here() == 1
 
 
 def test_the_others_are_quiet(launched, capsys):
-    with ranks.quiet():
+    with launch.quiet():
         print("heard by nobody")
         print("nor this", file=sys.stderr)
     assert capsys.readouterr() == ("", "")
-    assert ranks.launcher() == "torchrun --nproc_per_node 3" and ranks.place_here() == 1
+    assert launch.launcher() == "torchrun --nproc_per_node 3" and launch.place_here() == 1
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "nan"])
 def test_a_limit_that_is_none_is_refused(monkeypatch, text):
-    monkeypatch.setenv(ranks.LIMIT, text)
+    monkeypatch.setenv(launch.LIMIT, text)
     with pytest.raises(UserError, match="is no number of seconds"):
-        ranks.limit()
+        launch.limit()
 
 
 def test_one_that_follows_writes_nothing_and_remembers_the_last_row(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils import ranks
+from utils import launch, ranks
 from utils.command_line.flags import SPREAD, experiment_name
 from utils.command_line.parser import Parser
 from utils.errors import Diverged, UserError
@@ -37,7 +37,7 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     args = parse(parser, words)
     seeds, spread = (vars(args).pop(name) for name in ("seeds", "spread"))
-    if spread is not None and (seeds is None or not ranks.launched()):
+    if spread is not None and (seeds is None or not launch.launched()):
         needed = "--seeds" if seeds is None else "torchrun"
         raise UserError(f"--spread does nothing without {needed}", "add that or leave this flag out")
     if seeds is None:
@@ -50,7 +50,7 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
     if vars(args).get("scores") is not None and len(seeds) > 1:
         raise UserError("--scores are of the labels of one seed", "run the seeds one by one, each with its own scores")
     if args.estimate:
-        at_once = f"{ranks.number_of_processes()} at a time" if spread == SPREAD[1] else "which follow one another"
+        at_once = f"{launch.number_of_processes()} at a time" if spread == SPREAD[1] else "which follow one another"
         print(f"one of {len(seeds)} runs, {at_once}:", flush=True)
         ranks.open_ranks()
         with ranks.alone() if spread == SPREAD[1] else nullcontext():
@@ -89,7 +89,7 @@ def spread_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: R
     everyone = ranks.open_ranks()
     with ranks.alone(), StopRequest(typed_command(script)) as stop:
         names = one_after_the_other(script, args, seeds[everyone.rank :: everyone.size], seeds, run, stop)
-        ranks.meet("seeds", stop.raise_if_asked)  # however long the others take
+        launch.meet("seeds", stop.raise_if_asked)  # however long the others take
     shared = everyone.in_turns(names.get, seeds)
     names = {seed: name for seed, name in zip(seeds, shared, strict=True) if name is not None}
     if everyone.leads:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from utils import ranks
+from utils import launch, ranks
 from utils.command_line.flags import experiment_name
 from utils.data.choice import data_choice, first_choice
 from utils.errors import Foreseen, Stopped, UserError
@@ -41,7 +41,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
 
     ranks.open_ranks()
     # Of several processes one may be asked to stop, or lose another one, before its experiment is open.
-    with StopRequest(typed_command(script)) if ranks.launched() else nullcontext():
+    with StopRequest(typed_command(script)) if launch.launched() else nullcontext():
         _run(script, key, method, args, given)
 
 
@@ -141,7 +141,7 @@ def run_script(
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with ranks.quiet():
+        with launch.quiet():
             main(argv)
     except UserError as error:
         _fail(str(error), 2)
@@ -154,21 +154,21 @@ def run_script(
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
             _fail(f"the GPU is out of memory — {remedy}", 2)
-        if not ranks.launched():
+        if not launch.launched():
             raise
-        if ranks.speaks():
+        if launch.speaks():
             traceback.print_exc()
         _end(1)
     _end(0)
 
 
 def _fail(line: str, status: int, prefix: str = "error: ") -> NoReturn:
-    if ranks.speaks():
+    if launch.speaks():
         print(f"{prefix}{line}", file=sys.stderr)
     _end(status)
 
 
 def _end(status: int) -> NoReturn:
-    if ranks.launched():
-        ranks.leave(status)
+    if launch.launched():
+        launch.leave(status)
     sys.exit(status)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import datasets
+from datasets.image_set import ImageSet
 from utils.compute import Compute, stream_generator
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages, stay_on_host
@@ -180,18 +181,7 @@ def prepare(
     which errors are planted for training. Test labels stay as they are.
     Raises UserError where class counts disagree, the data cannot be read or images of another set cannot be put in.
     """
-    size = choice.image_size if like is None else like.side[0]
-    size = size if datasets.DATASETS[choice.name].sized else None
-    options = {"classes": choice.subset, "image_size": size, "skip_broken": choice.skip_broken}
-    read = partial(datasets.load, choice.name, choice.root, **options)
-    with compute.ranks.first_alone():  # which makes the cache of a folder, and unpacks
-        train = read(split="train", labels=choice.labels)
-        test = read(split="test") if with_test else None
-    if choice.num_classes is not None and choice.num_classes != train.num_classes:
-        raise UserError(
-            f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",
-            "correct the number of classes or the subset, or leave the number out",
-        )
+    train, test = read(choice, compute, like, with_test)
     labels = add_label_noise(
         train.labels,
         choice.noise_type,
@@ -203,16 +193,8 @@ def prepare(
     clean_labels = train.labels if choice.noise_type != "none" else train.clean_labels
     with compute.ranks.first_alone():
         mixed = mix(choice.ood, train.images, clean_labels, choice.seed_of_labels)
-    side = None if like is None else like.side
-    statistics = None if like is None else like.statistics
     mirrored = train.mirrored and choice.mirror
-    height, width = train.images.shape[2:] if side is None else side
-    of_all = 3 * height * width * (len(train) + (0 if test is None else len(test)))  # bytes
-    place = partial(DeviceImages, compute=compute, on_host=stay_on_host(of_all, compute))
-    images = place(mixed.images, mirrored=mirrored, side=side, statistics=statistics)
-    test_images = None
-    if test is not None:
-        test_images = place(test.images, mirrored=False, side=images.side, statistics=images.statistics)
+    images, test_images = placed(mixed.images, None if test is None else test.images, mirrored, like, compute)
     data = NoisyData(
         choice=choice,
         images=images,
@@ -233,6 +215,45 @@ def prepare(
     generator = stream_generator(choice.seed_of_labels, "planted")
     trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
     return data.with_planted(trained)
+
+
+def read(
+    choice: DataChoice, compute: Compute, like: DeviceImages | None, with_test: bool
+) -> tuple[ImageSet, ImageSet | None]:
+    """The training and the test set as they are, perhaps in the size of other images.
+
+    Raises UserError where class counts disagree or the data cannot be read.
+    """
+    size = choice.image_size if like is None else like.side[0]
+    size = size if datasets.DATASETS[choice.name].sized else None
+    options = {"classes": choice.subset, "image_size": size, "skip_broken": choice.skip_broken}
+    load = partial(datasets.load, choice.name, choice.root, **options)
+    with compute.ranks.first_alone():  # which makes the cache of a folder, and unpacks
+        train = load(split="train", labels=choice.labels)
+        test = load(split="test") if with_test else None
+    if choice.num_classes is not None and choice.num_classes != train.num_classes:
+        raise UserError(
+            f"{choice.num_classes} classes were asked for and {choice.name} gives {train.num_classes}",
+            "correct the number of classes or the subset, or leave the number out",
+        )
+    return train, test
+
+
+def placed(
+    train: np.ndarray, test: np.ndarray | None, mirrored: bool, like: DeviceImages | None, compute: Compute
+) -> tuple[DeviceImages, DeviceImages | None]:
+    """Images uint8 (N, 3, h, w) on the device or on the host, as `compute` says and memory allows.
+
+    Raises UserError where they are to lie on the device and do not fit.
+    """
+    side, statistics = (None, None) if like is None else (like.side, like.statistics)
+    height, width = train.shape[2:] if side is None else side
+    of_all = 3 * height * width * (len(train) + (0 if test is None else len(test)))  # bytes
+    place = partial(DeviceImages, compute=compute, on_host=stay_on_host(of_all, compute))
+    images = place(train, mirrored=mirrored, side=side, statistics=statistics)
+    if test is None:
+        return images, None
+    return images, place(test, mirrored=False, side=images.side, statistics=images.statistics)
 
 
 def confusion_in_words(name: str, class_names: tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ from utils.experiments.log import Log
 from utils.experiments.phase import Phase
 from utils.experiments.record import Record, differences, experiment_path, next_finish_number, now, require_same_data
 from utils.experiments.stop_request import StopRequest
-from utils.experiments.track_file import LastRow, TrackFile
+from utils.experiments.track_file import LastRow, TrackFile, Tracks
 from utils.files import flush_folder, require_space, write_csv
 
 NOT_COMPARED = {
@@ -45,7 +45,7 @@ class Experiment:
         self.record = Record(self.path, {})
         self.history = History()
         self.ranks = ranks.current()
-        self.tracks: dict[str, TrackFile | LastRow] = {}
+        self.tracks = Tracks(self.ranks)
         self.stop = StopRequest("")
         self._compared_with = compared_with
         self._checkpoints = Checkpoints(self.path)
@@ -198,19 +198,12 @@ class Experiment:
         if not self.history.rows:  # of a resumed run a part is there already
             require_space(self.path, 4 * rows * samples - self.bytes_to_remove, "the tracks")
 
-    def new_track(self, name: str, rows: int, samples: int) -> TrackFile:
+    def new_track(self, name: str, rows: int, samples: int) -> TrackFile | LastRow:
         """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it.
 
         Anything else that grows by rows fits too, as the features of one sample after the other.
         """
-        path = self.record.own(f"{name}.npy")
-        if not self.ranks.leads:
-            self.tracks[name] = LastRow()
-            return self.tracks[name]
-        track = TrackFile(path, rows, samples)
-        track.require_space()
-        self.tracks[name] = track
-        return track
+        return self.tracks.new(name, self.record.own(f"{name}.npy"), rows, samples)
 
     def close_track(self, name: str) -> None:
         """Give a complete track its final name and its digest."""
@@ -278,22 +271,12 @@ class Experiment:
         state = self._restorable
         if state is None or not (state["phase"] == phase or self.done(state["phase"])):
             return None
-        for name, rows in state["track_rows"].items():  # also of a phase before, whose tracks this one goes on with
-            if name in self.tracks:
-                self._resume_track(name, rows)
+        self.tracks.resume(state["track_rows"])  # also of a phase before, whose tracks this one goes on with
         self._restorable = None
         if state["phase"] != phase:
             return None
         self._checkpoints.load_parts(state, parts)
         return state["seconds"]
-
-    def _resume_track(self, name: str, rows: int) -> None:
-        track = self.tracks[name]
-        if self.ranks.leads:
-            track.resume(rows)
-        last = self.ranks.from_first(lambda: np.array(track.read()[-1:]) if rows else None)
-        if not self.ranks.leads:
-            track.resume(rows, last)
 
 
 def require_same_settings(record: Record, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:

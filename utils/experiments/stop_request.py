@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any, ClassVar, Self
 
-from utils import ranks
+from utils import launch, ranks
 from utils.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -46,7 +46,7 @@ class StopRequest:
     def _note(self, signum: int, _frame: object) -> None:
         several = ranks.current().several
         if self.signum is not None and not several:  # asked twice: do not wait for the step
-            raise Stopped(signum, self.command, ranks.launcher())
+            raise Stopped(signum, self.command, launch.launcher())
         self.signum = signum
         if not several:  # else torchrun may have passed on that another one is gone, and says what it does
             print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
@@ -61,4 +61,4 @@ class StopRequest:
     def raise_if_asked(self) -> None:
         """Raises Stopped where a signal came."""
         if self.asked():
-            raise Stopped(self.signum, self.command, ranks.launcher())
+            raise Stopped(self.signum, self.command, launch.launcher())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.experiments.artifacts import save_array
 from utils.files import flush_folder, let_go, rename, require_space
+from utils.ranks import Ranks
 
 
 class LastRow:
@@ -126,3 +128,32 @@ class TrackFile:
         else:
             self.part.unlink()
         return True
+
+
+class Tracks(dict[str, TrackFile | LastRow]):
+    """Those of a run, by name; of several processes the first has the files, the others the newest rows."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        super().__init__()
+        self._ranks = ranks
+
+    def new(self, name: str, path: Path, rows: int, samples: int) -> TrackFile | LastRow:
+        """Raises UserError where the disk has no room for it."""
+        if self._ranks.leads:
+            track = TrackFile(path, rows, samples)
+            track.require_space()
+        else:
+            track = LastRow()
+        self[name] = track
+        return track
+
+    def resume(self, rows: Mapping[str, int]) -> None:
+        """Go on after as many rows as are named of each; others than those there are do not matter."""
+        for name, track in self.items():
+            if name not in rows:
+                continue
+            if self._ranks.leads:
+                track.resume(rows[name])
+            last = self._ranks.from_first(lambda file=track, n=rows[name]: np.array(file.read()[-1:]) if n else None)
+            if not self._ranks.leads:
+                track.resume(rows[name], last)

@@ -15,7 +15,8 @@ import models
 from utils.compute import Compute, seed_torch
 from utils.data.noisy_data import NoisyData
 from utils.errors import Diverged
-from utils.ranks import Ranks, talking
+from utils.launch import talking
+from utils.ranks import Ranks
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.training.batches import batches_per_epoch, epoch_batches
@@ -134,16 +135,13 @@ class Learner:
         Of several ranks each puts its part through the network, with a dropout of its own. All get the logits of the
         whole batch, and so its loss; the gradient flows through the own part alone.
         """
-        counts = self.ranks.counts(len(images))
-        if self.ranks.cut(len(images)):
-            images = images.split(counts)[self.ranks.rank]
-            progress = self.progress
-            seed_torch(self.optimisation.seed, "step", self.stream, progress.epoch, progress.step, self.ranks.rank)
-            with self.compute.autocast():
-                own = self._averaging(images, **options)
-            return self.ranks.rows(own, counts)
+        cut, counts = self.ranks.cut(len(images)), self.ranks.counts(len(images))
+        if cut:
+            images, at = images.split(counts)[self.ranks.rank], self.progress
+            seed_torch(self.optimisation.seed, "step", self.stream, at.epoch, at.step, self.ranks.rank)
         with self.compute.autocast():
-            return self._averaging(images, **options)
+            logits = self._averaging(images, **options)
+        return self.ranks.rows(logits, counts) if cut else logits
 
     def mixed(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, C) of augmented images, mixed where that is asked for, and the targets (B, C) mixed alike."""
