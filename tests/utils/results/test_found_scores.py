@@ -54,5 +54,5 @@ def test_scores_that_were_chosen_by_the_truth_are_not_the_newest_to_learn_from(t
     with pytest.raises(UserError, match="without --choose oracle: python3 main.py --dataset folder .*--noise_seed 1"):
         read_scores(tmp_path, FORGET, "oracle", CHOICE, DATA)
     shutil.rmtree(tmp_path / "honest")
-    with pytest.raises(UserError, match="do not count\) — run this first: python3 main.py --dataset folder"):
+    with pytest.raises(UserError, match=r"do not count\) — run this first: python3 main.py --dataset folder"):
         read_scores(tmp_path, FORGET, "", CHOICE, DATA)
