@@ -232,6 +232,7 @@ class Experiment:
         self.ranks.wait()
 
     def done(self, phase: str) -> bool:
+        """Of a phase that another one follows: the last one is always entered, and takes up what is not yet closed."""
         return phase in self.record["seconds"]
 
     def save_checkpoint(self, phase: str, parts: dict[str, Any], seconds: float) -> None:
