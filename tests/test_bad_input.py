@@ -45,7 +45,8 @@ FOLDER = ["--first_stage_data_name", "folder", "--cuda_dev", "-1", "--train_root
     [
         (["--first_stage_data_name", "cifar11"], "first_stage_data_name: invalid choice: 'cifar11'"),
         (["--first_stage_noise_type", "pairwise"], "first_stage_noise_type: invalid choice: 'pairwise'"),
-        (["--epochs", "3"], "unrecognized arguments: --epochs"),
+        (["--epochs", "3"], "unrecognized arguments: --epochs 3 — .*see python3 main.py --help"),
+        (["--widht=0.5"], "unrecognized arguments: --widht=0.5 — did you mean --width"),
         (["--first_stage_from", "nowhere"], "is no experiment folder"),
         (["--experiment_name", "../outside"], "experiment name '../outside' is not usable"),
         (["--first_stage_noise_ratio", "1.0"], r"1.0 is outside \[0, 1\)"),
@@ -57,9 +58,9 @@ FOLDER = ["--first_stage_data_name", "folder", "--cuda_dev", "-1", "--train_root
         (["--first_stage_subset", "3", "4", "3"], "the class subset repeats 3"),
     ],
     ids=[
-        "unknown data set", "unknown noise type", "unknown flag", "unknown experiment", "name outside its folder",
-        "ratio of one", "negative ratio", "ratio that is no number", "class count that disagrees",
-        "subset class out of range", "negative subset class", "repeated subset class",
+        "unknown data set", "unknown noise type", "unknown flag", "mistyped flag", "unknown experiment",
+        "name outside its folder", "ratio of one", "negative ratio", "ratio that is no number",
+        "class count that disagrees", "subset class out of range", "negative subset class", "repeated subset class",
     ],
 )  # fmt: skip
 def test_bad_flags(refused, flags, line):

@@ -54,5 +54,5 @@ def test_a_finished_run_shows_its_figures_again_unless_a_later_flag_asks_for_som
     words = [*TINY_ARGS["relabel.py"], "--experiment_name", "separated"]
     assert "is finished" in run("relabel.py", *words)
     assert "is finished" in run("relabel.py", *words, "--mirror")  # the default by its name
-    with pytest.raises(UserError, match="other settings: report None there, 5 here — "):
+    with pytest.raises(UserError, match="other settings: report none there, 5 here — "):
         load_script("relabel.py").main([*words, "--report", "5", "--experiments_root", str(tmp_path)])

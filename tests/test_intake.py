@@ -66,7 +66,7 @@ def test_a_folder_is_taken_as_it_is_and_the_next_command_sees_the_same(run, tmp_
     assert table(tmp_path / "s" / "skipped.csv") == skipped
     if labelled:
         flags = [flag for flag in flags if flag not in ("--labels", str(labels))]
-        with pytest.raises(UserError, match="labels_file '[0-9a-f]{16}' there, None here"):
+        with pytest.raises(UserError, match="labels_file '[0-9a-f]{16}' there, none here"):
             run("ssl.py", *flags, *SMALL[2:], "--experiment_name", "t")
 
 

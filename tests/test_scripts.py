@@ -292,7 +292,7 @@ def test_scores_of_batches_are_the_same_in_a_run_that_stopped_within_an_epoch(
     assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
     finished(script, "passes")
     if script == "main.py":
-        with pytest.raises(UserError, match="track_from 'batches' there, None here"):
+        with pytest.raises(UserError, match="track_from 'batches' there, none here"):
             run(script, *TINY_ARGS[script], "--first_stage_from", "whole", "--experiment_name", "other")
     track = "stage1_loss_track" if script == "main.py" else "loss_track"
     assert not np.array_equal(load(tmp_path / "whole", track), load(tmp_path / "passes", track))

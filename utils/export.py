@@ -126,9 +126,10 @@ def summary(record: Record, decided: list[Decided]) -> list[str]:
     """How many samples keep their label, get another, are removed."""
     removed = sum(one.label is None for one in decided)
     relabelled = sum(one.relabelled for one in decided)
+    judged = sum(one.judged for one in decided)
     lines = [
-        f"{len(decided)} samples: {len(decided) - removed - relabelled} keep their label, {relabelled} are relabelled, "
-        f"{removed} are removed"
+        f"{len(decided)} samples{f', {judged} of them judged' if judged else ''}: "
+        f"{len(decided) - removed - relabelled} keep their label, {relabelled} are relabelled, {removed} are removed"
     ]
     noise = record["data"].get("noise_type")
     if noise != "none":

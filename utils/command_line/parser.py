@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -120,7 +121,10 @@ class Parser(argparse.ArgumentParser):
         return [word for name, value in given.items() for word in _words_of(actions[name], value)]
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(re.sub(r"^argument ", "", message), f"see python3 {self.prog} --help")
+        unknown = re.match(r"unrecognized arguments: (--\w+)", message)
+        close = difflib.get_close_matches(unknown[1], self._option_string_actions, 1) if unknown else []
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UserError(re.sub(r"^argument ", "", message), f"{meant}see python3 {self.prog} --help")
 
 
 class ShowHelp(argparse.Action):

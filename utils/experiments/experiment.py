@@ -320,6 +320,7 @@ def locked(path: Path, may_only_read: bool) -> Iterator[None]:
     """
     lock = FileLock(path / ".lock")  # which the system drops with the process, however that ends
     try:
+        made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
@@ -333,4 +334,8 @@ def locked(path: Path, may_only_read: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            if made and [file.name for file in path.iterdir()] == [".lock"]:  # by a command that was refused
+                (path / ".lock").unlink()
+                path.rmdir()
         lock.release()  # nothing where it was not got

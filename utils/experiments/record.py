@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import platform
@@ -88,7 +89,7 @@ class Record:
             return cls(path, entries)
         except FileNotFoundError:
             raise UserError(
-                f"{path} is no experiment folder (no run.json)", "check the name and --experiments_root"
+                f"{path} is no experiment folder (no run.json)", f"check the name and --experiments_root{others(path)}"
             ) from None
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UserError(f"{path / 'run.json'} is damaged ({error})", remedy) from error
@@ -192,6 +193,13 @@ def experiment_path(root: str | os.PathLike, name: str) -> Path:
     return Path(root) / name
 
 
+def others(path: Path) -> str:
+    """The experiments that may be meant where there is none at `path`, to be added to a sentence."""
+    names = sorted(file.parent.name for file in path.parent.glob("*/run.json"))
+    close = difflib.get_close_matches(path.name, names) or names
+    return f"; there are {', '.join(close[:5])}" if names else ""
+
+
 def read_finished(root: str | os.PathLike, name: str) -> Record:
     """The record of a finished experiment. Raises UserError for any other."""
     record = Record.read(experiment_path(root, name))
@@ -233,8 +241,12 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
         if isinstance(here, dict) and isinstance(there, dict):
             found += [differences(here, there)] if here != there else []
         elif here != there:
-            found.append(f"{key} {there!r} there, {here!r} here")
+            found.append(f"{key} {in_words(there)} there, {in_words(here)} here")
     return "; ".join(found)
+
+
+def in_words(value: Any) -> str:
+    return "none" if value is None else repr(value)
 
 
 def require_same_data(ours: dict, theirs: dict, name: str) -> None:

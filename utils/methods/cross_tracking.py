@@ -66,10 +66,10 @@ class Half:
         """This half's samples as `network` sees them."""
         return self.learner.score(self.tracker, self.ids, network)
 
-    def probabilities(self, network: nn.Module) -> np.ndarray:
+    def probabilities(self, network: nn.Module) -> Tensor:
         """Softmax float32 (N/2, C) of this half's samples by `network`."""
         batches = infer(network, self.learner.data.images, self.learner.compute, ids=self.ids)
-        return torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy()
+        return torch.cat([logits.softmax(1) for _, logits, _ in batches])
 
 
 def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
@@ -155,7 +155,7 @@ def train_and_track(
                 )
         evidence.conclude()
         probs = [first.probabilities(second.network), second.probabilities(first.network)]
-        experiment.save_array("cross_probs", in_order(halves, probs))
+        experiment.save_array("cross_probs", in_order(halves, probs).cpu().numpy())
 
 
 def train_side_by_side(halves: list[Half], phase: Phase) -> list[float]:
@@ -188,24 +188,16 @@ def train_side_by_side(halves: list[Half], phase: Phase) -> list[float]:
 
 def together(halves: list[Half], parts: list[Snapshot]) -> Snapshot:
     """Two snapshots of the halves as one of all samples, in the data set's order."""
-
-    def put(values: list[Tensor | None]) -> Tensor | None:
-        if values[0] is None:
-            return None
-        whole = values[0].new_empty(sum(map(len, values)), values[0].shape[1])
-        for half, part in zip(halves, values, strict=True):
-            whole[half.ids] = part
-        return whole
-
+    votes = None if parts[0].votes is None else in_order(halves, [part.votes for part in parts])
     accuracy = mean(part.accuracy for part in parts)
-    return Snapshot(put([part.logits for part in parts]), put([part.votes for part in parts]), accuracy)
+    return Snapshot(in_order(halves, [part.logits for part in parts]), votes, accuracy)
 
 
-def in_order(halves: list[Half], values: list[np.ndarray]) -> np.ndarray:
-    """Per-half arrays (N/2, C) put together in the data set's order, float32 (N, C)."""
-    whole = np.empty((sum(map(len, values)), values[0].shape[1]), dtype=np.float32)
-    for half, part in zip(halves, values, strict=True):
-        whole[half.ids.cpu().numpy()] = part
+def in_order(halves: list[Half], parts: list[Tensor]) -> Tensor:
+    """Those of the halves (N/2, C) as one (N, C), in the data set's order."""
+    whole = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1])
+    for half, part in zip(halves, parts, strict=True):
+        whole[half.ids] = part
     return whole
 
 
@@ -213,15 +205,13 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows = experiment.history.rows
     draw_tracks(
-        experiment.record.own("tracking.png"),
+        experiment,
+        data,
+        "tracking.png",
+        "Each half scored by the model that never saw it, and by its own",
         sorted(tracks.scores, key=lambda score: score is not CROSS_CE),  # the one that ranks the suspects on top
         tracks.read(),
-        data.is_noisy,
         rows,
-        "epoch",
-        "epoch",
-        "Each half scored by the model that never saw it, and by its own",
-        data.choice.in_words(),
     )
     write_accuracy_figure(
         experiment,

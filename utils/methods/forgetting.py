@@ -208,29 +208,27 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
     """Scores, figures and final numbers, from what the two stages left in the folder."""
     rows1, rows2 = ([row for row in experiment.history.rows if int(row["stage"]) == stage] for stage in (1, 2))
     draw_tracks(
-        experiment.record.own("stage1.png"),
+        experiment,
+        first,
+        "stage1.png",
+        "Stage 1: fitting the noisy labels",
         [STAGE1_LOSS],
         {STAGE1_LOSS.name: experiment.record.read_array(STAGE1_LOSS.track, mapped=True)},
-        first.is_noisy,
         rows1,
-        "epoch",
-        "epoch",
-        "Stage 1: fitting the noisy labels",
-        first.choice.in_words(),
     )
     curves = {"train (observed labels)": "train_accuracy", "test": "test_accuracy"}
     write_accuracy_figure(experiment, first, rows1, curves)
     oracle = second_stage.oracle
     draw_tracks(
-        experiment.record.own("forgetting.png"),
+        experiment,
+        first,
+        "forgetting.png",
+        "Stage 2: forgetting the first data set",
         second_stage.scores.scores[::-1],  # the one that ranks the suspects on top
         second_stage.scores.read(),
-        first.is_noisy,
         rows2,
-        "step",
-        "fine-tuning step on the second data set",
-        "Stage 2: forgetting the first data set",
-        first.choice.in_words(),
+        x="step",
+        xlabel="fine-tuning step on the second data set",
         means={LOSS.name: "mean_loss"},
         marks=None if oracle is None else {"oracle: best AUC (uses true labels)": oracle.step},
     )

@@ -37,9 +37,8 @@ from utils.results.reporting import (
     write_reliability,
     write_transition,
 )
-from utils.results.score_figures import roc_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
-from utils.results.separation_results import posterior_in_words
+from utils.results.separation_results import draw_roc, log_posterior
 from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align, relabelled, wrong
 from utils.scoring.metrics import aucs, class_accuracy
@@ -326,7 +325,7 @@ def save_run(
         return
     evidence.conclude()
     posterior = evidence.posterior()
-    experiment.log(f"{run}: {posterior_in_words(posterior, evidence)}")
+    log_posterior(run, posterior, evidence, experiment)
     experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
     experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)
@@ -347,7 +346,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         write_transition(experiment, data, transition)
     figures = write_reliability(experiment, data, p_noisy)
     found = {name: record.read_array(name) for name in scores}
-    roc_figure(record.own("roc.png"), found, data.is_noisy, data.choice.in_words(), round(float(p_noisy.sum())))
+    draw_roc(experiment, data, found, round(float(p_noisy.sum())))
     for number in range(1, runs + 1):
         run = f"run{number}"
         rows = [row for row in experiment.history.rows if row["run"] == number]
@@ -360,15 +359,13 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         write_accuracy_figure(experiment, data, rows, curves, f"accuracy{suffix}.png")
         tracked = tracked_loss(run)
         draw_tracks(
-            record.own(f"tracking{suffix}.png"),
+            experiment,
+            data,
+            f"tracking{suffix}.png",
+            f"Training past the wrong labels, run {number}",
             [tracked],
             {LOSS: record.read_array(tracked.track, mapped=True)},
-            data.is_noisy,
             rows,
-            "epoch",
-            "epoch",
-            f"Training past the wrong labels, run {number}",
-            data.choice.in_words(),
         )
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}

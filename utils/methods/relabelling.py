@@ -28,7 +28,7 @@ from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
-from utils.results.separation_results import posterior_in_words, save_scores
+from utils.results.separation_results import log_posterior, save_scores
 from utils.scoring.metrics import class_accuracy
 from utils.scoring.planted import CalibratedPosterior
 from utils.scoring.tracking import BATCHES
@@ -113,7 +113,7 @@ def learn_labels(
     of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence": dict}, "use --overwrite to start anew")
     evidence.load_state_dict(of_warm_up["evidence"])
     posterior = evidence.posterior()
-    experiment.log(f"after {epochs} epochs: {posterior_in_words(posterior, evidence)}")
+    log_posterior(f"after {epochs} epochs", posterior, evidence, experiment)
     return posterior
 
 
@@ -262,15 +262,13 @@ def write_results(
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows = experiment.history.rows
     draw_tracks(
-        experiment.record.own("tracking.png"),
+        experiment,
+        data,
+        "tracking.png",
+        "Soft relabelling",
         losses.scores,
         losses.read(),
-        data.is_noisy,
         rows,
-        "epoch",
-        "epoch",
-        "Soft relabelling",
-        data.choice.in_words(),
         marks={"relabelling begins": relabelling_from},
     )
     write_accuracy_figure(

@@ -36,6 +36,7 @@ class Decided:
     sample: Listed
     label: str | None  # None = removed
     score: float  # how sure that label is, in [0, 1]; 1 where a person decided
+    judged: bool = False  # by a person
 
     @property
     def relabelled(self) -> bool:
@@ -99,7 +100,7 @@ def by_review(samples: list[Listed], path: Path) -> list[Decided]:
             raise UserError(f"{where}: sample {sample.sample_id} is decided twice", "keep one of the two rows")
         new[sample.sample_id] = _new_label(where, row, sample, classes)
     return [
-        Decided(sample, new[sample.sample_id], 1.0)
+        Decided(sample, new[sample.sample_id], 1.0, judged=True)
         if sample.sample_id in new
         else Decided(sample, sample.label, 1 - sample.p_noisy)
         for sample in samples

@@ -85,18 +85,17 @@ def histogram_figure(
 def roc_figure(
     path: str | os.PathLike,
     scores: Mapping[str, np.ndarray],
-    is_noisy: np.ndarray | None,
+    is_noisy: np.ndarray,
     subject: str,
     k: int | None = None,
-) -> Figure | None:
+) -> Figure:
     """ROC of each score (name -> (N,)) as a detector of mislabelled samples, its AUC in the legend.
+
+    `is_noisy`: bool (N,), of both kinds: a ROC is not defined without.
 
     `k`: the estimated number of wrong labels; the point at which a score's k highest are called wrong is marked, and
     the share of them that are (the precision) is in the legend.
-    None, and no file, unless `is_noisy` has both clean and noisy samples: a ROC is not defined without.
     """
-    if not both_kinds(is_noisy):
-        return None
     figure = blank_figure(5.6, 6.2 + 0.25 * (len(scores) + bool(k)))
     panel = figure.add_subplot()
     handles = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
 from utils.experiments.history import history_columns
 from utils.results.track_figures import track_figure
@@ -64,32 +64,32 @@ class ScoreTracks:
 
 
 def draw_tracks(
-    path: Path,
+    experiment: Experiment,
+    data: NoisyData,
+    name: str,
+    title: str,
     scores: Sequence[TrackedScore],
     tracks: Mapping[str, np.ndarray],
-    is_noisy: np.ndarray | None,
     rows: list[dict],
-    x: str,
-    xlabel: str,
-    title: str,
-    subject: str,
+    x: str = "epoch",
+    xlabel: str = "epoch",
     means: Mapping[str, str] | None = None,
     marks: Mapping[str, float] | None = None,
 ) -> None:
-    """Medians, quartiles and AUCs over time, a panel per score.
+    """The figure `name`: medians, quartiles and AUCs over time, a panel per score.
 
     tracks: {name: (T, N)}; rows: T rows of the history, whose column `x` holds the points in time; `means`: {name:
-    column of its mean}. `subject`: data, noise and seed.
+    column of its mean}.
     """
     drawn = {score.label: score.name for score in scores if score.label is not None}
     track_figure(
-        path,
+        experiment.record.own(name),
         {label: tracks[name] for label, name in drawn.items()},
-        is_noisy,
+        data.is_noisy,
         [int(row[x]) for row in rows],
         xlabel,
         title,
-        subject,
+        data.choice.in_words(),
         aucs=history_columns(rows, {label: f"auc_{name}" for label, name in drawn.items()}),
         means=history_columns(rows, {label: means[name] for label, name in drawn.items() if name in (means or {})}),
         marks=marks,

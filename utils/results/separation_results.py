@@ -8,6 +8,7 @@ import numpy as np
 
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
+from utils.results.drawing import both_kinds
 from utils.results.evidence import Evidence
 from utils.results.reporting import write_reliability, write_transition
 from utils.results.score_figures import histogram_figure, roc_figure
@@ -39,7 +40,7 @@ def save_scores(
     for name, values in scores.items():
         figures |= aucs(name, values, data.labels, data.clean_labels)
     figures |= evidence.save(experiment)
-    experiment.log(f"p_noisy: {posterior_in_words(posterior, evidence)}")
+    log_posterior("p_noisy", posterior, evidence, experiment)
     experiment.save_array("p_noisy", p_noisy)
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)
@@ -60,7 +61,7 @@ def draw_scores(
     mixtures: dict[str, BetaMixture],
     wrong: int,
 ) -> None:
-    """scores.png and, where the truth is known, roc.png; `wrong`: the estimated number of wrong labels.
+    """scores.png and roc.png; `wrong`: the estimated number of wrong labels.
 
     p_noisy follows the first of the scores, so of that alone a threshold parts the suspects from the rest.
     """
@@ -69,17 +70,25 @@ def draw_scores(
     path = experiment.record.own("scores.png")
     label = f"p_noisy = {SUSPECT_FROM}"
     histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, label)
-    roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy, subject, wrong)
+    draw_roc(experiment, data, scores, wrong)
 
 
-def posterior_in_words(posterior: CalibratedPosterior, evidence: Evidence) -> str:
-    """What it finds, and by what."""
-    said = f"{posterior.noise_rate_:.3f} of the labels wrong, by the predictions of {evidence.window}"
+def draw_roc(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], wrong: int) -> None:
+    """roc.png, with the point at which the `wrong` highest are called wrong; nothing where the truth is unknown."""
+    if both_kinds(data.is_noisy):
+        roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy, data.choice.in_words(), wrong)
+
+
+def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence, experiment: Experiment) -> None:
+    """What it finds; by what it was calibrated, in the log file alone."""
+    said = f"{what}: {posterior.noise_rate_:.3f} of the labels wrong, by the predictions of {evidence.window}"
     if not posterior.calibrated_:
-        return f"{said}; not calibrated: too few errors were planted"
+        experiment.log(f"{said}; not calibrated: too few errors were planted")
+        return
+    experiment.log(said)
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_
     alike = "" if posterior.alike_ < ALIKE else "; their losses are taken for those of wrong labels"
-    return (
-        f"{said}; {len(evidence.data.planted.ids)} planted errors show that being the label makes a class {factor:.2f} "
+    experiment.log.quietly(
+        f"{what}: {len(evidence.data.planted.ids)} planted errors show that being the label makes a class {factor:.2f} "
         f"times as probable, and temperature {temperature:.2f}{alike}"
     )

@@ -115,7 +115,7 @@ def test_other_settings_are_refused_and_listed(tmp_path):
     )
     with pytest.raises(UserError, match=listing), opened(tmp_path, lr=0.2, M=[40]):
         pass
-    with pytest.raises(UserError, match="new None there, 1 here"), opened(tmp_path, new=1):
+    with pytest.raises(UserError, match="new none there, 1 here"), opened(tmp_path, new=1):
         pass
 
 
@@ -125,7 +125,7 @@ def test_a_flag_that_came_later_had_its_default(tmp_path):
     later = {"switch": False, "number": 3, "of_others": 0.25}  # the last made of a default None
     with opened(tmp_path, **later, given={}):
         pass
-    with pytest.raises(UserError, match="settings: switch None there, True here — "), \
+    with pytest.raises(UserError, match="settings: switch none there, True here — "), \
             opened(tmp_path, **later | {"switch": True}, given={"switch": True}):  # fmt: skip
         pass
 
@@ -201,7 +201,7 @@ def test_a_mistake_before_the_work_leaves_nothing_to_trip_over(tmp_path):
     with pytest.raises(UserError, match="^no such data"), opened(tmp_path) as experiment:
         experiment.save_array("labels", np.arange(3))
         raise UserError("no such data", "take other")
-    assert names(experiment.path) == set()
+    assert not experiment.path.exists()
     with opened(tmp_path, lr=0.2):
         pass
 
@@ -256,8 +256,17 @@ def test_unfinished_experiments_are_refused_with_the_command_to_run(tmp_path, mo
 
 
 def test_a_missing_experiment_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"is no experiment folder \(no run.json\)"):
+    with pytest.raises(UserError, match=r"is no experiment folder \(no run.json\) — .* --experiments_root$"):
         read_finished(tmp_path, "nowhere")
+
+
+def test_the_experiments_that_may_be_meant_are_named(tmp_path):
+    for name in ("digits_relabel", "mine"):
+        with Experiment(tmp_path, name).open("main.py", "forget", {}) as experiment:
+            experiment.begin({})
+    for typed, named in (("digits_relabl", "digits_relabel"), ("xyz", "digits_relabel, mine")):
+        with pytest.raises(UserError, match=f"; there are {named}$"):
+            read_finished(tmp_path, typed)
 
 
 ENTRIES = dict.fromkeys(KINDS, {}) | dict.fromkeys(("script", "method", "command", "status"), "finished")
@@ -896,7 +905,7 @@ def test_an_experiment_on_other_data_than_it_is_to_be_compared_with_never_begins
     with pytest.raises(UserError, match="^other judged other data: images 'abc' there, 'xyz' here"), \
             unlike.open("main.py", "forget", SETTINGS):  # fmt: skip
         unlike.begin({"images": "xyz"})
-    assert names(tmp_path / "unlike") == set()
+    assert not (tmp_path / "unlike").exists()
 
 
 # A network that diverges.

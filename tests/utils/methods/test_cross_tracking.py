@@ -16,9 +16,9 @@ def test_halves_hold_every_sample_once_and_are_put_together_in_order(n):
     np.testing.assert_array_equal(np.sort(np.concatenate(halves)), np.arange(n))
     for ids, part in zip(halves, (permutation[: n - n // 2], permutation[n - n // 2 :]), strict=True):
         np.testing.assert_array_equal(ids, np.sort(part))
-    values = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+    values = torch.arange(2 * n).reshape(n, 2)
     of_halves = [SimpleNamespace(ids=torch.from_numpy(ids)) for ids in halves]
-    np.testing.assert_array_equal(in_order(of_halves, [values[ids] for ids in halves]), values)
+    assert in_order(of_halves, [values[half.ids] for half in of_halves]).equal(values)
 
 
 def test_the_split_depends_on_the_seed_alone():

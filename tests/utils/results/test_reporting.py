@@ -118,3 +118,10 @@ def test_scores_are_drawn_with_where_suspects_begin_and_how_many_are_estimated(t
         separation_results.draw_scores(run, data(), scores, np.array([0.1, 0.9, 0.2, 0.5]), {}, 2)
     assert histograms[0][3:] == (SUBJECT, {}, {"first": 3.0}, "p_noisy = 0.5")
     assert rocs[0][0] == "roc.png" and rocs[0][3:] == (SUBJECT, 2)
+
+
+@pytest.mark.parametrize("clean", [None, LABELS])
+def test_a_roc_that_is_undefined_is_left_out(tmp_path, clean):
+    with experiment(tmp_path) as run:
+        separation_results.draw_roc(run, data(clean), {"first": np.arange(4.0)}, 1)
+        assert "roc.png" not in run.record["files"]

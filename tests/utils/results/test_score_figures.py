@@ -59,12 +59,6 @@ def test_roc_figure_marks_the_k_highest_scores(tmp_path):
     assert "k = 20 highest" in legend(figure)[-1]
 
 
-@pytest.mark.parametrize("is_noisy", [None, np.zeros(SAMPLES, dtype=bool), np.ones(SAMPLES, dtype=bool)])
-def test_an_undefined_roc_is_left_out(tmp_path, is_noisy):
-    assert roc_figure(tmp_path / "roc.png", {"loss": np.arange(SAMPLES)}, is_noisy, SUBJECT, 3) is None
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(("k", "expected"), [(3, (1 / 3, 2 / 3, 2 / 3)), (5, (1, 2 / 3, 2 / 5)), (99, (1, 1, 1 / 2))])
 def test_an_operating_point_by_hand(k, expected):
     """Of the two scores of 1 the earlier one, which is clean, comes first."""

@@ -1,6 +1,7 @@
 """Scores followed over time in a real experiment folder."""
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,8 +80,11 @@ def test_a_figure_has_a_panel_for_each_score_that_has_a_label(monkeypatch):
         {"step": "10", "auc_x_loss": "0.75", "mean_loss": "0.75"},
     ]
     more = {"means": {"x_loss": "mean_loss", "x_ce": "mean_ce"}, "marks": {"oracle": 10}}
-    draw_tracks("f.png", (CE, LOSS), {"x_loss": "a track"}, IS_NOISY, rows, "step", "step", "Title", "digits", **more)
-    assert drawn["given"] == ("f.png", {"loss (nats)": "a track"}, IS_NOISY, [0, 10], "step", "Title", "digits")
+    experiment = SimpleNamespace(record=SimpleNamespace(own=lambda name: f"run/{name}"))
+    data = SimpleNamespace(is_noisy=IS_NOISY, choice=SimpleNamespace(in_words=lambda: "digits"))
+    given = (experiment, data, "f.png", "Title", (CE, LOSS), {"x_loss": "a track"}, rows)
+    draw_tracks(*given, x="step", xlabel="a step", **more)
+    assert drawn["given"] == ("run/f.png", {"loss (nats)": "a track"}, IS_NOISY, [0, 10], "a step", "Title", "digits")
     np.testing.assert_array_equal(drawn["means"].pop("loss (nats)"), [0.5, 0.75])
     assert drawn["means"] == {}
     np.testing.assert_array_equal(drawn["aucs"].pop("loss (nats)"), [np.nan, 0.75])
