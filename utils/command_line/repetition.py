@@ -107,6 +107,8 @@ def one_after_the_other(
         print(f"\nseed {seed}, {1 + seeds.index(seed)} of {len(seeds)}", flush=True)
         if args.overwrite and own == seeds:
             stop.command = command_to_go_on(command, seeds[:number], seeds[number:])
+        elif args.overwrite:  # how far the other processes are is not known here
+            stop.command = f"{command}  (older runs of seeds that had not begun stay: --overwrite those)"
         of_seed = with_seed(args, seed)
         try:
             run(of_seed)

@@ -10,11 +10,12 @@ import pytest
 from tests.tiny import load_script
 from utils.command_line.flags import add_output, add_repetition, experiment_name, resolve
 from utils.command_line.parser import SEED, Parser
-from utils.command_line.repetition import beside, parse, run_each, with_seed
+from utils.command_line.repetition import beside, one_after_the_other, parse, run_each, with_seed
 from utils.command_line.running import run_script
 from utils.data.choice import SSL, add_data
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.experiment import Experiment
+from utils.experiments.stop_request import StopRequest
 
 FLAGS = {
     "main.py": [
@@ -273,6 +274,13 @@ def test_what_is_to_be_typed_after_a_stop_overwrites_no_seed_twice_and_leaves_no
         run_each(parser(), lambda args: train(args, 2), words)
     with pytest.raises(Stopped, match=r"go on with: python3 ssl.py --seeds 1 2 3 .*mine$"):
         run_each(parser(), lambda args: train(args, 3), words)
+
+
+def test_one_of_several_processes_says_that_older_runs_of_the_others_seeds_stay():
+    args = parser().parse_args(["--overwrite", "--experiment_name", "mine"])
+    with StopRequest("ssl.py --seeds 1 2") as stop:
+        one_after_the_other("ssl.py", args, [2], [1, 2], lambda args: None, stop)
+    assert stop.command == "ssl.py --seeds 1 2  (older runs of seeds that had not begun stay: --overwrite those)"
 
 
 @pytest.mark.parametrize(
