@@ -13,18 +13,17 @@ of stage 1's default score, of the mean rank of both at the end, and of the scor
 import argparse
 import csv
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import datasets
 from tests.benchmarks.measuring import compute_of, device_flags, run_script
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
-from utils.command_line.flags import add_device
-from utils.command_line.parser import COUNT, RATE, SEED, Parser
-from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.command_line.parser import COUNT, RATE, Parser
+from utils.data.choice import DataChoice
 
 WIDTH = 0.25
 MEMORISE = ["--augment", "none", "--mixup", "0", "--ema", "0", "--balance", "0", "--memorise_until", "0.99"]
@@ -88,30 +87,22 @@ def table(seeds: list[dict[tuple[str, float], dict]], report: PeersReport) -> No
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.forgetting_regime", __doc__, epilog=None)
-    add_data(parser)
+    parser = parser_over_seeds("forgetting_regime", __doc__)
     group = parser.add_argument_group("forgetting")
     group.add_argument("--second", nargs="+", default=["patches"], help="bundled sets, or roots of folders")
     group.add_argument("--rates", type=RATE, nargs="+", default=[0.001, 0.003, 0.01, 0.05], help="of stage 2")
     group.add_argument("--epochs", type=COUNT, default=80, help="of stage 1, at most")
     group.add_argument("--steps", type=COUNT, default=100, help="of stage 2")
     group.add_argument("--track_every", type=COUNT, default=5, metavar="STEPS", help="as in main.py")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
-    group.add_argument("--root", type=Path, default=Path("experiments/forgetting"), help="where results are kept")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    args.seed = args.seeds[0]
-    resolve_data(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Forgetting on a network that has memorised its labels")
-    table([one_seed(args, replace(data_choice(args), seed=seed), report) for seed in args.seeds], report)
-    if args.save:
-        report.save(args.save, args)
+    table([one_seed(args, choice, report) for choice in choices(args)], report)
+    report.save(args.save, args)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import numpy as np
 
 from tests.benchmarks.forgetting_regime import MEMORISE
 from tests.benchmarks.measuring import compute_of, device_flags, run_script
+from tests.benchmarks.over_seeds import parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
-from utils.command_line.flags import add_device
-from utils.command_line.parser import COUNT, RATE, SEED, Parser
+from utils.command_line.parser import COUNT, RATE, Parser
 from utils.results.drawing import curve_style, finish, stacked_panels
 
 PARTS = {  # of PreAct-ResNet-18, from the image to the classes
@@ -67,17 +67,13 @@ def draw(path: Path, curves: dict[str, np.ndarray], steps: list[int], subject: s
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.frozen_layers", __doc__, epilog=None)
+    parser = parser_over_seeds("frozen_layers", __doc__, with_data=False)
     group = parser.add_argument_group("forgetting")
     group.add_argument("--epochs", type=COUNT, default=80, help="of stage 1, at most")
     group.add_argument("--lr_2nd", type=RATE, default=0.01, metavar="LR", help="of stage 2")
     group.add_argument("--steps", type=COUNT, default=100, help="of stage 2")
     group.add_argument("--track_every", type=COUNT, default=2, metavar="STEPS", help="as in main.py")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
-    group.add_argument("--root", type=Path, default=Path("experiments/frozen_layers"), help="where results are kept")
     group.add_argument("--figure", type=Path, metavar="FILE", help="where to draw it (default: ROOT/frozen_layers.png)")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
@@ -97,8 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     path = args.figure or args.root / "frozen_layers.png"
     draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, subject)
     report(f"figure: {path.name}")
-    if args.save:
-        report.save(args.save, args)
+    report.save(args.save, args)
 
 
 if __name__ == "__main__":

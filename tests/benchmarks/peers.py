@@ -34,11 +34,12 @@ from torch import Tensor
 import models
 from tests.benchmarks import measuring
 from tests.benchmarks.measuring import Report, compute_of
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from utils.command_line import running
-from utils.command_line.flags import DIGITS_WIDTH, add_device, add_network_width
-from utils.command_line.parser import COUNT, RATE, SEED, WEIGHT, Parser, number
+from utils.command_line.flags import DIGITS_WIDTH, add_network_width
+from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, number
 from utils.compute import Compute
-from utils.data.choice import add_data, data_choice, resolve_data
+from utils.data.choice import DataChoice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.scoring.metrics import auc
@@ -212,15 +213,15 @@ class PeersReport(Report):
 
 
 def one_seed(
-    args: argparse.Namespace, settings: Settings, seed: int, compute: Compute, report: Report
+    args: argparse.Namespace, settings: Settings, choice: DataChoice, compute: Compute, report: Report
 ) -> dict[str, float]:
     """{row: AUC or test accuracy} for one seed; rows without a value are left out."""
-    data = prepare(replace(data_choice(args), seed=seed), compute)
-    if seed == args.seeds[0]:
+    data = prepare(choice, compute)
+    if choice.seed == args.seeds[0]:
         report(data.describe() + "\n")
     if args.ceiling and (data.clean_labels is None or (data.clean_labels < 0).any()):
         raise UserError("--ceiling needs the true class of every image, which is not known here", "leave it out")
-    return rows_of(data, compute, settings, seed, args.root, args.ceiling, report)
+    return rows_of(data, compute, settings, choice.seed, args.root, args.ceiling, report)
 
 
 def rows_of(
@@ -290,10 +291,8 @@ def table(seeds: list[dict[str, float]], report: Report) -> None:
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.peers", __doc__, epilog=None)
-    add_data(parser)
+    parser = parser_over_seeds("peers", __doc__)
     group = parser.add_argument_group("peers")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
     group.add_argument("--epochs", type=COUNT, default=40, help="E: of the plain training; E times N images for each")
     group.add_argument("--folds", type=number(int, 2), default=4, metavar="K", help="folds of the two cleanlab rows")
     group.add_argument("--ceiling", action="store_true", help="also the same training on the true labels")
@@ -303,17 +302,13 @@ def make_parser() -> Parser:
     group.add_argument("--batch_size", type=number(int, 2), default=100, metavar="B", help="of the training")
     group.add_argument("--network", choices=list(models.MODELS), default=models.PREACT_RESNET18, help="of every peer")
     add_network_width(group)
-    group.add_argument("--root", type=Path, default=Path("experiments/peers"), help="where results are kept")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    args.seed = args.seeds[0]
-    resolve_data(args)
-    width = args.width or (DIGITS_WIDTH if data_choice(args).name == "digits" else 1.0)
+    of_seeds = choices(args)
+    width = args.width or (DIGITS_WIDTH if of_seeds[0].name == "digits" else 1.0)
     compute = compute_of(args)
     settings = Settings(
         epochs=args.epochs,
@@ -331,9 +326,8 @@ def main(argv: list[str] | None = None) -> None:
     report = PeersReport(compute)
     if not has_cleanlab():
         report("cleanlab is not installed, so its two rows are left out: pip install cleanlab")
-    table([one_seed(args, settings, seed, compute, report) for seed in args.seeds], report)
-    if args.save:
-        report.save(args.save, args)
+    table([one_seed(args, settings, choice, compute, report) for choice in of_seeds], report)
+    report.save(args.save, args)
 
 
 if __name__ == "__main__":

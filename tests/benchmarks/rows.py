@@ -13,7 +13,6 @@ repeat the command.
 
 import argparse
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,11 @@ import numpy as np
 import models
 from tests.benchmarks import peers
 from tests.benchmarks.measuring import compute_of, device_flags, run_script
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from utils.command_line import running
-from utils.command_line.flags import add_device
-from utils.command_line.parser import COUNT, SEED, Parser
+from utils.command_line.parser import COUNT, Parser
 from utils.compute import Compute
-from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.data.choice import DataChoice
 from utils.data.noisy_data import prepare
 
 WIDTH = 0.25
@@ -111,31 +110,22 @@ def compare(seeds: list[dict[str, float]], report: peers.PeersReport) -> None:
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.rows", __doc__, epilog=None)
-    add_data(parser)
+    parser = parser_over_seeds("rows", __doc__)
     group = parser.add_argument_group("row")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
     group.add_argument("--separation", default="", metavar="FLAGS", help="more flags of relabel.py, for a search")
     group.add_argument("--training", default="", metavar="FLAGS", help="more flags of ssl.py, for a search")
     group.add_argument("--epochs", type=COUNT, help="of the peers (default: as many as relabel.py's)")
-    group.add_argument("--root", type=Path, default=Path("experiments/rows"), help="where results are kept")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    args.seed = args.seeds[0]
-    resolve_data(args)
     compute = compute_of(args)
     report = peers.PeersReport(compute, "A row of the results table: relabel.py, ssl.py after it, and their peers")
-    choice = data_choice(args)
-    seeds = [one_seed(args, replace(choice, seed=seed), compute, report) for seed in args.seeds]
+    seeds = [one_seed(args, choice, compute, report) for choice in choices(args)]
     peers.table(seeds, report)
     compare(seeds, report)
-    if args.save:
-        report.save(args.save, args)
+    report.save(args.save, args)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -41,11 +41,11 @@ from torchvision import transforms
 import models
 from tests.benchmarks import peers, plain, rows
 from tests.benchmarks.measuring import compute_of, device_flags, kept, machine, run_script, timed
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from utils.command_line import running
-from utils.command_line.flags import add_device
-from utils.command_line.parser import COUNT, SEED, WHOLE, Parser, number
+from utils.command_line.parser import COUNT, WHOLE, Parser, number
 from utils.compute import Compute
-from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages
 from utils.data.noisy_data import NoisyData, prepare
 from utils.results.tables import Row, Spread, Table, as_text
@@ -282,34 +282,25 @@ def table(seeds: list[dict[str, Found]]) -> Table:
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.time_to_quality", __doc__, epilog=None)
-    add_data(parser)
+    parser = parser_over_seeds("time_to_quality", __doc__, seeds=(1,))
     group = parser.add_argument_group("time to quality")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1], help="of noise and training")
     group.add_argument("--separation", default="", metavar="FLAGS", help="more flags of relabel.py")
     group.add_argument("--training", default="", metavar="FLAGS", help="more flags of ssl.py")
     group.add_argument("--epochs", type=COUNT, help="of the usual loop (default: as many as relabel.py's)")
     group.add_argument("--folds", type=number(int, 2), default=rows.FOLDS, metavar="K", help="of the cleanlab row")
     group.add_argument("--workers", type=WHOLE, default=2, help="processes of a DataLoader")
-    group.add_argument("--root", type=Path, default=Path("experiments/time_to_quality"), help="where results are kept")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    args.seed = args.seeds[0]
-    resolve_data(args)
     compute = compute_of(args)
     report = peers.PeersReport(compute, "Time to quality: seconds, AUC and test accuracy of each way on one machine")
     if not peers.has_cleanlab():
         report("cleanlab is not installed, so its row is left out: pip install cleanlab")
-    choice = data_choice(args)
-    seeds = [one_seed(args, replace(choice, seed=seed), compute, report) for seed in args.seeds]
+    seeds = [one_seed(args, choice, compute, report) for choice in choices(args)]
     report("\nmean ± sd (n)\n" + as_text(table(seeds)))
-    if args.save:
-        report.save(args.save, args)
+    report.save(args.save, args)
 
 
 if __name__ == "__main__":

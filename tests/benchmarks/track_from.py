@@ -9,17 +9,15 @@ Finished runs under --root are used again, and one that was cut off goes on: rep
 """
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 
 from tests.benchmarks import rows
 from tests.benchmarks.measuring import compute_of, device_flags, run_script
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from tests.benchmarks.tracked_steps import MEMORISE
 from utils.command_line import running
-from utils.command_line.flags import add_device
-from utils.command_line.parser import COUNT, SEED, Parser
-from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.command_line.parser import COUNT, Parser
+from utils.data.choice import DataChoice
 from utils.results.tables import Row, Spread, Table, as_text
 from utils.scoring.accumulated import NAMES
 from utils.scoring.tracking import BATCHES, PASSES
@@ -63,28 +61,19 @@ def table(seeds: list[dict[tuple[str, str], dict[str, float]]]) -> Table:
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.track_from", __doc__, epilog=None)
-    add_data(parser)
+    parser = parser_over_seeds("track_from", __doc__)
     group = parser.add_argument_group("where scores are from")
     group.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     group.add_argument("--epochs", type=COUNT, help="of each training (default: the scripts')")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
-    group.add_argument("--root", type=Path, default=Path("experiments/track_from"), help="where results are kept")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    args.seed = args.seeds[0]
-    resolve_data(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Scores of training batches beside those of passes: AUC, mean ± sd (n)")
-    choice = data_choice(args)
-    report(as_text(table([one_seed(args, replace(choice, seed=seed)) for seed in args.seeds])))
-    if args.save:
-        report.save(args.save, args)
+    report(as_text(table([one_seed(args, choice) for choice in choices(args)])))
+    report.save(args.save, args)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ tracked. --save keeps the table, and the curves of the neighbour cross-entropy a
 import argparse
 import csv
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -20,11 +20,11 @@ import numpy as np
 
 from tests.benchmarks import rows
 from tests.benchmarks.measuring import RESULTS, compute_of, device_flags, run_script
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
-from utils.command_line.flags import add_device
-from utils.command_line.parser import SEED, Parser
-from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.command_line.parser import Parser
+from utils.data.choice import DataChoice
 from utils.methods.forgetting_flags import AUTO, count_or_auto
 from utils.results.drawing import LINES, STYLE, curve_style, finish, stacked_panels
 from utils.results.tables import Row, Spread, Table, as_text
@@ -105,37 +105,29 @@ def draw(path: Path, seeds: dict[int, dict[int | str, Run]], subject: str) -> No
 
 
 def make_parser() -> Parser:
-    parser = Parser("-m tests.benchmarks.tracked_steps", __doc__, epilog=None)
-    add_data(parser)
+    parser = parser_over_seeds("tracked_steps", __doc__)
     group = parser.add_argument_group("tracked steps")
     group.add_argument(
         "--every", type=count_or_auto, nargs="+", default=[4, AUTO], metavar="STEPS", help="as main.py's --track_every"
     )
     group.add_argument("--main", default="", metavar="FLAGS", help="more flags of main.py")
-    group.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="of noise and training")
-    group.add_argument("--root", type=Path, default=Path("experiments/tracked_steps"), help="where results are kept")
-    group.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
-    add_device(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    args.seed = args.seeds[0]
-    resolve_data(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Stage 2 with fewer tracked steps, beside the same with all of them: mean ± sd (n)")
-    choice = data_choice(args)
     report("auc_ce and auc_loss: how far the curve is from that of all steps, mean and max over the steps\n")
-    seeds = {seed: one_seed(args, replace(choice, seed=seed)) for seed in args.seeds}
+    of_seeds = choices(args)
+    seeds = {choice.seed: one_seed(args, choice) for choice in of_seeds}
     report(as_text(table(list(seeds.values()))))
     if AUTO in args.every:
         for seed, runs in seeds.items():
             report(f"seed {seed}, steps that auto tracked: {' '.join(map(str, runs[AUTO].steps))}")
-    if args.save:
-        report.save(args.save, args)
-        if AUTO in args.every:
-            draw(RESULTS / f"{args.save}.png", seeds, choice.in_words().rpartition(", seed")[0])
+    report.save(args.save, args)
+    if args.save and AUTO in args.every:
+        draw(RESULTS / f"{args.save}.png", seeds, of_seeds[0].in_words().rpartition(", seed")[0])
 
 
 if __name__ == "__main__":
