@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from tests.utils.scoring.drawn_labels import pick, symmetric
 from utils.scoring.label_posterior import LabelPosterior, align, relabelled, wrong
 
 
@@ -16,16 +17,6 @@ def draw(rate, size=20_000, num_classes=5, seed=0, transition=None):
     if transition is None:
         transition = symmetric(rate, num_classes)
     return probs, *(clean := pick(probs, generator), pick(transition[clean], generator))
-
-
-def pick(probs, generator):
-    return np.minimum((generator.random((len(probs), 1)) > probs.cumsum(axis=1)).sum(axis=1), probs.shape[1] - 1)
-
-
-def symmetric(rate, num_classes):
-    matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
-    np.fill_diagonal(matrix, 1 - rate)
-    return matrix
 
 
 def unsharp(probs):

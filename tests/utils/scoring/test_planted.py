@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from tests.utils.scoring.drawn_labels import pick, symmetric
 from utils.scoring import planted
 from utils.scoring.label_posterior import LabelPosterior
 from utils.scoring.planted import (
@@ -56,16 +57,6 @@ class Draw:
             warnings.simplefilter("error")
             ids = self.ids if planted else None
             return CalibratedPosterior().fit(self.predicted, self.trained, self.own, ids)
-
-
-def pick(probs, generator):
-    return np.minimum((generator.random((len(probs), 1)) > probs.cumsum(axis=1)).sum(axis=1), probs.shape[1] - 1)
-
-
-def symmetric(rate, num_classes):
-    matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
-    np.fill_diagonal(matrix, 1 - rate)
-    return matrix
 
 
 def pair_flips(rate):
