@@ -1,5 +1,6 @@
 """An interrupted run ends with the same bytes as an undisturbed one."""
 
+import random
 import signal
 import subprocess
 import time
@@ -11,9 +12,12 @@ from tests.kill_and_resume import CASES, differences, finish, kill_and_resume, s
 
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
-    met, different = kill_and_resume(kills=len(CASES), seed=int(time.time()), root=tmp_path)
+    """Of a few cases, others each time; `python3 -m tests.kill_and_resume` goes over all of them."""
+    seed = time.time_ns()
+    cases = random.Random(seed).sample(CASES, 4)
+    met, different = kill_and_resume(kills=2 * len(cases), seed=seed, root=tmp_path, cases=cases)
     assert different == []
-    assert met >= len(CASES) // 3  # of kills that come too late nothing is learnt
+    assert met >= len(cases) // 2  # of kills that come too late nothing is learnt
 
 
 @pytest.mark.slow
