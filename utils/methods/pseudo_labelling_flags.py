@@ -143,9 +143,8 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if args.targets == "posterior" and given:
         raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
-    if (
-        split and args.track_from == BATCHES
-    ):  # some epochs learn from the clean set alone, or see its samples more often
+    if split and args.track_from == BATCHES:
+        # Some epochs learn from the clean set alone, or see its samples more often.
         raise UserError(f"--track_from {BATCHES} needs every sample once an epoch", "leave it out with --targets split")
     args.runs = args.runs or (2 if args.double_run else 1 if split else runs_after(args))
     if args.f_l:
