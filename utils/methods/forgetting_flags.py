@@ -23,7 +23,7 @@ def add_stages(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--epoch_2nd", type=COUNT, metavar="EPOCHS", help=f"epochs of stage 2, at most (default: {EPOCHS})"
     )
-    group.add_argument("--lr_2nd", type=RATE, default=0.05, metavar="LR", help="learning rate of stage 2")
+    group.add_argument("--lr_2nd", type=RATE, default=0.01, metavar="LR", help="learning rate of stage 2")
     group.add_argument(
         "--M_2nd", type=COUNT, action="append", metavar="EPOCH", help="like --M, for stage 2 (default: none)"
     )
