@@ -89,6 +89,8 @@ def read(file: Path) -> dict[str, Any]:
     state = load_torch(file, KINDS, ANEW, FORMAT)
     if not all(isinstance(row, dict) for row in state["history"]):
         raise UserError(f"{file} is damaged (its history has no columns)", ANEW)
+    if not all(type(rows) is int and rows >= 0 for rows in state["track_rows"].values()):
+        raise UserError(f"{file} is damaged (the rows of its tracks are no numbers)", ANEW)
     return state
 
 

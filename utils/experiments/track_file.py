@@ -100,6 +100,8 @@ class TrackFile:
             self._map = np.lib.format.open_memmap(self.part, "r+")
             if self._map.shape != self.shape:
                 raise ValueError(f"shape {self._map.shape} instead of {self.shape}")
+            if rows > len(self._map):
+                raise ValueError(f"{len(self._map)} rows, where the checkpoint counts {rows}")
         except Exception as error:  # numpy's reader of damaged headers raises many kinds
             raise UserError(f"{self.part} is damaged ({error})", "use --overwrite to start anew") from error
         self.rows = rows

@@ -465,18 +465,18 @@ def test_a_resumed_track_without_rows_starts_anew(tmp_path):
     np.testing.assert_array_equal(load_array(tmp_path / "loss_track.npy"), rows(1))
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "other shape", "open bracket"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "other shape", "fewer rows", "open bracket"])
 def test_a_damaged_track_is_one_line(tmp_path, damage):
     filled(tmp_path, 3, max_rows=9 if damage == "other shape" else 4)
     part = tmp_path / "loss_track.npy.part"
     if damage == "missing":
         part.unlink()
-    elif damage != "other shape":
+    elif damage not in ("other shape", "fewer rows"):
         whole = part.read_bytes()
         damaged = {"cut": whole[:-4], "garbage": b"garbage" * 40, "open bracket": whole.replace(b"}", b"(")}
         part.write_bytes(damaged[damage])
     with pytest.raises(UserError, match=r"loss_track.npy.part is damaged \(.*\) — use --overwrite"):
-        resumed(tmp_path, 2)
+        resumed(tmp_path, 5 if damage == "fewer rows" else 2)
 
 
 def test_a_track_is_refused_before_the_work_where_the_disk_has_no_room(tmp_path, monkeypatch):
@@ -647,7 +647,8 @@ class Evil:
 
 
 @pytest.mark.parametrize(
-    "damage", ["empty", "garbage", "cut", "without entries", "entries of other kinds", "rows", "pickled objects"]
+    "damage",
+    ["empty", "garbage", "cut", "without entries", "entries of other kinds", "rows", "counts", "pickled objects"],
 )
 def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
@@ -661,6 +662,8 @@ def test_a_damaged_checkpoint_is_one_line_and_can_be_overwritten(tmp_path, monke
         torch.save(state | {"phase": []}, file)
     elif damage == "rows":
         torch.save(state | {"history": [3]}, file)
+    elif damage == "counts":
+        torch.save(state | {"track_rows": {"loss_track": None}}, file)
     elif damage == "pickled objects":
         torch.save({"history": [Evil()]}, file)
     else:
