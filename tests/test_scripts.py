@@ -319,7 +319,7 @@ def test_an_epoch_of_stage_2_may_have_fewer_steps_and_be_left_at_any(run, tmp_pa
         ("0", "0"), ("1", "1"), ("1", "2"), ("2", "3"), ("2", "4"), ("3", "5"), ("3", "6")
     ]  # fmt: skip
     assert [float(row["lr"]) for row in rows[1:]] == pytest.approx([0.01] * 4 + [0.001] * 2)
-    assert "stage2: steps, rate 0.05, times 0.1 after epochs 2" in (tmp_path / "whole" / "log.txt").read_text()
+    assert "stage2: steps, rate 0.01, times 0.1 after epochs 2" in (tmp_path / "whole" / "log.txt").read_text()
     monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(stop_at))
     with pytest.raises(Stopped):
         run("main.py", *flags, "--experiment_name", "e")
