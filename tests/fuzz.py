@@ -614,7 +614,7 @@ def checkpoints(root: Path) -> Prepare:
         begun.begin({"images": "abc"})
         work = parts() | {"progress": Progress(3, 1, torch.zeros(4))}
         with begun.phase("stage1", work) as phase:
-            begun.new_track("loss_track", 4, 3).append(np.ones(3, dtype=np.float32))
+            begun.tracks.new("loss_track", 4, 3).append(np.ones(3, dtype=np.float32))
             begun.history.add(epoch=1, train_loss=0.5)
             phase.checkpoint()
             phase.checkpoint()
@@ -637,8 +637,8 @@ def checkpoints(root: Path) -> Prepare:
         def use() -> None:
             with Experiment(root, "begun").open("main.py", "forget", flags) as again:
                 again.begin({"images": "abc"})
-                again.new_track("loss_track", 4, 3)
-                if again.restore("stage1", parts()) is not None:
+                again.tracks.new("loss_track", 4, 3)
+                if again.state.restore("stage1", parts()) is not None:
                     again.history.write(again.path / "history.csv")
 
         return use

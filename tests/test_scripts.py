@@ -15,7 +15,7 @@ from torch import nn
 
 import datasets
 import models
-from tests.tiny import SCORE_FILES, TINY_ARGS, load_script
+from tests.tiny import SCORE_FILES, TINY, TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.command_line.flags import resolve
 from utils.compute import choose
@@ -25,7 +25,8 @@ from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.phase import Phase
 from utils.results import reporting
 from utils.scoring.pace import Pace
-from utils.training import expectation
+from utils.training import expectation, learner
+from utils.training.batches import epoch_batches
 
 SEPARATIONS = ("main.py", "parallel.py", "relabel.py")
 
@@ -605,6 +606,25 @@ def test_two_folders_of_other_sizes_serve_as_the_two_stages(run, tmp_path, image
     )  # fmt: skip
     assert "second data: folder, 20 training images of 16x16 pixels" in (tmp_path / "e" / "log.txt").read_text()
     assert "no test set" in printed and "test_accuracy" not in record(tmp_path / "e")["figures"]
+
+
+@pytest.mark.parametrize("script", SEPARATIONS)
+def test_odd_samples_are_never_left_alone_in_a_batch(run, tmp_path, image_folder, monkeypatch, script):
+    """19 in pairs, or halves of 10 and 9."""
+    (image_folder / "train" / "red" / "9.png").unlink()
+    sizes = []
+
+    def noted(*of):
+        batches = epoch_batches(*of)
+        sizes.extend(map(len, batches))
+        return batches
+
+    monkeypatch.setattr(learner, "epoch_batches", noted)
+    run(
+        script, *TINY, "--dataset", "folder", "--train_root", image_folder, "--image_size", "16",
+        "--batch_size", "2", "--epoch_1st", "2", "--experiment_name", "e",
+    )  # fmt: skip
+    assert record(tmp_path / "e")["status"] == "finished" and set(sizes) == {2, 3}
 
 
 def test_comparing_with_a_classifier_is_refused_before_the_training(run, finished, tmp_path):

@@ -33,7 +33,7 @@ def main(argv: list[str] | None) -> None:
         if run.finished:
             return
         run.begin({"images": "abc"})
-        track = run.new_track("loss_track", STEPS, 50)
+        track = run.tracks.new("loss_track", STEPS, 50)
         for name in ("first", "second"):
             if name == "first" and run.done(name):  # the last phase of a run is always entered: see Experiment.done
                 continue
@@ -46,7 +46,7 @@ def main(argv: list[str] | None) -> None:
                     run.history.add(epoch=epoch + 1, train_loss=float(weights.values[0]))
                 run.save_torch(f"{name}.pt", weights.state_dict())
                 run.save_array(f"{name}_score", weights.values.numpy())
-        run.close_track("loss_track")
+        run.tracks.close("loss_track")
         run.finish({"test_accuracy": 0.5})
 
 

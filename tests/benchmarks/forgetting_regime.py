@@ -99,9 +99,10 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    of_seeds = choices(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Forgetting on a network that has memorised its labels")
-    table([one_seed(args, choice, report) for choice in choices(args)], report)
+    table([one_seed(args, choice, report) for choice in of_seeds], report)
     report.save(args.save, args)
 
 

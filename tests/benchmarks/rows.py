@@ -120,9 +120,10 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    of_seeds = choices(args)
     compute = compute_of(args)
     report = peers.PeersReport(compute, "A row of the results table: relabel.py, ssl.py after it, and their peers")
-    seeds = [one_seed(args, choice, compute, report) for choice in choices(args)]
+    seeds = [one_seed(args, choice, compute, report) for choice in of_seeds]
     peers.table(seeds, report)
     compare(seeds, report)
     report.save(args.save, args)

@@ -294,11 +294,12 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    of_seeds = choices(args)
     compute = compute_of(args)
     report = peers.PeersReport(compute, "Time to quality: seconds, AUC and test accuracy of each way on one machine")
     if not peers.has_cleanlab():
         report("cleanlab is not installed, so its row is left out: pip install cleanlab")
-    seeds = [one_seed(args, choice, compute, report) for choice in choices(args)]
+    seeds = [one_seed(args, choice, compute, report) for choice in of_seeds]
     report("\nmean ± sd (n)\n" + as_text(table(seeds)))
     report.save(args.save, args)
 

@@ -70,9 +70,10 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    of_seeds = choices(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Scores of training batches beside those of passes: AUC, mean ± sd (n)")
-    report(as_text(table([one_seed(args, choice) for choice in choices(args)])))
+    report(as_text(table([one_seed(args, choice) for choice in of_seeds])))
     report.save(args.save, args)
 
 

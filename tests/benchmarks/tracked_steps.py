@@ -116,10 +116,10 @@ def make_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    of_seeds = choices(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Stage 2 with fewer tracked steps, beside the same with all of them: mean ± sd (n)")
     report("auc_ce and auc_loss: how far the curve is from that of all steps, mean and max over the steps\n")
-    of_seeds = choices(args)
     seeds = {choice.seed: one_seed(args, choice) for choice in of_seeds}
     report(as_text(table(list(seeds.values()))))
     if AUTO in args.every:

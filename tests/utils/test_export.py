@@ -187,7 +187,8 @@ def test_a_review_is_followed_exactly(call, tmp_path, photos):
     given = [table.class_names[label] for label in table.labels]
     third = next(name for name in CLASSES if name not in (given[2], table.class_names[table.suggested[2]]))
     decisions = {0: ("keep", ""), 1: ("remove", ""), 2: ("relabel", third), 20: ("remove", "")}
-    call("--review", review(tmp_path, table, decisions), "--labels_csv", tmp_path / "labels.csv")
+    printed = call("--review", review(tmp_path, table, decisions), "--labels_csv", tmp_path / "labels.csv")
+    assert "30 samples, 4 of them judged: 27 keep their label, 1 are relabelled, 2 are removed" in printed
     expected = dict(zip(table.files, given, strict=True)) | {table.files[2]: third}
     del expected[table.files[1]], expected[table.files[20]]
     rows = read_csv(tmp_path / "labels.csv")

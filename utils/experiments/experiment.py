@@ -17,14 +17,12 @@ from filelock import FileLock, Timeout
 
 from utils import ranks
 from utils.errors import Stopped, UserError
-from utils.experiments.artifacts import digest, load_array, save_torch
-from utils.experiments.checkpoints import Checkpoints
-from utils.experiments.history import History
+from utils.experiments.artifacts import save_torch
 from utils.experiments.log import Log
 from utils.experiments.phase import Phase
 from utils.experiments.record import Record, differences, experiment_path, next_finish_number, now, require_same_data
+from utils.experiments.run_state import RunState
 from utils.experiments.stop_request import StopRequest
-from utils.experiments.track_file import LastRow, TrackFile, Tracks
 from utils.files import flush_folder, require_space, write_csv
 
 NOT_COMPARED = {
@@ -43,13 +41,11 @@ class Experiment:
     def __init__(self, root: str | os.PathLike, name: str, compared_with: Record | None = None) -> None:
         self.path, self.name = experiment_path(root, name), name
         self.record = Record(self.path, {})
-        self.history = History()
         self.ranks = ranks.current()
-        self.tracks = Tracks(self.ranks)
+        self.state = RunState(self.record, self.ranks)
+        self.history, self.tracks = self.state.history, self.state.tracks
         self.stop = StopRequest("")
         self._compared_with = compared_with
-        self._checkpoints = Checkpoints(self.path)
-        self._restorable: dict[str, Any] | None = None  # the checkpoint that a phase will go on from
         self._before: set[Path] = set()  # what lay here before this process wrote anything
 
     # -- opening and closing ------------------------------------------------------------------------------------
@@ -82,14 +78,14 @@ class Experiment:
             if (self.path / "run.json").exists() and not overwrite:
                 self._take_up(script, settings, given)
             else:
-                self.record = Record.new(self.path, script, method, settings, given)
+                self.record.entries = Record.new(self.path, script, method, settings, given).entries
                 with contextlib.suppress(UserError):  # none, or a damaged one, which vouches for nothing
                     self.record.entries["files"] = [file.name for file in Record.read(self.path).own_files()]
             for leftover in self.path.glob(".*.[0-9]*.tmp"):  # of a process that was killed while it wrote
                 with contextlib.suppress(OSError):
                     leftover.unlink()
             self.stop = StopRequest(self.record["command"])
-            self.ranks.told((self.record.entries, self.history.rows, self._restorable), 0)
+            self.state.tell()
             try:
                 with self.stop:
                     yield self
@@ -100,21 +96,21 @@ class Experiment:
     @contextlib.contextmanager
     def _following(self) -> Iterator[None]:
         """Take over what the process that owns the folder found there."""
-        self.record.entries, self.history.rows, self._restorable = self.ranks.told(None, 0)
+        self.state.tell()
         self.stop = StopRequest(self.record["command"])
         with self.stop:
             yield
 
     def _take_up(self, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:
         """Read what an earlier process left of this run."""
-        self.record = Record.read(self.path)
+        self.record.entries = Record.read(self.path).entries
         self.record.entries.setdefault("files", [file.name for file in self.record.own_files()])
         require_same_settings(self.record, script, settings, given)
         if self.finished:  # killed before it tidied up
             with contextlib.suppress(OSError):
-                self._checkpoints.remove()
-        elif self.record["data"] is not None:
-            self._load_checkpoint()
+                self.state.checkpoints.remove()
+        elif self.record["data"] is not None and (damaged := self.state.load()) is not None:
+            self.log(f"{damaged}; going back to the checkpoint before it")
 
     def begin(self, data: dict[str, Any], **entries: Any) -> None:
         """Call once the inputs have been read and found good: only now is a used folder cleared and run.json written.
@@ -139,7 +135,7 @@ class Experiment:
         if (self.path / "run.json").exists():  # of a run to be overwritten, or of one killed at this point
             self.record.write()  # without data: it no longer vouches for the files
             remove(self.record.own_files())
-        self._checkpoints.remove()  # no fresh start takes a stray one for its own
+        self.state.checkpoints.remove()  # no fresh start takes a stray one for its own
         self._before = set(self.path.iterdir()) - {self.path / "run.json"}
 
     @property
@@ -149,7 +145,7 @@ class Experiment:
 
     def _forget_failed_start(self) -> None:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
-        if not (self.history.rows or self.record["seconds"] or self.finished or self._checkpoints):
+        if not (self.history.rows or self.record["seconds"] or self.finished or self.state.checkpoints):
             made = [self.path / "run.json", *self.record.own_files()]  # run.json first: it vouches for the rest
             remove([file for file in made if file.exists() and file not in self._before])
 
@@ -169,7 +165,7 @@ class Experiment:
     def finish(self, figures: dict[str, Any]) -> None:
         """The last write of a run: its figures, then the status that readers wait for."""
         for name in self.tracks:
-            self.close_track(name)
+            self.tracks.close(name)
         self.history.write(self.record.own("history.csv"))
         self.record.update(
             figures={key: value for key, value in figures.items() if value is not None},
@@ -177,7 +173,7 @@ class Experiment:
             status="finished",
             finished=now(),
         )
-        self._checkpoints.remove()
+        self.state.checkpoints.remove()
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -191,31 +187,17 @@ class Experiment:
     def write_csv(self, name: str, rows: Iterable[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
         write_csv(self.record.own(name), rows, columns)
 
-    # -- tracks -------------------------------------------------------------------------------------------------
-
     def require_space_for_tracks(self, rows: int, samples: int) -> None:
         """Call before the work. Raises UserError where the disk has no room for that many rows of tracks in all."""
         if not self.history.rows:  # of a resumed run a part is there already
             require_space(self.path, 4 * rows * samples - self.bytes_to_remove, "the tracks")
 
-    def new_track(self, name: str, rows: int, samples: int) -> TrackFile | LastRow:
-        """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it.
-
-        Anything else that grows by rows fits too, as the features of one sample after the other.
-        """
-        return self.tracks.new(name, self.record.own(f"{name}.npy"), rows, samples)
-
-    def close_track(self, name: str) -> None:
-        """Give a complete track its final name and its digest."""
-        if self.tracks[name].close():
-            self.record["digests"][name] = digest(load_array(self.tracks[name].path, mapped=True))
-
-    # -- phases and checkpoints ---------------------------------------------------------------------------------
+    # -- phases -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def phase(self, name: str, parts: dict[str, Any]) -> Iterator[Phase]:
         """A resumable piece of work: restores `parts` on entry, records its seconds in run.json on a clean exit."""
-        spent = self.restore(name, parts)
+        spent = self.state.restore(name, parts)
         if spent is not None:
             self.log(f"{name}: going on from the checkpoint")
         phase = Phase(self, name, parts, spent or 0.0)
@@ -227,57 +209,13 @@ class Experiment:
     def skip_phase(self, name: str) -> None:
         """Count a phase as done whose results came from elsewhere."""
         self.record["seconds"][name] = 0.0
-        self.save_checkpoint(name, {}, 0.0)
+        self.state.save(name, {}, 0.0)
         self.record.write()
         self.ranks.wait()
 
     def done(self, phase: str) -> bool:
         """Of a phase that another one follows: the last one is always entered, and takes up what is not yet closed."""
         return phase in self.record["seconds"]
-
-    def save_checkpoint(self, phase: str, parts: dict[str, Any], seconds: float) -> None:
-        """Everything that `restore` needs to go on from here; `parts` are objects with a state_dict()."""
-        if not self.ranks.leads:
-            return
-        for track in self.tracks.values():
-            track.flush()
-        self.history.write(self.record.own("history.csv"))
-        self._checkpoints.save({
-            "phase": phase,
-            "seconds": seconds,
-            "seconds_of_phases": self.record["seconds"],
-            "parts": {name: part.state_dict() for name, part in parts.items()},
-            "history": self.history.rows,
-            "track_rows": {name: track.rows for name, track in self.tracks.items()},
-        })  # fmt: skip
-
-    def _load_checkpoint(self) -> None:
-        """The newest one; where that is damaged the one before it, after which what was done since is done again."""
-        self._restorable, damaged = self._checkpoints.load()
-        if self._restorable is None:
-            return
-        self.history.rows = self._restorable["history"]
-        if damaged is not None:
-            self.record.entries["seconds"] = self._restorable["seconds_of_phases"]
-            self.log(f"{damaged}; going back to the checkpoint before it")
-
-    def go_back(self, phase: str, parts: dict[str, Any]) -> bool:
-        """Put `parts` where the last whole epoch of `phase` left them; False where no checkpoint tells."""
-        found = self._checkpoints.load_last_epoch(phase, parts)
-        self.ranks.wait()  # before rank 0 writes the next one
-        return found
-
-    def restore(self, phase: str, parts: dict[str, Any]) -> float | None:
-        """Load the checkpoint of `phase` into `parts` and tracks; the seconds spent, or None where there is none."""
-        state = self._restorable
-        if state is None or not (state["phase"] == phase or self.done(state["phase"])):
-            return None
-        self.tracks.resume(state["track_rows"])  # also of a phase before, whose tracks this one goes on with
-        self._restorable = None
-        if state["phase"] != phase:
-            return None
-        self._checkpoints.load_parts(state, parts)
-        return state["seconds"]
 
 
 def require_same_settings(record: Record, script: str, settings: dict[str, Any], given: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ class Phase:
 
     def checkpoint(self) -> None:
         """Save where the phase is; then stop where a signal came."""
-        self._experiment.save_checkpoint(self._name, self._parts, self.seconds)
+        self._experiment.state.save(self._name, self._parts, self.seconds)
         self._experiment.stop.raise_if_asked()
 
     @contextlib.contextmanager
@@ -75,7 +75,7 @@ class Phase:
         try:
             yield
         except Diverged as error:
-            if not self._experiment.go_back(self._name, self._parts):
+            if not self._experiment.state.go_back(self._name, self._parts):
                 raise
             self._experiment.log(f"{self._name}: {error.what}: going on with what was found until the epoch before")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
-from utils.experiments.artifacts import save_array
+from utils.experiments.artifacts import digest, load_array, save_array
+from utils.experiments.record import Record
 from utils.files import flush_folder, let_go, rename, require_space
 from utils.ranks import Ranks
 
@@ -135,12 +136,16 @@ class TrackFile:
 class Tracks(dict[str, TrackFile | LastRow]):
     """Those of a run, by name; of several processes the first has the files, the others the newest rows."""
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, record: Record, ranks: Ranks) -> None:
         super().__init__()
-        self._ranks = ranks
+        self._record, self._ranks = record, ranks
 
-    def new(self, name: str, path: Path, rows: int, samples: int) -> TrackFile | LastRow:
-        """Raises UserError where the disk has no room for it."""
+    def new(self, name: str, rows: int, samples: int) -> TrackFile | LastRow:
+        """A (rows, samples) float32 track on disk; refused before the work starts where the disk has no room for it.
+
+        Anything else that grows by rows fits too, as the features of one sample after the other.
+        """
+        path = self._record.own(f"{name}.npy")
         if self._ranks.leads:
             track = TrackFile(path, rows, samples)
             track.require_space()
@@ -148,6 +153,11 @@ class Tracks(dict[str, TrackFile | LastRow]):
             track = LastRow()
         self[name] = track
         return track
+
+    def close(self, name: str) -> None:
+        """Give a complete track its final name and its digest."""
+        if self[name].close():
+            self._record["digests"][name] = digest(load_array(self[name].path, mapped=True))
 
     def resume(self, rows: Mapping[str, int]) -> None:
         """Go on after as many rows as are named of each; others than those there are do not matter."""

@@ -119,7 +119,7 @@ def expect_extraction(backbone: Backbone, data: NoisyData, compute: Compute, sho
 
 def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute, experiment: Experiment) -> None:
     """The features of all `pictures` {name of the file: N of them} into files, a row each, written as they come."""
-    files = {name: experiment.new_track(name, len(of), backbone.dimension) for name, of in pictures.items()}
+    files = {name: experiment.tracks.new(name, len(of), backbone.dimension) for name, of in pictures.items()}
     total = sum(len(of) for of in pictures.values())
     with experiment.phase(EXTRACTION, {}) as phase:
         done, saved = sum(file.rows for file in files.values()), time.monotonic()
@@ -134,7 +134,7 @@ def extract(backbone: Backbone, pictures: dict[str, Pictures], compute: Compute,
                         saved = time.monotonic()
         phase.checkpoint()
         for name in files:
-            experiment.close_track(name)
+            experiment.tracks.close(name)
 
 
 @torch.inference_mode()

@@ -35,7 +35,7 @@ class ScoreTracks:
         is_noisy: np.ndarray | None,
     ) -> None:
         self.scores, self._experiment, self._is_noisy = scores, experiment, is_noisy
-        self._tracks = {score.name: experiment.new_track(score.track, max_rows, samples) for score in scores}
+        self._tracks = {score.name: experiment.tracks.new(score.track, max_rows, samples) for score in scores}
 
     @property
     def rows(self) -> int:
@@ -60,7 +60,7 @@ class ScoreTracks:
 
     def close(self) -> None:
         for score in self.scores:
-            self._experiment.close_track(score.track)
+            self._experiment.tracks.close(score.track)
 
 
 def draw_tracks(

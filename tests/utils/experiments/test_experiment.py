@@ -170,7 +170,7 @@ def test_overwrite_removes_the_runs_own_files_only(tmp_path):
 
 def test_a_run_that_was_stopped_knows_its_files_when_it_is_overwritten(tmp_path):
     with pytest.raises(ZeroDivisionError), opened(tmp_path) as experiment, experiment.phase("first", {}) as phase:
-        experiment.new_track("loss_track", 4, SAMPLES).append(np.zeros(SAMPLES))
+        experiment.tracks.new("loss_track", 4, SAMPLES).append(np.zeros(SAMPLES))
         phase.checkpoint()
         raise ZeroDivisionError
     assert {"checkpoint.pt", "loss_track.npy.part", "history.csv"} <= names(experiment.path)
@@ -218,7 +218,7 @@ def test_a_mistake_before_the_work_removes_nothing_that_was_there(tmp_path):
 def test_a_mistake_later_removes_no_work(tmp_path, kept):
     with pytest.raises(UserError), opened(tmp_path) as experiment:
         if kept == "checkpoint":  # in the middle of the first epoch: no history yet
-            experiment.save_checkpoint("first", {}, 1.0)
+            experiment.state.save("first", {}, 1.0)
         elif kept == "history":
             experiment.history.add(epoch=1)
         elif kept == "phase":
@@ -483,12 +483,12 @@ def test_a_track_is_refused_before_the_work_where_the_disk_has_no_room(tmp_path,
     free = {"bytes": 4 * 100 * SAMPLES}
     monkeypatch.setattr("utils.files.shutil.disk_usage", lambda path: SimpleNamespace(free=free["bytes"]))
     with opened(tmp_path) as experiment:
-        experiment.new_track("loss_track", 100, SAMPLES)
+        experiment.tracks.new("loss_track", 100, SAMPLES)
         with pytest.raises(UserError, match="^other_track.npy: 0.0 GB are needed and .* free — free some space"):
-            experiment.new_track("other_track", 101, SAMPLES)
+            experiment.tracks.new("other_track", 101, SAMPLES)
         filled(experiment.path, 100, max_rows=100)
         free["bytes"] = 0
-        experiment.new_track("loss_track", 100, SAMPLES)  # what an interrupted run left counts as room
+        experiment.tracks.new("loss_track", 100, SAMPLES)  # what an interrupted run left counts as room
 
 
 @contextlib.contextmanager
@@ -533,7 +533,7 @@ def work(root, *, stop_after=None, steps=STEPS, crash_after=None):
         for phase_name, counter in counters.items():
             if experiment.done(phase_name):
                 continue
-            track = experiment.new_track(f"{phase_name}_track", STEPS, SAMPLES)
+            track = experiment.tracks.new(f"{phase_name}_track", STEPS, SAMPLES)
             with experiment.phase(phase_name, {"counter": counter}) as phase:
                 while counter.count < steps:
                     counter.count += 1
@@ -590,8 +590,8 @@ def test_sigterm_between_two_steps_saves_a_checkpoint_and_gives_status_143(tmp_p
     assert "stopping after this step" in capsys.readouterr().err
     with opened(tmp_path) as experiment:
         restored = Counter()
-        assert experiment.restore("second", {"counter": restored}) is None and restored.count == 0
-        assert experiment.restore("first", {"counter": restored}) >= 0 and restored.count == 3
+        assert experiment.state.restore("second", {"counter": restored}) is None and restored.count == 0
+        assert experiment.state.restore("first", {"counter": restored}) >= 0 and restored.count == 3
 
 
 def test_ctrl_c_is_caught_alike(tmp_path):
@@ -801,7 +801,7 @@ def test_history_columns_are_those_of_all_rows(tmp_path):
     with opened(tmp_path) as experiment:
         experiment.history.add(stage=1, epoch=1, loss=0.12345678)
         experiment.history.add(stage=2, step=3, auc=None)
-        experiment.save_checkpoint("first", {}, 0.0)
+        experiment.state.save("first", {}, 0.0)
     lines = (experiment.path / "history.csv").read_text().splitlines()
     assert lines == ["stage,epoch,loss,step,auc", "1,1,0.123457,,", "2,,,3,"]
 
@@ -897,7 +897,7 @@ def test_a_fresh_start_does_not_take_a_stray_checkpoint_for_its_own(tmp_path):
     with opened(tmp_path):
         pass
     with opened(tmp_path) as experiment:
-        assert experiment.restore("first", {}) is None
+        assert experiment.state.restore("first", {}) is None
 
 
 def test_an_experiment_on_other_data_than_it_is_to_be_compared_with_never_begins(tmp_path):
@@ -918,7 +918,7 @@ def diverging(root, epoch, *, name="first", total=4, spoilt=-1):
     """A phase whose network diverges in an epoch, counted from 0, once its parts have been spoilt."""
     counter, progress = Counter(), Progress()
     with opened(root) as experiment:
-        track = experiment.new_track(f"{name}_track", total, SAMPLES)
+        track = experiment.tracks.new(f"{name}_track", total, SAMPLES)
         with experiment.phase(name, {"counter": counter, "progress": progress}) as phase:
             with phase.until_divergence():
                 for k in phase.epochs(total, progress):
@@ -929,7 +929,7 @@ def diverging(root, epoch, *, name="first", total=4, spoilt=-1):
                     counter.count = k + 1
                     track.append(np.full(SAMPLES, k))
                     phase.add_epoch(epoch=k + 1, train_loss=1.0)
-            experiment.close_track(f"{name}_track")
+            experiment.tracks.close(f"{name}_track")
     return experiment, counter, progress
 
 
@@ -962,7 +962,7 @@ def test_other_errors_pass_through(tmp_path):
 
 def test_a_run_that_was_stopped_diverges_alike(tmp_path):
     with opened(tmp_path) as experiment:
-        track, progress, counter = experiment.new_track("first_track", 4, SAMPLES), Progress(), Counter()
+        track, progress, counter = experiment.tracks.new("first_track", 4, SAMPLES), Progress(), Counter()
         with (
             contextlib.suppress(ZeroDivisionError),
             experiment.phase("first", {"counter": counter, "progress": progress}) as phase,
@@ -985,7 +985,7 @@ def test_a_phase_never_goes_back_to_another_one(tmp_path):
 
 def test_a_run_that_was_stopped_in_the_epoch_that_diverges_goes_back_to_its_beginning(tmp_path):
     with contextlib.suppress(Stopped), opened(tmp_path) as experiment:
-        track, progress, counter = experiment.new_track("first_track", 4, SAMPLES), Progress(), Counter()
+        track, progress, counter = experiment.tracks.new("first_track", 4, SAMPLES), Progress(), Counter()
         with experiment.phase("first", {"counter": counter, "progress": progress}) as phase:
             for k in phase.epochs(4, progress):
                 if k == 2:

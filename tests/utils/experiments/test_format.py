@@ -22,7 +22,7 @@ def begun(tmp_path):
     with open_run(tmp_path) as experiment:
         experiment.begin({})
         experiment.save_torch("model.pt", {"weights": torch.ones(3)})
-        experiment.save_checkpoint("first", {}, 1.0)
+        experiment.state.save("first", {}, 1.0)
     return experiment.path
 
 

@@ -120,8 +120,8 @@ def test_scores_are_drawn_with_where_suspects_begin_and_how_many_are_estimated(t
     assert rocs[0][0] == "roc.png" and rocs[0][3:] == (SUBJECT, 2)
 
 
-@pytest.mark.parametrize("clean", [None, LABELS])
+@pytest.mark.parametrize("clean", [None, LABELS, 1 - LABELS], ids=["unknown", "all right", "all wrong"])
 def test_a_roc_that_is_undefined_is_left_out(tmp_path, clean):
     with experiment(tmp_path) as run:
         separation_results.draw_roc(run, data(clean), {"first": np.arange(4.0)}, 1)
-        assert "roc.png" not in run.record["files"]
+        assert "roc.png" not in run.record["files"] and not (run.path / "roc.png").exists()
