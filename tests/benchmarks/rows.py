@@ -22,7 +22,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.measuring import compute_of, device_flags, run_script
 from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from utils.command_line import running
-from utils.command_line.parser import COUNT, Parser
+from utils.command_line.parser import COUNT, Parser, number
 from utils.compute import Compute
 from utils.data.choice import DataChoice
 from utils.data.noisy_data import prepare
@@ -37,7 +37,7 @@ CEILING = "test: true labels, last epoch"
 def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, report: peers.PeersReport) -> dict:
     """{row: AUC, test accuracy or share} for one seed; rows without a value are left out."""
     seed = choice.seed
-    name, separation, training = typed(choice, device_flags(args))
+    name, separation, training = typed(choice, args)
     relabel = run_script("relabel.py", separation + shlex.split(args.separation), args.root, f"relabel_{name}")
     training += [*shlex.split(args.training), "--relabel", f"relabel_{name}"]
     ssl = run_script("ssl.py", training, args.root, f"ssl_{name}")
@@ -56,7 +56,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
 
     settings = peers.Settings(
         epochs=args.epochs or sum(relabel["epochs"]), schedule="cosine", lr=0.1, wd=5e-4, batch_size=100,
-        network=models.CNN13, width=WIDTH, folds=FOLDS, device=compute.device.type, precision=compute.precision,
+        network=models.CNN13, width=args.width, folds=FOLDS, device=compute.device.type, precision=compute.precision,
         compiled=compute.compile,
     )  # fmt: skip
     data = prepare(choice, compute)
@@ -67,10 +67,10 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     return rows
 
 
-def typed(choice: DataChoice, device: list[str]) -> tuple[str, list[str], list[str]]:
-    """(A name of the data, flags of relabel.py for them, and of ssl.py): default ones but for the width."""
+def typed(choice: DataChoice, args: argparse.Namespace) -> tuple[str, list[str], list[str]]:
+    """(A name of the data, flags of relabel.py for them, and of ssl.py): default ones but for width and device."""
     name = f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
-    usual = ["--width", str(WIDTH), "--seed", str(choice.seed), *device]
+    usual = ["--width", f"{args.width:g}", "--seed", str(choice.seed), *device_flags(args)]
     usual += [] if choice.root is None else ["--train_root", str(choice.root)]
     of_data = {"noise_type": [choice.noise_type]}
     if choice.noise_type != "none":
@@ -111,11 +111,20 @@ def compare(seeds: list[dict[str, float]], report: peers.PeersReport) -> None:
 
 def make_parser() -> Parser:
     parser = parser_over_seeds("rows", __doc__)
-    group = parser.add_argument_group("row")
+    add_ours_and_epochs(parser.add_argument_group("row"))
+    return parser
+
+
+def add_ours_and_epochs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--separation", default="", metavar="FLAGS", help="more flags of relabel.py, for a search")
     group.add_argument("--training", default="", metavar="FLAGS", help="more flags of ssl.py, for a search")
     group.add_argument("--epochs", type=COUNT, help="of the peers (default: as many as relabel.py's)")
-    return parser
+    add_width(group)
+
+
+def add_width(group: argparse._ArgumentGroup) -> None:
+    """Of all networks; not that of the scripts, which is another one for digits and for photographs."""
+    group.add_argument("--width", type=number(float, 0, 8, low_open=True), default=WIDTH, metavar="FACTOR")
 
 
 def main(argv: list[str] | None = None) -> None:

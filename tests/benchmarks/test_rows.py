@@ -7,10 +7,9 @@ from tests.benchmarks.measuring import device_flags
 
 
 @pytest.mark.slow
-def test_a_row_is_whole_and_used_again(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rows, "WIDTH", 0.1)
+def test_a_row_is_whole_and_used_again(tmp_path, capsys):
     command = ["--first_stage_subset", "0", "1", "2", "--seeds", "1", "--root", str(tmp_path), "--cuda_dev", "-1"]
-    command += ["--separation", "--epoch_1st 4", "--training", "--epoch 2", "--epochs", "3"]
+    command += ["--width", "0.1", "--separation", "--epoch_1st 4", "--training", "--epoch 2", "--epochs", "3"]
     rows.main(command)
     first = capsys.readouterr().out
     for row in (
@@ -27,10 +26,9 @@ def test_a_row_is_whole_and_used_again(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_row_without_noise_has_no_auc(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rows, "WIDTH", 0.1)
+def test_a_row_without_noise_has_no_auc(tmp_path, capsys):
     command = ["--first_stage_subset", "0", "1", "2", "--seeds", "1", "--first_stage_noise_type", "none"]
-    command += ["--separation", "--epoch_1st 4", "--training", "--epoch 2", "--epochs", "3"]
+    command += ["--width", "0.1", "--separation", "--epoch_1st 4", "--training", "--epoch 2", "--epochs", "3"]
     rows.main([*command, "--root", str(tmp_path), "--cuda_dev", "-1"])
     printed = capsys.readouterr().out
     assert "AUC: relabel.py" not in printed and "share wrong: truth" not in printed

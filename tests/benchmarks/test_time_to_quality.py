@@ -33,7 +33,8 @@ def test_margins_of_batches_add_up():
 def test_the_table_is_whole_and_its_parts_are_used_again(tmp_path, capsys):
     pytest.importorskip("cleanlab")
     command = ["--first_stage_subset", "0", "1", "2", "--root", str(tmp_path), "--cuda_dev", "-1", "--workers", "0"]
-    command += ["--separation", "--epoch_1st 4 --warmup_e 2", "--training", "--epoch 2", "--epochs", "2"]
+    command += ["--width", "0.1", "--epochs", "2", "--training", "--epoch 2"]
+    command += ["--separation", "--epoch_1st 4 --warmup_e 2"]
     time_to_quality.main(command)
     first, parts = capsys.readouterr().out, sorted((tmp_path / "parts").iterdir())
     assert len(parts) == 4

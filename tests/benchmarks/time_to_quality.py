@@ -26,7 +26,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib import metadata
@@ -40,10 +40,10 @@ from torchvision import transforms
 
 import models
 from tests.benchmarks import peers, plain, rows
-from tests.benchmarks.measuring import compute_of, device_flags, kept, machine, run_script, timed
+from tests.benchmarks.measuring import compute_of, kept, machine, run_script, timed
 from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from utils.command_line import running
-from utils.command_line.parser import COUNT, WHOLE, Parser, number
+from utils.command_line.parser import WHOLE, Parser, number
 from utils.compute import Compute
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages
@@ -100,6 +100,16 @@ def curve(experiment: Path) -> list[Point]:
 # -- the usual loop ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Loop:
+    """How the usual loop trains one network."""
+
+    width: float
+    epochs: int
+    workers: int
+    seed: int
+
+
 def batches(
     images: DeviceImages, labels: np.ndarray, workers: int, *, augmented: bool, ids: np.ndarray | slice = slice(None)
 ) -> DataLoader:
@@ -114,14 +124,14 @@ def batches(
 
 
 def train(
-    loader: DataLoader, num_classes: int, epochs: int, seed: int, compute: Compute, see=lambda *batch: None
+    loader: DataLoader, num_classes: int, loop: Loop, compute: Compute, see=lambda *batch: None
 ) -> Iterator[tuple[nn.Module, float]]:
     """(The network, seconds of the epoch) after each epoch of SGD with a cosine schedule."""
-    torch.manual_seed(seed)
-    network = models.build(models.CNN13, num_classes, rows.WIDTH, models.DROPOUT[models.CNN13]).to(compute.device)
+    torch.manual_seed(loop.seed)
+    network = models.build(models.CNN13, num_classes, loop.width, models.DROPOUT[models.CNN13]).to(compute.device)
     optimizer = torch.optim.SGD(network.parameters(), LR, momentum=MOMENTUM, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    for _ in range(epochs):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, loop.epochs)
+    for _ in range(loop.epochs):
         _, seconds = timed(compute, plain.train_epoch, network, optimizer, loader, compute.device, see)
         schedule.step()
         yield network, seconds
@@ -157,15 +167,17 @@ class Aum:
         return -self.sums.numpy()
 
 
-def usual(data: NoisyData, compute: Compute, epochs: int, workers: int, seed: int) -> dict:
+def usual(data: NoisyData, compute: Compute, loop: Loop) -> dict:
     """Seconds of the training's parts, AUCs of the last loss and of AUM, test accuracies after every epoch."""
-    loader = batches(data.images, data.labels, workers, augmented=True)
-    in_order = batches(data.images, data.labels, workers, augmented=False)
-    tests = None if data.test_images is None else batches(data.test_images, data.test_labels, workers, augmented=False)
+    loader = batches(data.images, data.labels, loop.workers, augmented=True)
+    in_order = batches(data.images, data.labels, loop.workers, augmented=False)
+    tests = None
+    if data.test_images is not None:
+        tests = batches(data.test_images, data.test_labels, loop.workers, augmented=False)
     aum = Aum(len(data))
     found = {"train": 0.0, "tests": 0.0, "test": []}
     with plain.usual_settings():
-        for network, seconds in train(loader, data.num_classes, epochs, seed, compute, aum):
+        for network, seconds in train(loader, data.num_classes, loop, compute, aum):
             found["train"] += seconds
             if tests is not None:
                 (_, logits, _), seconds = timed(compute, plain.evaluate, network, tests, compute.device)
@@ -177,18 +189,18 @@ def usual(data: NoisyData, compute: Compute, epochs: int, workers: int, seed: in
     return found | {"auc of loss": auc(losses, data.is_noisy), "auc of AUM": auc(aum.scores(), data.is_noisy)}
 
 
-def folds(data: NoisyData, compute: Compute, epochs: int, workers: int, seed: int, k: int) -> dict:
-    """The AUC of cleanlab's self-confidence on out-of-sample probabilities of k networks, `epochs` each."""
+def folds(data: NoisyData, compute: Compute, loop: Loop, k: int) -> dict:
+    """The AUC of cleanlab's self-confidence on out-of-sample probabilities of k networks."""
     from cleanlab.rank import get_label_quality_scores
     from sklearn.model_selection import StratifiedKFold
 
     probabilities = np.zeros((len(data), data.num_classes))
-    split = StratifiedKFold(k, shuffle=True, random_state=seed).split(data.labels, data.labels)
+    split = StratifiedKFold(k, shuffle=True, random_state=loop.seed).split(data.labels, data.labels)
     with plain.usual_settings():
         for others, held_out in split:
-            loader = batches(data.images, data.labels, workers, augmented=True, ids=others)
-            held = batches(data.images, data.labels, workers, augmented=False, ids=held_out)
-            for network, _ in train(loader, data.num_classes, epochs, seed, compute):  # noqa: B007
+            loader = batches(data.images, data.labels, loop.workers, augmented=True, ids=others)
+            held = batches(data.images, data.labels, loop.workers, augmented=False, ids=held_out)
+            for network, _ in train(loader, data.num_classes, loop, compute):  # noqa: B007
                 pass
             _, logits, _ = plain.evaluate(network, held, compute.device)
             probabilities[held_out] = torch.from_numpy(logits).double().softmax(1).numpy()
@@ -202,7 +214,7 @@ def folds(data: NoisyData, compute: Compute, epochs: int, workers: int, seed: in
 def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, report: peers.PeersReport) -> dict:
     """{way: what it found} for one seed."""
     seed = choice.seed
-    name, separation, training = rows.typed(choice, device_flags(args))
+    name, separation, training = rows.typed(choice, args)
     separation += args.separation.split()
     training += [*args.training.split(), "--relabel", f"relabel_{name}"]
     data = prepare(choice, compute)
@@ -210,28 +222,25 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
         report(data.describe() + "\n")
     of_run = {"data": data.fingerprint(), "mirror": choice.mirror, "machine": machine(), "compute": str(compute)}
     make = partial(kept, args.root / "parts")
-    experiments = [f"relabel_{name}", f"ssl_{name}"]
-    runs = [partial(ours, RELABEL, separation), partial(ours, "ssl.py", training)]
-    keys = [of_run | {"flags": separation}, of_run | {"flags": [separation, training]}]
-    relabel, ssl = (
-        make(experiment, key, partial(run, args.root, experiment))
-        for experiment, key, run in zip(experiments, keys, runs, strict=True)
-    )
-    found = {
-        RELABEL: Found(relabel["seconds"], relabel["figures"].get("auc_relabel_score")),
-        CHAIN: Found(relabel["seconds"] + ssl["seconds"], ssl["figures"].get("auc_ssl_score"),
-                     ssl["figures"].get("test_accuracy")),
-    }  # fmt: skip
-    epochs = args.epochs or sum(relabel["epochs"])
-    how = of_run | {"epochs": epochs, "workers": args.workers, "seed": seed}
-    of_loop = {"data": data, "compute": compute, "epochs": epochs, "workers": args.workers, "seed": seed}
-    found |= of_usual(make(f"usual_{name}", how | {"aum": Aum(0).name}, partial(usual, **of_loop)))
+    experiment = f"relabel_{name}"
+    key = of_run | {"flags": separation}
+    relabel = make(experiment, key, partial(ours, RELABEL, separation, args.root, experiment))
+    found = {RELABEL: Found(relabel["seconds"], relabel["figures"].get("auc_relabel_score"))}
+    loop = Loop(args.width, args.epochs or sum(relabel["epochs"]), args.workers, seed)
+    key = of_run | vars(loop) | {"aum": Aum(0).name}
+    found |= of_usual(make(f"usual_{name}", key, partial(usual, data, compute, loop)))
     if peers.has_cleanlab() and data.is_noisy is not None:
-        each = max(1, round(epochs / (args.folds - 1)))
-        how, of_loop = how | {"folds": args.folds, "epochs": each}, of_loop | {"k": args.folds, "epochs": each}
-        of_folds = make(f"folds_{name}", how, partial(folds, **of_loop))
+        shorter = replace(loop, epochs=max(1, round(loop.epochs / (args.folds - 1))))
+        key = of_run | vars(shorter) | {"folds": args.folds}
+        of_folds = make(f"folds_{name}", key, partial(folds, data, compute, shorter, args.folds))
         found[f"{args.folds} folds and cleanlab"] = Found(of_folds["seconds"], of_folds["auc"])
-    report(f"seed {seed}, {epochs} epochs of the usual loop")
+    experiment = f"ssl_{name}"
+    key = of_run | {"flags": [separation, training]}
+    ssl = make(experiment, key, partial(ours, "ssl.py", training, args.root, experiment))
+    found[CHAIN] = Found(
+        relabel["seconds"] + ssl["seconds"], ssl["figures"].get("auc_ssl_score"), ssl["figures"].get("test_accuracy")
+    )
+    report(f"seed {seed}, {loop.epochs} epochs of the usual loop")
     for way, of in found.items():
         quality = [f"{what} {value:.4f}" for what, value in (("AUC", of.auc), ("test", of.test)) if value is not None]
         report(f"    {way}: {of.seconds:.0f} s; {', '.join(quality)}")
@@ -284,9 +293,7 @@ def table(seeds: list[dict[str, Found]]) -> Table:
 def make_parser() -> Parser:
     parser = parser_over_seeds("time_to_quality", __doc__, seeds=(1,))
     group = parser.add_argument_group("time to quality")
-    group.add_argument("--separation", default="", metavar="FLAGS", help="more flags of relabel.py")
-    group.add_argument("--training", default="", metavar="FLAGS", help="more flags of ssl.py")
-    group.add_argument("--epochs", type=COUNT, help="of the usual loop (default: as many as relabel.py's)")
+    rows.add_ours_and_epochs(group)
     group.add_argument("--folds", type=number(int, 2), default=rows.FOLDS, metavar="K", help="of the cleanlab row")
     group.add_argument("--workers", type=WHOLE, default=2, help="processes of a DataLoader")
     return parser

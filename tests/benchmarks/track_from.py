@@ -11,7 +11,7 @@ Finished runs under --root are used again, and one that was cut off goes on: rep
 import argparse
 
 from tests.benchmarks import rows
-from tests.benchmarks.measuring import compute_of, device_flags, run_script
+from tests.benchmarks.measuring import compute_of, run_script
 from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from tests.benchmarks.tracked_steps import MEMORISE
@@ -32,7 +32,7 @@ WAYS = {  # script, prefix of its accumulated scores, phases, more flags
 
 def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[tuple[str, str], dict[str, float]]:
     """{(way, where the scores are from): {column: value}} for one seed."""
-    name, flags, _ = rows.typed(choice, device_flags(args))
+    name, flags, _ = rows.typed(choice, args)
     flags += [] if args.epochs is None else ["--epoch_1st", str(args.epochs)]
     found = {}
     for number, way in enumerate(WAYS):
@@ -63,6 +63,7 @@ def table(seeds: list[dict[tuple[str, str], dict[str, float]]]) -> Table:
 def make_parser() -> Parser:
     parser = parser_over_seeds("track_from", __doc__)
     group = parser.add_argument_group("where scores are from")
+    rows.add_width(group)
     group.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     group.add_argument("--epochs", type=COUNT, help="of each training (default: the scripts')")
     return parser

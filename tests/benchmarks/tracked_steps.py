@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 
 from tests.benchmarks import rows
-from tests.benchmarks.measuring import RESULTS, compute_of, device_flags, run_script
+from tests.benchmarks.measuring import RESULTS, compute_of, run_script
 from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
@@ -50,7 +50,7 @@ class Run:
 
 def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[int | str, Run]:
     """{way: its run}; the first tracks every step."""
-    name, flags, _ = rows.typed(choice, device_flags(args))
+    name, flags, _ = rows.typed(choice, args)
     flags += [*MEMORISE, *shlex.split(args.main)]
     found = {}
     for every in [1, *args.every]:
@@ -107,6 +107,7 @@ def draw(path: Path, seeds: dict[int, dict[int | str, Run]], subject: str) -> No
 def make_parser() -> Parser:
     parser = parser_over_seeds("tracked_steps", __doc__)
     group = parser.add_argument_group("tracked steps")
+    rows.add_width(group)
     group.add_argument(
         "--every", type=count_or_auto, nargs="+", default=[4, AUTO], metavar="STEPS", help="as main.py's --track_every"
     )
