@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Kill the scripts, half of the time just when they write, start them again until they finish, and compare all bytes.
 
+They come out of a process that has imported torch once (tests/processes.py), and their figures stay empty: of a kill
+during these seconds nothing is learnt.
+
 python3 -m tests.kill_and_resume --kills 25        25 kills over the cases; exit status 1 on any difference
 python3 -m tests.kill_and_resume --kills 0 --log kills.txt
                                                    until Ctrl-C or SIGTERM, with a table every --every kills
@@ -20,8 +23,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.processes import Script
 from tests.tiny import ROOT, TINY, TINY_ARGS
 
+Process = Script | subprocess.Popen
 BACKBONE = "shufflenet_v2_x0_5"  # the smallest
 FOLDER = ["--first_stage_data_name", "folder", "--train_root", "{root}/pictures-{name}"]
 SPLIT = ["--scores", "{root}/scores.npy", "--double_run", "--swa", "--swa_start", "1", "--labeled_batch_size", "20"]
@@ -50,7 +55,7 @@ CASES = tuple(dict.fromkeys((*TINY_ARGS, *MORE, *WHOLE)))
 NEEDED = {"ssl.py-posterior": "relabel.py", "main.py-first_stage": "main.py"}  # whose undisturbed run they read
 IN_A_LIFE = 4  # kills of one run at most, before it may finish
 SOON = 0.02  # seconds after something was written
-POLL = 0.001  # seconds
+POLL = 0.004  # seconds; looking takes one
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -63,29 +68,30 @@ def command(case: str, root: Path, name: str) -> list[str]:
     return [sys.executable, str(ROOT / script), *flags, "--experiments_root", str(root), "--experiment_name", name]
 
 
-def start(case: str, root: Path, name: str, ranks: int = 1) -> subprocess.Popen:
+def start(case: str, root: Path, name: str, ranks: int = 1) -> Process:
     """In a session of its own: Ctrl-C is for this program. `ranks`: processes that torchrun starts."""
     words, quiet = command(case, root, name), subprocess.DEVNULL
-    if ranks > 1:
-        words[:1] = [str(Path(sys.executable).with_name("torchrun")), "--nproc_per_node", str(ranks)]
+    if ranks == 1:
+        return Script(words[1:])
+    words[:1] = [str(Path(sys.executable).with_name("torchrun")), "--nproc_per_node", str(ranks)]
     return subprocess.Popen(words, stdout=quiet, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(process: Process) -> None:
     _, errors = process.communicate()
     if process.returncode:
         raise SystemExit(f"exit status {process.returncode}: {errors}")
 
 
 @contextlib.contextmanager
-def killed_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+def killed_at_the_end(process: Process) -> Iterator[Process]:
     """Whatever happens meanwhile, no process is left behind."""
     try:
         yield process
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        (process if isinstance(process, Script) else process.stderr).close()
 
 
 def inputs(root: Path) -> None:
@@ -129,7 +135,7 @@ class Watch:
                 found |= {(file.name, file.stat().st_ino) for file in folder.iterdir()}
         return found
 
-    def wait(self, process: subprocess.Popen, count: int) -> None:
+    def wait(self, process: Process, count: int) -> None:
         """Until so many have appeared, or the process has ended."""
         while self.count < count and process.poll() is None:
             time.sleep(POLL)

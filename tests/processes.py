@@ -1,22 +1,27 @@
-"""Several processes that find each other as those of torchrun do, without the seconds that torchrun itself takes.
+"""Processes that come out of a server which has imported torch once, so that a script starts at once.
 
-They come out of a server that has imported torch once.
+`Script` is one of its own, which takes the place of a `subprocess.Popen`; `Processes` are several that find each other
+as those of torchrun do.
 """
 
+import gc
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import ROOT, load_script
+from tests.tiny import ROOT, load_script, without_pixels
 
 PRELOADED = [  # what processes of these tests import, now or later
     *("torch", "torch.distributed", "torch._dynamo", "torchvision", "matplotlib.figure", "scipy.stats"),
-    *("sklearn.datasets", "sklearn.linear_model", "tests.processes"),
+    *("sklearn.datasets", "sklearn.linear_model", "jinja2", "PIL.Image", "tests.processes"),
+    *(f"utils.methods.{name}" for name in ("forgetting", "cross_tracking", "relabelling", "pseudo_labelling")),
 ]
 ENOUGH = 120.0  # seconds
 
@@ -31,6 +36,52 @@ class Ended:
     result: Any = None  # of what it did
 
 
+class Script:
+    """A script in a session of its own: Ctrl-C is not for it; figures stay empty, which take longer than all the rest.
+
+    `words`: its name and flags. `prepare`: a function of a module that is called before it, in its process.
+    """
+
+    def __init__(self, words: list[str], prepare: Callable[[], None] | None = None) -> None:
+        handle, self._errors = tempfile.mkstemp()
+        os.close(handle)
+        self._process = served().Process(target=alone, args=(self._errors, words, prepare))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Negative: by that signal; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self) -> int:
+        self._process.join()
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self.send_signal(signal.SIGKILL)
+
+    def communicate(self) -> tuple[None, str]:
+        """Waits; (None, what it wrote to stderr)."""
+        self.wait()
+        return None, Path(self._errors).read_text()
+
+    def close(self) -> None:
+        """After its end: nothing of it is left."""
+        self._process.join()
+        Path(self._errors).unlink(missing_ok=True)
+
+
 class Processes:
     """`size` processes that run work(rank, *args), a function of a module; `limit`: seconds of any collective."""
 
@@ -41,10 +92,7 @@ class Processes:
 
         self.folder, self.store = folder, TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the scripts do, before torch is imported
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        self.processes = []
+        context, self.processes = served(), []
         for rank in range(size):
             said = {
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
@@ -80,6 +128,25 @@ def results(folder: Path, size: int, work: Callable[..., Any], *args: Any) -> li
     return [one.result for one in ended]
 
 
+def served() -> multiprocessing.context.ForkServerContext:
+    """Where processes come from."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the scripts do, before torch is imported
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def alone(errors: str, words: list[str], prepare: Callable[[], None] | None) -> None:
+    os.setsid()
+    gc.freeze()  # what the server has imported is not gone through again
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(errors, os.O_WRONLY), 2)
+    if prepare is not None:
+        prepare()
+    with without_pixels():
+        script(0, *words)
+
+
 def child(work: Callable[..., Any], rank: int, args: tuple, folder: Path, environment: dict[str, str | None]) -> None:
     for name, value in environment.items():
         if value is None:
@@ -96,7 +163,7 @@ def child(work: Callable[..., Any], rank: int, args: tuple, folder: Path, enviro
 
 
 def script(rank: int, name: str, *words: str) -> None:
-    """One of the processes of a script."""
+    """What `python3 NAME WORDS` does."""
     from utils.command_line.running import run_script
 
     os.chdir(ROOT)
