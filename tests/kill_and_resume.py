@@ -91,7 +91,8 @@ def killed_at_the_end(process: Process) -> Iterator[Process]:
     finally:
         process.kill()
         process.wait()
-        (process if isinstance(process, Script) else process.stderr).close()
+        if isinstance(process, subprocess.Popen):
+            process.stderr.close()
 
 
 def inputs(root: Path) -> None:

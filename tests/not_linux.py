@@ -6,6 +6,7 @@ python3 -m tests.not_linux main.py --epoch_1st 3
 Hidden: modules and functions of Unix, the signals that Windows lacks, /proc and /sys, the blocks of a file. Refused: to
 rename or remove a file that this process has open or mapped, to replace a folder. Text is cp1252 where nothing else is
 asked for. Without fcntl filelock takes the existence of a file for the lock, as it never does on Windows itself.
+Figures stay empty.
 """
 
 import builtins
@@ -18,6 +19,8 @@ import runpy
 import signal
 import sys
 from types import SimpleNamespace
+
+from tests.tiny import without_pixels
 
 MODULES = ("fcntl", "resource", "pwd", "grp", "termios")
 FUNCTIONS = ("getuid", "geteuid", "getgid", "sched_getaffinity", "sched_setaffinity", "posix_fallocate", "getloadavg")
@@ -93,4 +96,5 @@ def hide() -> None:
 if __name__ == "__main__":
     hide()
     sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    with without_pixels():
+        runpy.run_path(sys.argv[0], run_name="__main__")

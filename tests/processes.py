@@ -1,5 +1,7 @@
 """Processes that come out of a server which has imported torch once, so that a script starts at once.
 
+Figures stay empty, which take longer than all the rest of a tiny run.
+
 `Script` is one of its own, which takes the place of a `subprocess.Popen`; `Processes` are several that find each other
 as those of torchrun do.
 """
@@ -8,6 +10,8 @@ import gc
 import multiprocessing
 import os
 import pickle
+import runpy
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import ROOT, load_script, without_pixels
+from tests.tiny import ROOT, without_pixels
 
 PRELOADED = [  # what processes of these tests import, now or later
     *("torch", "torch.distributed", "torch._dynamo", "torchvision", "matplotlib.figure", "scipy.stats"),
@@ -24,6 +28,7 @@ PRELOADED = [  # what processes of these tests import, now or later
     *(f"utils.methods.{name}" for name in ("forgetting", "cross_tracking", "relabelling", "pseudo_labelling")),
 ]
 ENOUGH = 120.0  # seconds
+SAID = ("out", "err")  # stdout and stderr, as files
 
 
 @dataclass
@@ -37,15 +42,14 @@ class Ended:
 
 
 class Script:
-    """A script in a session of its own: Ctrl-C is not for it; figures stay empty, which take longer than all the rest.
+    """What `python3 WORDS` does, in a session of its own: Ctrl-C is not for it.
 
-    `words`: its name and flags. `prepare`: a function of a module that is called before it, in its process.
+    `prepare`: a function of a module that is called before it, in its process.
     """
 
-    def __init__(self, words: list[str], prepare: Callable[[], None] | None = None) -> None:
-        handle, self._errors = tempfile.mkstemp()
-        os.close(handle)
-        self._process = served().Process(target=alone, args=(self._errors, words, prepare))
+    def __init__(self, words: list[str], prepare: Callable[[], Any] | None = None) -> None:
+        self._files, self._said = Path(tempfile.mkdtemp()), None
+        self._process = served().Process(target=alone, args=(self._files, words, prepare))
         self._process.start()
 
     @property
@@ -62,6 +66,9 @@ class Script:
 
     def wait(self) -> int:
         self._process.join()
+        if self._said is None:
+            self._said = tuple((self._files / name).read_text() for name in SAID)
+            shutil.rmtree(self._files)
         return self.returncode
 
     def send_signal(self, signum: int) -> None:
@@ -71,15 +78,10 @@ class Script:
         if self.poll() is None:
             self.send_signal(signal.SIGKILL)
 
-    def communicate(self) -> tuple[None, str]:
-        """Waits; (None, what it wrote to stderr)."""
+    def communicate(self) -> tuple[str, str]:
+        """Waits; what it wrote to stdout and to stderr."""
         self.wait()
-        return None, Path(self._errors).read_text()
-
-    def close(self) -> None:
-        """After its end: nothing of it is left."""
-        self._process.join()
-        Path(self._errors).unlink(missing_ok=True)
+        return self._said
 
 
 class Processes:
@@ -114,7 +116,7 @@ class Processes:
             process.join()
             assert not hung, "it hangs"
         for rank, process in enumerate(self.processes):
-            output, errors = ((self.folder / f"{rank}.{kind}").read_text() for kind in ("out", "err"))
+            output, errors = ((self.folder / f"{rank}.{name}").read_text() for name in SAID)
             file = self.folder / f"{rank}.pickle"
             result = pickle.loads(file.read_bytes()) if file.exists() else None
             found.append(Ended(process.exitcode, output, errors, result))
@@ -136,15 +138,20 @@ def served() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def alone(errors: str, words: list[str], prepare: Callable[[], None] | None) -> None:
+def alone(folder: Path, words: list[str], prepare: Callable[[], Any] | None) -> None:
     os.setsid()
     gc.freeze()  # what the server has imported is not gone through again
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(errors, os.O_WRONLY), 2)
+    into(*(folder / name for name in SAID))
     if prepare is not None:
         prepare()
     with without_pixels():
         script(0, *words)
+
+
+def into(*files: Path) -> None:
+    """What is printed, and what is said of errors."""
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
 
 
 def child(work: Callable[..., Any], rank: int, args: tuple, folder: Path, environment: dict[str, str | None]) -> None:
@@ -153,19 +160,21 @@ def child(work: Callable[..., Any], rank: int, args: tuple, folder: Path, enviro
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    for number, kind in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    into(*(folder / f"{rank}.{name}" for name in SAID))
     import torch
 
     torch.set_num_threads(1)
-    result = work(rank, *args)
+    with without_pixels():
+        result = work(rank, *args)
     (folder / f"{rank}.pickle").write_bytes(pickle.dumps(result))
 
 
-def script(rank: int, name: str, *words: str) -> None:
-    """What `python3 NAME WORDS` does."""
-    from utils.command_line.running import run_script
-
+def script(rank: int, *words: str) -> None:
+    """What `python3 WORDS` does."""
     os.chdir(ROOT)
-    sys.argv = [name, *words]
-    run_script(load_script(name).main, list(words))
+    if words[0] == "-m":
+        sys.argv = list(words[1:])
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(words)
+        runpy.run_path(sys.argv[0], run_name="__main__")

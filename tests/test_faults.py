@@ -16,7 +16,7 @@
 | two processes in one folder | the second is refused at once, the first is not disturbed |
 | clock set back | the newest experiment is the one that finished last, whatever its dates say |
 
-The tests have the same order, but for those named. Each starts whole scripts as a user does.
+The tests have the same order, but for those named. Each starts whole scripts.
 """
 
 import os
@@ -24,54 +24,54 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.kill_and_resume import command, differences, finish, start
+from tests.processes import Script
 from tests.tiny import ROOT, TINY, TINY_ARGS
 
 pytestmark = pytest.mark.slow
 
-# Runs a script and kills it just before it renames a file to `name` for the n-th time.
-KILLED_AT_RENAMING = """
-import os, runpy, signal, sys
-count, replace = 0, os.replace
-def counting(source, target):
-    global count
-    count += os.path.basename(target) == {name!r}
-    if count == {n}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-os.replace = counting
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+
+def to_be_killed(name, n):
+    """This process, just before it renames a file to `name` for the n-th time."""
+    count, replace = 0, os.replace
+
+    def counting(source, target):
+        nonlocal count
+        count += os.path.basename(target) == name
+        if count == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = counting
 
 
-def killed(script, root, n=3, name="checkpoint.pt", more=()):
+def killed(script, root, n=3, name="checkpoint.pt"):
     """By default when the newest checkpoint has become the previous one and the new one has not got its name yet."""
-    code = KILLED_AT_RENAMING.format(n=n, name=name)
-    words = [sys.executable, "-c", code, *command(script, root, f"{script}-killed")[1:], *more]
-    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    process = Script(command(script, root, f"{script}-killed")[1:], partial(to_be_killed, name, n))
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
 
 
-def outcome(words, **options):
+def outcome(words, prepare=None):
     """(exit status, stderr) of a command line."""
-    process = subprocess.run(words, capture_output=True, text=True, check=False, **options)
-    assert "Traceback" not in process.stderr
-    return process.returncode, process.stderr
+    process = Script(words[1:], prepare)
+    _, errors = process.communicate()
+    assert "Traceback" not in errors
+    return process.returncode, errors
 
 
-def refused(words, **options):
-    status, errors = outcome(words, **options)
+def refused(words, prepare=None):
+    status, errors = outcome(words, prepare)
     assert status == 2
     return next(line for line in errors.splitlines() if line.startswith("error: "))
 
@@ -204,16 +204,15 @@ def test_deleted_labels_file(root, undisturbed):
 
 def test_killed_while_decoding_and_damaged_cache(root, image_folder):
     cache = image_folder / ".cache" / "train_16.npy"
-    words = ["--first_stage_data_name", "folder", "--train_root", str(image_folder), "--image_size", "16"]
-    words += [*TINY, "--epoch_1st", "1", "--experiments_root", str(root), "--experiment_name"]
-    code = KILLED_AT_RENAMING.format(n=1, name=cache.name)
-    killed = subprocess.run([sys.executable, "-c", code, "parallel.py", *words, "killed"], cwd=ROOT, check=False)
-    assert killed.returncode == -signal.SIGKILL and os.listdir(cache.parent) != [] and not cache.exists()
-    assert outcome([sys.executable, "parallel.py", *words, "calm"], cwd=ROOT)[0] == 0
+    words = [sys.executable, "parallel.py", "--first_stage_data_name", "folder", "--train_root", str(image_folder)]
+    words += [*TINY, "--image_size", "16", "--epoch_1st", "1", "--experiments_root", str(root), "--experiment_name"]
+    killed, _ = outcome([*words, "killed"], partial(to_be_killed, cache.name, 1))
+    assert killed == -signal.SIGKILL and os.listdir(cache.parent) != [] and not cache.exists()
+    assert outcome([*words, "calm"])[0] == 0
     assert os.listdir(cache.parent) == [cache.name]
     whole = cache.read_bytes()
     damage_file(cache, "one bit flipped")
-    assert outcome([sys.executable, "parallel.py", *words, "again"], cwd=ROOT)[0] == 0
+    assert outcome([*words, "again"])[0] == 0
     assert cache.read_bytes() == whole
     scores = [(root / name / "parallel_score.npy").read_bytes() for name in ("calm", "again")]
     assert scores[0] == scores[1]
@@ -227,21 +226,17 @@ def test_full_disk(root, undisturbed, script):
     words = command(script, root, folder.name)
     before = {name: (folder / name).read_bytes() for name in ("checkpoint.pt", "checkpoint_previous.pt")}
     room = len(before["checkpoint.pt"]) // 2  # no file may grow past this: neither may the next checkpoint
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))  # noqa: E731
-    assert re.search(r"cannot write .*checkpoint_new\.pt .* — free some space", refused(words, preexec_fn=limit))
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (room, room))
+    assert re.search(r"cannot write .*checkpoint_new\.pt .* — free some space", refused(words, limit))
     assert {name: (folder / name).read_bytes() for name in before} == before
     finish(start(script, root, folder.name))
     assert differences(script, root) == []
 
 
-# The superuser may write anywhere and gives that right up, once all is imported.
-AS_ANYBODY = """
-import os, sys
-import relabel, utils.methods.relabelling, utils.command_line.running
-if os.geteuid() == 0:
-    os.setuid(65534)
-utils.command_line.running.run_script(relabel.main, sys.argv[1:])
-"""
+def as_anybody():
+    """The superuser may write anywhere and gives that right up."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
 
 
 def test_folder_that_cannot_be_written(root, undisturbed):
@@ -251,15 +246,10 @@ def test_folder_that_cannot_be_written(root, undisturbed):
         shutil.copytree(root / "relabel.py-calm", folder / "relabel.py-calm")
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        new, finished = (
-            [sys.executable, "-c", AS_ANYBODY, *command("relabel.py", folder, name)[2:]]
-            for name in ("new", "relabel.py-calm")
-        )
-        assert "choose a writable --experiments_root" in refused(new, cwd=ROOT)
-        assert outcome(finished, cwd=ROOT)[0] == 0
-        printed = subprocess.run(
-            [*finished, "--compare", "relabel.py-calm"], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout
+        new, finished = (command("relabel.py", folder, name) for name in ("new", "relabel.py-calm"))
+        assert "choose a writable --experiments_root" in refused(new, as_anybody)
+        assert outcome(finished, as_anybody)[0] == 0
+        printed, _ = Script([*finished[1:], "--compare", "relabel.py-calm"], as_anybody).communicate()
         assert "rank corr." in printed and "compare.png is left out: cannot write" in printed
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755)

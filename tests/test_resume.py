@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import time
 
 import pytest
@@ -25,7 +24,7 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
 def test_a_stop_signal_checkpoints_says_how_to_go_on_and_loses_nothing(tmp_path, signum, status):
     script = "parallel.py"
     undisturbed(script, tmp_path)
-    process: subprocess.Popen = start(script, tmp_path, f"{script}-killed")
+    process = start(script, tmp_path, f"{script}-killed")
     history = tmp_path / f"{script}-killed" / "history.csv"  # exists once the first epoch is done
     while not history.exists() and process.poll() is None:
         time.sleep(0.01)

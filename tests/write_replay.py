@@ -16,7 +16,6 @@ import hashlib
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +27,8 @@ import numpy as np
 from PIL import Image
 
 from tests.kill_and_resume import differing
-from tests.tiny import ROOT, TINY, TINY_ARGS
+from tests.processes import Script
+from tests.tiny import TINY, TINY_ARGS
 from utils.errors import UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.checkpoints import Checkpoints
@@ -99,10 +99,10 @@ def record(case: Case, root: Path, trace: Path) -> list[dict]:
 
 
 def run(words: list[str], root: Path, trace: Path, kill_at: str) -> None:
-    words = [sys.executable, "tests/recorded_writes.py", str(root), str(trace), kill_at, *filled(words, root)]
-    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    process = Script(["tests/recorded_writes.py", str(root), str(trace), kill_at, *filled(words, root)])
+    _, errors = process.communicate()
     if process.returncode != (-9 if kill_at else 0):
-        raise SystemExit(f"exit status {process.returncode}: {process.stderr}")
+        raise SystemExit(f"exit status {process.returncode}: {errors}")
 
 
 def filled(words: list[str], root: Path) -> list[str]:
@@ -256,14 +256,14 @@ def missing_or_other(folder: Path, final: Path) -> str | None:
 def restarted(root: Path, final: Path, case: Case) -> tuple[str, str | None]:
     """("same", "refused" or "fault", what is wrong) after the command was typed again."""
     words = case.restart or case.words
-    start = [sys.executable, *(["-m"] if not words[0].endswith(".py") else []), *filled(words, root)]
-    process = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=False)
-    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    process = Script([*(["-m"] if not words[0].endswith(".py") else []), *filled(words, root)])
+    _, said = process.communicate()
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
     if process.returncode == 2 and len(errors) == 1:
         foreseen = "holds a run with other settings" in errors[0] if case.before else False
         return ("refused", None) if foreseen or case.folder != "run" else ("fault", errors[0])
     if process.returncode:
-        return "fault", process.stderr[-1000:]
+        return "fault", said[-1000:]
     if case.folder != "run":
         return (
             ("same", None) if missing_or_other(root / case.folder, final / case.folder) is None else ("fault", "other")
