@@ -163,19 +163,22 @@ def undisturbed(case: str, root: Path, ranks: int = 1) -> Calm:
     return Calm(time.monotonic() - begun, watch.count)
 
 
-def kill(case: str, root: Path, calm: Calm, chance: random.Random) -> bool:
-    """Go on with a run and kill it: half of the time soon after a file has appeared; whether it was still running."""
+def kill(case: str, root: Path, calm: Calm, part: float, chance: random.Random) -> bool:
+    """Go on with a run and kill it, half of the time soon after a file has appeared; whether it was still running.
+
+    `part`: of an undisturbed run's work, within which it happens.
+    """
     name = f"{case}-killed"
     if chance.random() < 0.5:  # so that the next process decodes anew
         shutil.rmtree(root / f"pictures-{name}" / ".cache", ignore_errors=True)
     watch = Watch(root, name)
     with killed_at_the_end(start(case, root, name)) as process:
         if chance.random() < 0.5:
-            watch.wait(process, chance.randint(1, calm.files))
+            watch.wait(process, chance.randint(1, max(1, round(part * calm.files))))
             time.sleep(chance.uniform(0, SOON))
         else:
             watch.wait(process, 1)
-            time.sleep(chance.uniform(0, calm.seconds))
+            time.sleep(chance.uniform(0, part * calm.seconds))
         return process.poll() is None
 
 
@@ -196,9 +199,13 @@ def differing(calm: Path, other: Path) -> list[str]:
     ]
 
 
-def life(case: str, root: Path, kills: int, calm: Calm, chance: random.Random) -> tuple[int, list[str]]:
-    """A run from its beginning to its end, killed so often; (kills that met it running, what differs)."""
-    met = sum(kill(case, root, calm, chance) for _ in range(kills))
+def life(case: str, root: Path, kills: int, calm: Calm, chance: random.Random) -> tuple[int, int, list[str]]:
+    """A run from its beginning to its end, killed so often at most; (kills, which met it running, what differs)."""
+    part = min(1.0, 1.5 / max(kills, 1))  # of its work, so that some is left to the kills after this one
+    tried = met = 0
+    while tried == met < kills:  # one that has ended is not killed again
+        tried += 1
+        met += kill(case, root, calm, part, chance)
     try:
         with killed_at_the_end(start(case, root, f"{case}-killed")) as process:
             finish(process)
@@ -208,7 +215,7 @@ def life(case: str, root: Path, kills: int, calm: Calm, chance: random.Random) -
     for folder in folders(root, f"{case}-killed"):
         if folder.exists():
             shutil.move(folder, root / f"{folder.name}-{time.time_ns()}") if different else shutil.rmtree(folder)
-    return met, different
+    return tried, met, different
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
@@ -261,13 +268,13 @@ def kill_and_resume(
             if one not in calm:
                 calm[one] = undisturbed(one, root)
                 say(f"{one}: {calm[one].seconds:.1f} s of work undisturbed, {calm[one].files} files seen to appear")
-        met, different = life(case, root, of_life, calm[case], chance)
+        tried, met, different = life(case, root, of_life, calm[case], chance)
         before = tally.kills.total()
-        tally.kills[case] += of_life
+        tally.kills[case] += tried
         tally.met[case] += met
         tally.lives[case] += 1
         tally.different += different
-        say(f"{case}: {met} of {of_life} kills met it running, {'; '.join(different) or 'same bytes'}")
+        say(f"{case}: {met} of {tried} kills met it running, {'; '.join(different) or 'same bytes'}")
         if tally.kills.total() // every > before // every:
             say(f"seed {seed}\n{tally}")
     return tally.met.total(), tally.different
