@@ -37,13 +37,12 @@ def test_margin_is_the_labels_logit_less_the_largest_other_one():
 
 @pytest.mark.slow
 def test_results_are_kept_and_used_again(tmp_path, capsys):
-    pytest.importorskip("cleanlab")
     command = [*TINY, "--seeds", "1", "2", "--ceiling", "--root", str(tmp_path)]
     peers.main(command)
     first, files = capsys.readouterr().out, sorted(tmp_path.iterdir())
-    assert len(files) == 6 and all(
-        row in first for row in ("AUC: AUM", "cleanlab self_confidence", "true labels, last")
-    )
+    assert len(files) == (6 if peers.has_cleanlab() else 4)
+    assert ("cleanlab self_confidence" in first) == peers.has_cleanlab()
+    assert all(row in first for row in ("AUC: AUM", "true labels, last"))
     assert all(np.isfinite(value) for file in files for value in flat(json.loads(file.read_text())["result"]))
     for file in files[:1]:
         file.unlink()  # as if the run had been cut off
@@ -52,7 +51,7 @@ def test_results_are_kept_and_used_again(tmp_path, capsys):
     assert table(capsys.readouterr().out) == table(first)
     assert times == {file: file.stat().st_mtime_ns for file in files[1:]} and files[0].exists()
     peers.main([*command, "--lr", "0.05"])
-    assert len(list(tmp_path.iterdir())) == 12
+    assert len(list(tmp_path.iterdir())) == 2 * len(files)
 
 
 def flat(result: dict) -> list[float]:

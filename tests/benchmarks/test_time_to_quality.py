@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.benchmarks import time_to_quality
+from tests.benchmarks import peers, time_to_quality
 from tests.benchmarks.time_to_quality import Found, reached, table
 from utils.results.tables import as_text
 
@@ -31,15 +31,14 @@ def test_margins_of_batches_add_up():
 
 @pytest.mark.slow
 def test_the_table_is_whole_and_its_parts_are_used_again(tmp_path, capsys):
-    pytest.importorskip("cleanlab")
     command = ["--first_stage_subset", "0", "1", "2", "--root", str(tmp_path), "--cuda_dev", "-1", "--workers", "0"]
     command += ["--width", "0.1", "--epochs", "2", "--training", "--epoch 2"]
     command += ["--separation", "--epoch_1st 4 --warmup_e 2"]
     time_to_quality.main(command)
     first, parts = capsys.readouterr().out, sorted((tmp_path / "parts").iterdir())
-    assert len(parts) == 4
-    for row in ("running score after epoch: 1: ", "4 folds and cleanlab", "cross-entropy, best epoch, ORACLE"):
-        assert row in first
+    assert len(parts) == (4 if peers.has_cleanlab() else 3)
+    assert ("4 folds and cleanlab:" in first) == peers.has_cleanlab()
+    assert "running score after epoch: 1: " in first and "cross-entropy, best epoch, ORACLE" in first
     times = [part.stat().st_mtime_ns for part in parts]
     time_to_quality.main(command)
     assert capsys.readouterr().out == first

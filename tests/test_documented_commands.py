@@ -1,13 +1,12 @@
 """The four documented commands, in order, on tiny files in torchvision's CIFAR formats; only the counts are lowered."""
 
 import json
-import re
-import shlex
 
 import numpy as np
 import pytest
 
-from tests.tiny import ROOT, load_script, without_pixels
+from tests.benchmarks.measuring import documented
+from tests.tiny import load_script, without_pixels
 from tests.torchvision_files import write_cifar10, write_cifar100
 
 IMAGES = 100  # the networks are as wide as documented
@@ -21,14 +20,8 @@ LOWERED = {
 }
 
 
-def documented_commands() -> list[list[str]]:
-    """The README's commands whose data are CIFAR, as argument lists, script first."""
-    lines = re.findall(r"^python3 (\S+\.py .*cifar.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return [shlex.split(line) for line in lines]
-
-
-def lowered(command: list[str]) -> list[str]:
-    return [LOWERED.get(previous, word) for previous, word in zip(["", *command], command, strict=False)]
+def lowered(words: list[str]) -> list[str]:
+    return [LOWERED.get(previous, word) for previous, word in zip(["", *words], words, strict=False)]
 
 
 @pytest.mark.slow
@@ -44,11 +37,11 @@ def test_the_documented_commands_run_in_order_and_the_last_finds_what_the_first_
     monkeypatch.setattr(datasets, "default_root", lambda name: tmp_path / "datasets" / name / "data")
     monkeypatch.chdir(tmp_path)
 
-    commands = documented_commands()
-    assert [command[0] for command in commands] == ["main.py", "parallel.py", "relabel.py", "ssl.py"]
-    for script, *flags in map(lowered, commands):
+    commands = documented()
+    assert list(commands) == ["main.py", "parallel.py", "relabel.py", "ssl.py"]
+    for script, words in commands.items():
         with without_pixels():
-            load_script(script).main(flags)
+            load_script(script).main(lowered(words))
     printed = capsys.readouterr().out
     assert "forget scores: experiments/cifar10_random_forget_4_ssl/forget_score.npy" in printed
     figures = json.loads((tmp_path / "experiments" / "ssl_cifar10ranForget" / "run.json").read_text())["figures"]
