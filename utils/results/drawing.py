@@ -2,9 +2,9 @@
 
 Drawn through matplotlib's objects, never pyplot, so nothing here depends on a display or on global state. The figures
 themselves are in track_figures.py, score_figures.py and class_figures.py. Each of their functions takes arrays, writes
-one PNG (whole or not at all) and returns the Figure; where there is nothing to show (a ROC without both kinds of
-samples, no finite accuracy) it writes no file and returns None. What needs the truth is left out where the truth is
-unknown. `subject` is the second line of the title: data set, noise and seed.
+one PNG (whole or not at all) and returns the Figure; where there is nothing to show (a veto on a clean set without both
+kinds of samples, no finite accuracy) it writes no file and returns None. What needs the truth is left out where the
+truth is unknown. `subject` is the second line of the title: data set, noise and seed.
 
 N samples, T points in time, C classes. Scores: higher = more likely mislabelled.
 """
