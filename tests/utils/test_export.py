@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from datasets.folder import load_folder
+from datasets.label_file import with_labels
 from utils import export
 from utils.command_line.running import run_script
 from utils.experiments.record import Record
@@ -190,16 +191,20 @@ def test_a_review_is_followed_exactly(call, tmp_path, photos):
     printed = call("--review", review(tmp_path, table, decisions), "--labels_csv", tmp_path / "labels.csv")
     assert "30 samples, 4 of them judged: 27 keep their label, 1 are relabelled, 2 are removed" in printed
     expected = dict(zip(table.files, given, strict=True)) | {table.files[2]: third}
-    del expected[table.files[1]], expected[table.files[20]]
+    expected |= {table.files[1]: "", table.files[20]: ""}  # removed
     rows = read_csv(tmp_path / "labels.csv")
     assert {row["file"]: row["label"] for row in rows} == expected and list(rows[0]) == ["file", "label"]
+    again = with_labels(load_folder(photos, "train", 8), str(tmp_path / "labels.csv"), trusted=False)
+    assert len(again) == N - 2 and set(again.file_names) == {file for file, label in expected.items() if label}
 
 
 def test_folder_and_labels_at_once(call, tmp_path, photos):
     experiment(tmp_path, photos)
     call("--p_noisy", 0.5, "--suspects", "drop", "--to", tmp_path / "clean", "--labels_csv", tmp_path / "labels.csv")
     labels = {
-        (tmp_path / "photos" / row["file"]).read_bytes(): row["label"] for row in read_csv(tmp_path / "labels.csv")
+        (tmp_path / "photos" / row["file"]).read_bytes(): row["label"]
+        for row in read_csv(tmp_path / "labels.csv")
+        if row["label"]
     }
     assert labels == {file.read_bytes(): file.parent.name for file in (tmp_path / "clean").rglob("*.png")}
 
@@ -264,7 +269,7 @@ def test_images_that_are_no_files_are_named_by_sample(call, refused, tmp_path, p
     flags = ["--p_noisy", 0.5, "--suspects", "drop"]
     call(*flags, "--labels_csv", tmp_path / "labels.csv")
     rows = read_csv(tmp_path / "labels.csv")
-    assert len(rows) == N - MOVED and list(rows[0]) == ["sample_id", "label"]
+    assert list(rows[0]) == ["sample_id", "label"] and sum(row["label"] != "" for row in rows) == N - MOVED
     assert "whose images are no files" in refused(*flags, "--to", tmp_path / "clean")
 
 
@@ -318,6 +323,14 @@ def test_an_experiment_that_is_missing_unfinished_or_damaged(refused, tmp_path, 
         assert line in refused(*DROP, *out)
     (folder / "suspects.csv").unlink()
     assert "cannot read" in refused(*DROP, *out)
+
+
+def test_a_score_that_was_chosen_by_the_true_labels(refused, tmp_path, photos):
+    experiment(tmp_path, photos)
+    record = Record.read(tmp_path / "experiments" / "mine")
+    record.update(settings=record["settings"] | {"choose": "oracle"})
+    line = refused(*DROP, "--to", tmp_path / "clean")
+    assert "mine chose its score by the true labels — use an experiment without --choose oracle: python3" in line
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,13 @@ def test_runs_that_differ_by_seed_name_and_device_are_one_row(tmp_path, capsys):
     ]
 
 
+def test_runs_that_differ_by_what_they_leave_beside_the_rest_are_one_row(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        more = {"keep_models": seed == 1, "save_best_AUC_model": seed == 2, "report": seed}
+        record(tmp_path, f"r{seed}", "main.py", "forget", seed=seed, **more)
+    assert summarised(capsys, tmp_path) == ["test_accuracy", "0.5000 ± 0.0000 (3)"]
+
+
 def test_only_what_differs_is_shown_in_the_order_of_its_values(tmp_path, capsys):
     for lr, accuracies in ((0.1, (0.5, 0.7)), (0.02, (0.3, 0.5))):
         for seed, accuracy in enumerate(accuracies):

@@ -16,7 +16,7 @@ from utils import launch, ranks
 from utils.command_line.flags import experiment_name
 from utils.data.choice import data_choice, first_choice
 from utils.errors import Foreseen, Stopped, UserError
-from utils.results.commands import classify_command, ssl_command, training_flags
+from utils.results.commands import classify_command, honest_command, ssl_command, training_flags
 from utils.results.tables import figure_label
 from utils.separations import FORGET, SEPARATIONS
 
@@ -100,8 +100,12 @@ def temporary(folder: Path, own: bool = True) -> Iterator[None]:
 
 def print_result(experiment: Experiment, next_command: str) -> None:
     """The short table a run ends with: figures, paths, what to type next."""
+    from utils.results.found_scores import chosen_by_truth
+
     record = experiment.record
     lines = [f"\n{experiment.name}: {record['method']}, {sum(record['seconds'].values()):.0f} s"]
+    if chosen_by_truth(record):
+        lines.append("  ORACLE: score and moment were chosen by the true labels: to study, never a result")
     figures = {figure_label(name): value for name, value in record["figures"].items()}
     width = max([28, *map(len, figures)])
     lines += [
@@ -123,10 +127,14 @@ def by_kind(files: list[Path]) -> list[list[str]]:
 
 
 def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
-    """After a separation: train on it. After training: classify images."""
+    """After a separation: train on it, or separate again where ssl.py refuses it. After training: classify images."""
+    from utils.results.found_scores import chosen_by_truth
+
     key = experiment.record["method"]
     if key not in SEPARATIONS:
         return classify_command(experiment.path / "model.pt")
+    if chosen_by_truth(experiment.record):
+        return honest_command(experiment.record)
     training = training_flags(experiment.record.get("given", {}), experiment.record["settings"])
     return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)
 
@@ -154,6 +162,8 @@ def run_script(
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
             _fail(f"the GPU is out of memory — {remedy}", 2)
+        if isinstance(error, RuntimeError | OSError) and "allocate memory" in str(error):  # torch's on a CPU, ENOMEM
+            _fail(f"out of memory — {remedy}", 2)
         if not launch.launched():
             raise
         if launch.speaks():

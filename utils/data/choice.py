@@ -8,6 +8,7 @@ fine-tunes on. Imports no torch.
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,9 +215,9 @@ def _add_noise(group: argparse._ArgumentGroup, prefix: str) -> None:
         type=noise_kind,
         choices=noise.KINDS,
         help="random_in_noise (or symmetric): exactly RATIO of the labels become another class, uniformly; "
-        "real_in_noise (or asymmetric): classes turn into the one they are mistaken for, each label with probability "
-        f"RATIO; none: labels as they are, truth unknown (default: {DEFAULT_TYPE}; none for 'folder'"
-        + (")" if prefix == SECOND else " and with --labels)"),
+        "real_in_noise (or asymmetric): classes turn into the one they are mistaken for (CIFAR, digits, SVHN; of other "
+        "sets the next class), each label with probability RATIO; none: labels as they are, truth unknown "
+        f"(default: {DEFAULT_TYPE}; none for 'folder'" + (")" if prefix == SECOND else " and with --labels)"),
     )
     group.add_argument(
         *names_of("noise_ratio", prefix),
@@ -340,8 +341,13 @@ def _check_out_of_distribution(args: argparse.Namespace) -> None:
         raise UserError("--ood_ratio needs images to put in", "add --ood_data NAME")
     _check_root(args.ood_data, args.ood_root, "--ood_root")
     choice = first_choice(args)
-    if (choice.name, choice.root) == (args.ood_data, args.ood_root):
+    if _place(choice.name, choice.root) == _place(args.ood_data, args.ood_root):
         shared = choice.subset is None or args.ood_subset is None or set(choice.subset) & set(args.ood_subset)
         if shared:
             what = f"--ood_data {args.ood_data} would put in images of the very classes that are learnt"
             raise UserError(what, "name another set, or other classes with --ood_subset")
+
+
+def _place(name: str, root: str | None) -> tuple[str, str]:
+    """A data set and where its files lie, however that is written."""
+    return name, os.path.realpath(datasets.default_root(name) if root is None else root)

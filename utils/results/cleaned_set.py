@@ -125,10 +125,13 @@ def require_new(file: Path) -> None:
 
 
 def write_labels(decided: list[Decided], file: Path) -> None:
-    """A csv with the columns file and label; sample_id in place of file where the images are no files."""
+    """A csv as --labels takes it: file and label, which is empty where the image was removed.
+
+    sample_id in place of file where the images are no files.
+    """
     column = "file" if all(one.sample.file for one in decided) else "sample_id"
-    kept = (one for one in decided if one.label is not None)
-    write_csv(file, ({column: getattr(one.sample, column), "label": one.label} for one in kept), (column, "label"))
+    rows = ({column: getattr(one.sample, column), "label": one.label or ""} for one in decided)
+    write_csv(file, rows, (column, "label"))
 
 
 def write_label_studio(decided: list[Decided], file: Path, model_version: str) -> None:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.data.choice import DataChoice
+from utils.scoring.tracking import CHOOSE
 from utils.separations import Separation
+
+if TYPE_CHECKING:
+    from utils.experiments.record import Record
 
 
 def separation_command(separation: Separation, choice: DataChoice, root: str | Path) -> str:
     """The command that makes the scores of a separation for this data under the experiments root."""
     return _command(separation.script, choice.flags() | _root_flag(root))
+
+
+def honest_command(record: Record) -> str:
+    """The command that makes an oracle's separation once more, under another name and without the true labels."""
+    other = {"--choose": CHOOSE[0], "--experiment_name": f"{record.path.name}_{CHOOSE[0]}"}
+    if record.get("given") is None:  # an early record; of a flag that is typed twice the last one counts
+        return f"python3 {record['command']} {shlex.join(word for flag in other.items() for word in flag)}"
+    settings = {"--settings": record.path / "run.json"}
+    return _command(record["script"], settings | other | _root_flag(record.path.parent))
 
 
 def ssl_command(
@@ -27,7 +41,9 @@ def training_flags(given: dict[str, object], settings: dict[str, object]) -> dic
 
     `settings`: its flags, resolved. Where it trains twice, the epochs are those of its second training.
     """
-    flags = {f"--{name}": given.get(name) for name in ("width", "schedule", "gamma_scheduler")}
+    flags = {f"--{name}": given.get(name) for name in ("width", "schedule")}
+    if "gamma_scheduler" in given and settings.get("schedule") == "steps":  # which may be that script's default alone
+        flags |= {"--schedule": "steps", "--gamma_scheduler": given["gamma_scheduler"]}
     if "epoch_1st" in given:
         before = settings["warmup_e"] if settings.get("relabel_by") == "posterior" else 0
         flags["--epoch"] = settings["epoch_1st"] - before

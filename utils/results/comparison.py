@@ -7,6 +7,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, read_finished, require_same_data
+from utils.results.found_scores import chosen_by_truth
 from utils.results.score_figures import overlap_figure
 from utils.scoring.agreement import compare_ends, compare_scores, overlap_curve
 from utils.separations import SEPARATIONS
@@ -28,12 +29,13 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
 
     Raises UserError where the other experiment is unfinished, holds no scores or judged other data or labels.
     """
-    ours, theirs = read_both(experiment, other_name)
+    own, other = read_both(experiment, other_name)
+    ours, theirs = scores_of(own), scores_of(other)
     is_noisy = None
-    if experiment.record.holds("clean_labels"):
-        is_noisy = experiment.record.read_array("clean_labels") != experiment.record.read_array("labels")
+    if own.holds("clean_labels"):
+        is_noisy = own.read_array("clean_labels") != own.read_array("labels")
     lines = [
-        f"\nscores of {experiment.name} (A) and {other_name} (B)",
+        f"\nscores of {name_of(own)} (A) and {name_of(other)} (B)",
         "  clean = p_noisy < 0.5 under the beta mixture, unless noted below",
         f"  {'A':<15}{'B':<15}{'rank corr.':>10}{'clean A':>9}{'clean B':>9}{'both':>7}{'overlap':>9}"
         f"{'purity A':>10}{'purity B':>10}{'of both':>9}",
@@ -78,19 +80,28 @@ def draw_comparison(experiment: Experiment, other_name: str, subject: str) -> No
 
     `subject`: data, noise and seed.
     """
-    ours, theirs = read_both(experiment, other_name)
+    own, other = read_both(experiment, other_name)
+    ours, theirs = scores_of(own), scores_of(other)
     pairs = [(a, b) for a, b in itertools.product(ours, theirs) if a.rpartition("_")[2] == b.rpartition("_")[2]]
     ends = {
         end: {f"{a}, {b}": overlap_curve(sign * ours[a], sign * theirs[b]) for a, b in pairs}
         for end, sign in {"lowest": 1, "highest": -1}.items()
     }
-    path = experiment.record.own("compare.png")
-    overlap_figure(path, ends, f"Scores of {experiment.name} and {other_name}", subject, END_SHARE)
+    title = f"Scores of {name_of(own)} and {name_of(other)}"
+    overlap_figure(own.own("compare.png"), ends, title, subject, END_SHARE)
 
 
-def read_both(experiment: Experiment, other_name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The scores {name: (N,)} of a finished experiment and of another one. Raises UserError as compare_experiments."""
+def read_both(experiment: Experiment, other_name: str) -> tuple[Record, Record]:
+    """The records of a finished experiment and of another one. Raises UserError as compare_experiments."""
     own, other = experiment.record, read_finished(experiment.path.parent, other_name)
     require_same_data(own["data"], other["data"], other_name)
-    ours, theirs = ({name: record.read_array(name) for name in SCORES if record.holds(name)} for record in (own, other))
-    return ours, theirs
+    return own, other
+
+
+def scores_of(record: Record) -> dict[str, np.ndarray]:
+    """{name: (N,)}"""
+    return {name: record.read_array(name) for name in SCORES if record.holds(name)}
+
+
+def name_of(record: Record) -> str:
+    return record.path.name + (" (oracle)" if chosen_by_truth(record) else "")

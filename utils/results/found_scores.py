@@ -133,4 +133,6 @@ def newest(
 
 def read_score_file(path: str, samples: int) -> Found:
     """Scores from elsewhere: any .npy of one real number per sample, higher = more likely mislabelled."""
+    if Path(path).name.startswith("oracle_"):
+        raise UserError(f"{path} was chosen by the true labels", "name scores that were found without them")
     return Found(validate_scores(load_array(Path(path)), samples, path), path)

@@ -13,12 +13,15 @@ import torch
 
 from tests.tiny import ROOT, load_script
 from utils.command_line.flags import resolve
-from utils.command_line.running import LESS_MEMORY, by_kind, print_result, run_experiment, run_script
+from utils.command_line.running import LESS_MEMORY, by_kind, next_command, print_result, run_experiment, run_script
 from utils.errors import Stopped, UserError
 from utils.experiments.record import Record
 
 RECORD = {
+    "script": "main.py",
     "method": "forget",
+    "settings": {},
+    "given": {},
     "seconds": {"stage1": 10.4, "stage2": 2.0},
     "figures": {"auc_forget_ce": 0.98765, "clean": 7},
 }
@@ -42,6 +45,19 @@ def test_the_table_holds_figures_paths_and_the_next_command(tmp_path, capsys):
     assert ["auc_forget_ce", "0.9877"] in lines and ["clean", "7"] in lines
     assert f"{path}/" in lines[-4] and lines[-3:-1] == [["a.npy"], ["run.json"]]  # what the run wrote, nothing else
     assert lines[-1] == ["next:", "python3", "ssl.py", "--forget", "run"]
+
+
+def test_of_a_score_that_the_truth_chose_the_table_says_so_and_what_to_do_instead(tmp_path, capsys):
+    args = resolve(load_script("main.py").parser().parse_args(["--experiments_root", str(tmp_path)]))
+    for choose, oracle in (("proxy", False), ("oracle", True)):
+        (tmp_path / choose).mkdir()
+        record = Record(tmp_path / choose, RECORD | {"files": [], "settings": {"choose": choose}})
+        experiment = SimpleNamespace(path=record.path, name=choose, record=record)
+        print_result(experiment, next_command(args, experiment))
+        printed = capsys.readouterr().out.splitlines()
+        assert sum("ORACLE: score and moment were chosen by the true labels" in line for line in printed) == oracle
+        assert ("python3 ssl.py" in printed[-1]) != oracle
+    assert printed[-1].startswith("next: python3 main.py --settings ")
 
 
 def test_a_run_works_once_and_then_only_prints(tmp_path, capsys):
@@ -89,6 +105,7 @@ def test_a_name_that_is_no_name_is_refused_and_not_taken_for_none(tmp_path, name
         (KeyboardInterrupt(), 130, "error: interrupted"),
         (MemoryError(), 2, "error: out of memory — lower --batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "error: the GPU is out of memory — lower --batch_size"),
+        (OSError(12, "Cannot allocate memory"), 2, "error: out of memory — lower --batch_size"),
         (Stopped(15, "main.py --seed 1"), 143, "stopped by SIGTERM; go on with: python3 main.py --seed 1"),
         (Stopped(2, "ssl.py"), 130, "stopped by SIGINT; go on with: python3 ssl.py"),
     ],
@@ -103,6 +120,12 @@ def test_a_script_ends_in_one_line(capsys, error, status, line):
     out, err = capsys.readouterr()
     assert end.value.code == status and out == ""
     assert err.startswith(line) and err.count("\n") == 1 and err.endswith("\n")
+
+
+def test_memory_that_torch_does_not_get_on_a_cpu_is_one_line_too(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_script(lambda argv: torch.empty(2**62, dtype=torch.uint8))
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: out of memory — lower --batch_size")
 
 
 @pytest.mark.parametrize("script", ["main.py", "parallel.py", "relabel.py", "ssl.py"])

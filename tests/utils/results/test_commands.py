@@ -1,5 +1,7 @@
 """The commands that people are told to type are those that work."""
 
+import itertools
+import json
 import shlex
 from pathlib import Path
 
@@ -7,11 +9,15 @@ import pytest
 
 from tests.tiny import load_script
 from utils import export
+from utils.command_line import repetition
 from utils.command_line.flags import resolve
 from utils.data.choice import SSL, DataChoice, OutOfDistribution, data_choice
+from utils.errors import UserError
+from utils.experiments.record import Record
 from utils.results.commands import (
     classify_command,
     export_command,
+    honest_command,
     separation_command,
     ssl_command,
     training_flags,
@@ -70,6 +76,43 @@ def test_of_two_trainings_the_epochs_are_those_of_the_second():
     assert training_flags({"epoch_1st": 50}, settings)["--epoch"] == 30
     assert training_flags({"epoch_1st": 50}, settings | {"relabel_by": "prediction"})["--epoch"] == 50
     assert "--epoch" not in training_flags({}, settings | {"epoch_1st": None, "warmup_e": None})
+
+
+RATES = [[], ["--schedule", "cosine"], ["--schedule", "steps"], ["--schedule", "constant"], ["--M", "3"]]
+WAYS = {"main.py": ["--M_2nd", "3"], "parallel.py": [], "relabel.py": ["--relabel_by", "prediction"]}
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS.values(), ids=SEPARATIONS)
+def test_however_a_separation_was_trained_the_next_command_is_taken(separation):
+    script, ssl, taken = load_script(separation.script), load_script("ssl.py"), 0
+    either = ([[], words] for words in (["--gamma_scheduler", "0.5"], ["--epoch_1st", "9"], WAYS[separation.script]))
+    for parts in itertools.product(RATES, *either):
+        try:
+            args = script.parser().parse_args([word for words in parts for word in words])
+            given = script.parser().given(args)
+            args = script.resolved(args)
+        except UserError:  # of the separation's own flags
+            continue
+        command = ssl_command(separation, "e", UNKNOWN, training_flags(given, vars(args)), "experiments")
+        next_args = ssl.resolved(ssl.parser().parse_args(shlex.split(command)[2:]))
+        if args.schedule == "steps":  # a rate that falls by another factor does so in both
+            assert next_args.gamma_scheduler == args.gamma_scheduler
+        taken += 1
+    assert taken > 20
+
+
+def test_an_oracles_separation_is_made_once_more_without_the_truth(tmp_path):
+    words = ["--choose", "oracle", "--width", "0.5", "--seed", "3", "--experiments_root", str(tmp_path)]
+    script = load_script("parallel.py")
+    given = script.parser().given(script.parser().parse_args(words))
+    entries = {"script": "parallel.py", "command": shlex.join(["parallel.py", *words])}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text(json.dumps(entries | {"given": given}))
+    for record in (Record(tmp_path / "mine", entries | {"given": given}), Record(tmp_path / "mine", entries)):
+        python, name, *flags = shlex.split(honest_command(record))
+        args = script.resolved(repetition.parse(script.parser(), flags))
+        assert (python, name, args.choose, args.experiment_name) == ("python3", "parallel.py", "proxy", "mine_proxy")
+        assert (args.width, args.seed, args.experiments_root) == (0.5, 3, str(tmp_path))
 
 
 def test_a_model_is_used_by_its_path():

@@ -7,7 +7,7 @@ import pytest
 
 from utils.data.choice import DataChoice
 from utils.errors import UserError
-from utils.results.found_scores import newest, read_scores
+from utils.results.found_scores import newest, read_score_file, read_scores
 from utils.separations import FORGET
 
 CHOICE = DataChoice("folder", "mine", None, None, None, "none", 0.0, 2, noise_seed=1)
@@ -56,3 +56,8 @@ def test_scores_that_were_chosen_by_the_truth_are_not_the_newest_to_learn_from(t
     shutil.rmtree(tmp_path / "honest")
     with pytest.raises(UserError, match=r"do not count\) — run this first: python3 main.py --dataset folder"):
         read_scores(tmp_path, FORGET, "", CHOICE, DATA)
+
+
+def test_a_file_of_an_oracle_is_refused():
+    with pytest.raises(UserError, match="oracle_forget_ce.npy was chosen by the true labels"):
+        read_score_file("experiments/x/oracle_forget_ce.npy", 3)
