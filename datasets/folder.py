@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,9 +55,9 @@ def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool 
             return None
         folder = "test"
         _check_same_classes(root, class_names, _class_names(root / folder, LAYOUT.replace("train", "test")))
-    files, labels = [], []
+    files, labels, others = [], [], Counter()
     for label, class_name in enumerate(class_names):
-        found = _class_files(root, folder, class_name)
+        found = _class_files(root, folder, class_name, others)
         files += found
         labels += [label] * len(found)
     decoded = decoded_images(root, split, files, image_size)
@@ -76,6 +77,7 @@ def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool 
         mirrored=DATASETS["folder"].mirrored,
         file_names=tuple(files[i].name for i in kept),
         left_out=decoded.broken,
+        passed_over=dict(others.most_common()),
     )
 
 
@@ -127,8 +129,11 @@ def _check_same_classes(root: Path, train_classes: list[str], test_classes: list
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
-def _class_files(root: Path, folder: str, class_name: str) -> list[ImageFile]:
-    """The image files of a class folder and its sub-folders, in the order of torchvision's ImageFolder."""
+def _class_files(root: Path, folder: str, class_name: str, others: Counter[str]) -> list[ImageFile]:
+    """The image files of a class folder and its sub-folders, in the order of torchvision's ImageFolder.
+
+    `others`: counts the endings of all other files.
+    """
     top = root / folder / class_name
     inside = [os.path.realpath(root), os.path.realpath(root / folder)]  # the second may be a link out of the first
     _refuse_link_out(inside, top)
@@ -140,8 +145,12 @@ def _class_files(root: Path, folder: str, class_name: str) -> list[ImageFile]:
             if os.path.islink(os.path.join(path, name)) and not name.startswith("."):
                 raise UserError(f"{path}/{name} is a link to a folder, not followed", "copy the images or remove it")
         for name in sorted(file_names):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(EXTENSIONS):
                 found.append(_image_file(root, inside, Path(path) / name))
+            else:
+                others[Path(name).suffix.lower()] += 1
     if not found:
         raise UserError(f"{top} has no images ({', '.join(EXTENSIONS)})", "add some or remove the folder")
     return found

@@ -51,7 +51,8 @@ def test_hidden_files_other_extensions_and_loose_files_are_skipped(root):
         write_image(root / name)
     for name in ["train/cat/notes.txt", "train/readme.png", "train/dog/Thumbs.db"]:
         (root / name).write_text("not an image")
-    assert len(load("folder", root)) == 4
+    train = load("folder", root)
+    assert len(train) == 4 and train.passed_over == {".txt": 1, ".db": 1}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A data set as the methods see it: images on the device, observed labels, and the truth where it is known."""
+"""A data set as the methods see it: images on the device or the host, observed labels, the truth where it is known."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class NoisyData:
     source_fingerprint: str  # of the data set's images, own labels and class names
     planted: Planted | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # {ending: files that are no images by it}
     labels_digest: str | None = None  # of the labels file
     test_file_names: tuple[str, ...] | None = None
     replaced: np.ndarray = field(
@@ -143,6 +144,9 @@ class NoisyData:
             lines.append(f"images: {self.bytes_of_images / 1e9:.1f} GB stay {where} (--images_on)")
         if self.left_out:
             lines.append(f"left out: {len(self.left_out)} images, listed in skipped.csv")
+        if self.passed_over:
+            counts = ", ".join(f"{ending or 'without an ending'} {n}" for ending, n in self.passed_over.items())
+            lines.append(f"passed over: {sum(self.passed_over.values())} files, by their endings no images ({counts})")
         if self.clean_labels is None:
             source = "they are" if self.choice.labels is None else f"{self.choice.labels} has them"
             lines.append(
@@ -207,6 +211,7 @@ def prepare(
         test_labels=None if test is None else test.labels,
         source_fingerprint=train.fingerprint()[:16],
         left_out={**train.left_out, **({} if test is None else test.left_out), **mixed.left_out},
+        passed_over=train.passed_over,
         labels_digest=train.labels_digest,
         test_file_names=None if test is None else test.file_names,
         replaced=mixed.replaced,
