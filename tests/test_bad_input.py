@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torchvision
 from PIL import Image
 
 import utils.training.learner
-from tests.tiny import TINY_ARGS, load_script
+from tests.tiny import SPLIT, TINY_ARGS, load_script
 from tests.torchvision_files import write_cifar10
 from utils.command_line.running import run_script
 from utils.experiments.experiment import Experiment
@@ -275,3 +276,20 @@ def test_a_full_disk_overwrites_nothing(refused_over, tmp_path, monkeypatch, scr
     flags = ["--scores", tmp_path / "mine.npy"] if script == "ssl.py" else []
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 10}))
     assert "needed and" in refused_over(script, *TINY_ARGS[script], *flags)
+
+
+def test_a_clean_set_that_cannot_be_used_overwrites_nothing(refused_over, tmp_path):
+    np.save(tmp_path / "mine.npy", np.arange(455, dtype=float))
+    flags = [*TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy", *SPLIT, "--threshold", "0"]
+    assert "the clean set is empty" in refused_over("ssl.py", *flags)
+
+
+def test_a_first_stage_that_is_not_whole_overwrites_nothing(refused_over, made_once, tmp_path):
+    """Of the experiment that is named its tracks, the largest files, may have been deleted."""
+    folder = tmp_path / "experiments" / "first"
+    shutil.copytree(made_once("main.py"), folder)
+    for name, said in (("stage1_loss_track.npy", "stage1_loss_track"), ("history.csv", "history.csv")):
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        assert said in refused_over("main.py", *TINY_ARGS["main.py"], "--first_stage_from", "first")
+        (folder / name).write_bytes(content)

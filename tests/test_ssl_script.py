@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import models
-from tests.tiny import SCORE_FILES, SPLIT, TINY_ARGS
+from tests.tiny import SCORE_FILES, SPLIT, TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.classifier import main as classify
 from utils.compute import Compute
@@ -38,6 +38,19 @@ def separated(finished):
 
 def figures(folder):
     return json.loads((folder / "run.json").read_text())["figures"]
+
+
+def test_a_threshold_rule_estimates_nothing(run, separated, tmp_path):
+    run("ssl.py", *SSL, "--parallel", *SPLIT, "--experiment_name", "e")
+    assert set(np.unique(np.load(tmp_path / "e" / "p_noisy.npy"))) == {0, 1}
+    assert not {"noise_ratio_estimated", "p_noisy_calibration_error"} & figures(tmp_path / "e").keys()
+    assert not (tmp_path / "e" / "reliability.png").exists() and (tmp_path / "e" / "roc.png").exists()
+
+
+@pytest.mark.parametrize("flags, beta", [([], 0.0), (SPLIT, 0.4), ([*SPLIT, "--beta", "0.1"], 0.1)])
+def test_the_entropy_is_regularised_as_in_the_papers_with_their_targets(flags, beta):
+    ssl = load_script("ssl.py")
+    assert ssl.resolved(ssl.parser().parse_args(["--parallel", *flags])).beta == beta
 
 
 BY_MIXTURE = [*SPLIT, "--double_run", "--use_bmm", "--bmm_th", "0.5"]
@@ -509,7 +522,7 @@ def test_unknown_truth_goes_through_the_whole_chain(run, tmp_path, image_folder)
     )  # fmt: skip
     assert "purity unknown" in printed
     known = {"train_accuracy", "clean_set_size"}
-    assert figures(tmp_path / "s").keys() == known | {f"{key}_run1" for key in known} | {"noise_ratio_estimated"}
+    assert figures(tmp_path / "s").keys() == known | {f"{key}_run1" for key in known}
     run("ssl.py", *both, "--experiment_name", "t")
     known = {"train_accuracy", "noise_ratio_estimated"}
     assert figures(tmp_path / "t").keys() == known

@@ -14,7 +14,6 @@ from utils.experiments.experiment import Experiment
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
 from utils.results.score_figures import histogram_figure, veto_figure
 from utils.scoring.metrics import vetoed
-from utils.scoring.mixture import BetaMixture
 from utils.scoring.selection import Selected, agreed, boundary, combine, doubted, require_usable, summary
 from utils.separations import SEPARATIONS
 
@@ -88,42 +87,84 @@ class Veto:
     estimated: np.ndarray | None  # (N,), in the mixture's place where none fits
 
 
-def select(
-    selector: Selector,
-    scores: dict[str, np.ndarray],
-    agree: bool,
-    veto: Veto | None,
-    data: NoisyData,
-    experiment: Experiment,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Clean set bool (N,) and p_noisy float32 (N,) of the first run: union, intersection or veto of the scores.
+@dataclass(frozen=True)
+class CleanSet:
+    """A choice, of which nothing has been said or written yet."""
 
-    `veto`: the forgetting scores only veto; None = they select like the others.
+    clean: np.ndarray  # bool (N,)
+    p_noisy: np.ndarray  # float32 (N,)
+    scores: dict[str, np.ndarray]  # {key: (N,)} by which it was made
+    selected: dict[str, Selected]  # of each
+    note: str | None = None  # what went otherwise than asked, for people
+    before_veto: np.ndarray | None = None  # bool (N,): clean by the other scores than those that veto
+
+
+def select(
+    selector: Selector, scores: dict[str, np.ndarray], agree: bool, veto: Veto | None, data: NoisyData
+) -> CleanSet:
+    """That of the first run: union, intersection or veto of the scores.
+
+    `veto`: the forgetting scores only veto; None = they select like the others. Raises UserError where no classifier
+    can be trained from it.
     """
     voting = {key: values for key, values in scores.items() if veto is None or key != "forget"}
     selected = {key: selector(values) for key, values in voting.items()}
     sets = [s.clean for s in selected.values()]
-    clean = combine(sets, agree)
+    clean, note, before_veto = combine(sets, agree), None, None
     if agree:
         agree_on = int(clean.sum())
         clean, enlarged = agreed(sets, list(voting.values()))
         if enlarged:
             smallest = min(int(s.sum()) for s in sets)
-            experiment.log(f"sets of {smallest} samples or more agree on {agree_on}: with the next best {clean.sum()}")
+            note = f"sets of {smallest} samples or more agree on {agree_on}: with the next best {clean.sum()}"
     # In the union the most confident score speaks for a sample, in the intersection the least confident one.
     extreme = np.max if agree else np.min
     p_noisy = extreme([p_noisy_of(s) for s in selected.values()], axis=0)
-    thresholds = {key: boundary(scores[key], ~s.clean) for key, s in selected.items()}
     if veto is not None:
         selected["forget"] = doubted(scores["forget"], veto.estimated, veto.above)
-        write_veto(clean, selected["forget"].p_noisy, veto.above, data, experiment)
-        trusted = selected["forget"].clean
+        trusted, before_veto = selected["forget"].clean, clean
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
-        thresholds["forget"] = boundary(scores["forget"], ~trusted)
-    mixtures = {key: s.mixture for key, s in selected.items() if s.mixture is not None}
-    draw_scores("scores.png", scores, mixtures, thresholds, data, experiment)
-    announce_selection("run1", selected, clean, data, experiment)
-    return clean, p_noisy
+    require_usable(clean, data.labels, data.num_classes)
+    return CleanSet(clean, p_noisy, scores, selected, note, before_veto)
+
+
+def select_again(selector: Selector, loss: np.ndarray, data: NoisyData) -> CleanSet:
+    """The same from the loss (N,) of the run before against the original labels, for a later run."""
+    selected = selector(loss)
+    require_usable(selected.clean, data.labels, data.num_classes)
+    return CleanSet(selected.clean, p_noisy_of(selected), {"ssl_loss": loss}, {"ssl_loss": selected})
+
+
+def p_noisy_of(selected: Selected) -> np.ndarray:
+    """p_noisy float32 (N,); where a threshold rule chose, 0 for the clean set and 1 for the rest."""
+    return (~selected.clean).astype(np.float32) if selected.p_noisy is None else selected.p_noisy
+
+
+def report_selection(
+    run: str, chosen: CleanSet, veto: Veto | None, data: NoisyData, experiment: Experiment, figure: str
+) -> None:
+    """Say, draw and save what was selected."""
+    if chosen.note:
+        experiment.log(chosen.note)
+    if chosen.before_veto is not None:
+        write_veto(chosen.before_veto, chosen.selected["forget"].p_noisy, veto.above, data, experiment)
+    mixtures = {key: s.mixture for key, s in chosen.selected.items() if s.mixture is not None}
+    thresholds = {key: boundary(chosen.scores[key], ~s.clean) for key, s in chosen.selected.items()}
+    path, subject = experiment.record.own(figure), data.choice.in_words()
+    label = "this score's clean set ends here"
+    histogram_figure(path, chosen.scores, data.is_noisy, subject, mixtures, thresholds, label)
+    for key, s in chosen.selected.items():
+        experiment.log(f"{run}: {key}: {s.rule}: {s.clean.sum()} of {len(data)} samples")
+        if s.note:
+            experiment.log(f"{run}: {key}: {s.note}")
+    facts = summary(chosen.clean, data.labels, data.clean_labels, data.class_names)
+    purity = "unknown" if facts["clean_set_purity"] is None else f"{facts['clean_set_purity']:.4f}"
+    experiment.log(f"{run}: clean set: {facts['clean_set_size']} of {len(data)} samples, purity {purity}")
+    experiment.log(f"{run}: per class: " + ", ".join(f"{name} {n}" for name, n in facts["per_class"].items()))
+    if facts["empty_classes"]:
+        experiment.log(f"{run}: no clean sample of {', '.join(facts['empty_classes'])}")
+    experiment.save_array(f"clean_set_{run}", chosen.clean)
+    experiment.record.update(selection=experiment.record.get("selection", {}) | {run: facts})
 
 
 def write_veto(clean: np.ndarray, p_noisy: np.ndarray, used: float, data: NoisyData, experiment: Experiment) -> None:
@@ -143,52 +184,3 @@ def write_veto(clean: np.ndarray, p_noisy: np.ndarray, used: float, data: NoisyD
                      "clean_set_size": left, "clean_set_purity": purity})  # fmt: skip
     experiment.write_csv("veto.csv", rows)
     veto_figure(experiment.record.own("veto.png"), wrong, right, float((p_noisy > used).mean()), data.choice.in_words())
-
-
-def select_again(
-    run: str, selector: Selector, loss: np.ndarray, data: NoisyData, experiment: Experiment
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same from the loss (N,) of the run before against the original labels, for a later run."""
-    selected = selector(loss)
-    mixtures = {} if selected.mixture is None else {"ssl_loss": selected.mixture}
-    thresholds = {"ssl_loss": boundary(loss, ~selected.clean)}
-    draw_scores(f"scores_{run}.png", {"ssl_loss": loss}, mixtures, thresholds, data, experiment)
-    announce_selection(run, {"ssl_loss": selected}, selected.clean, data, experiment)
-    return selected.clean, p_noisy_of(selected)
-
-
-def draw_scores(
-    file: str,
-    scores: dict[str, np.ndarray],
-    mixtures: dict[str, BetaMixture],
-    thresholds: dict[str, float | None],
-    data: NoisyData,
-    experiment: Experiment,
-) -> None:
-    """Histograms with what each score's clean set was selected by."""
-    path, subject = experiment.record.own(file), data.choice.in_words()
-    histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, "this score's clean set ends here")
-
-
-def p_noisy_of(selected: Selected) -> np.ndarray:
-    """p_noisy float32 (N,); where a threshold rule chose, 0 for the clean set and 1 for the rest."""
-    return (~selected.clean).astype(np.float32) if selected.p_noisy is None else selected.p_noisy
-
-
-def announce_selection(
-    run: str, selected: dict[str, Selected], clean: np.ndarray, data: NoisyData, experiment: Experiment
-) -> None:
-    """Say, check and save what was selected."""
-    for key, s in selected.items():
-        experiment.log(f"{run}: {key}: {s.rule}: {s.clean.sum()} of {len(data)} samples")
-        if s.note:
-            experiment.log(f"{run}: {key}: {s.note}")
-    require_usable(clean, data.labels, data.num_classes)
-    facts = summary(clean, data.labels, data.clean_labels, data.class_names)
-    purity = "unknown" if facts["clean_set_purity"] is None else f"{facts['clean_set_purity']:.4f}"
-    experiment.log(f"{run}: clean set: {facts['clean_set_size']} of {len(data)} samples, purity {purity}")
-    experiment.log(f"{run}: per class: " + ", ".join(f"{name} {n}" for name, n in facts["per_class"].items()))
-    if facts["empty_classes"]:
-        experiment.log(f"{run}: no clean sample of {', '.join(facts['empty_classes'])}")
-    experiment.save_array(f"clean_set_{run}", clean)
-    experiment.record.update(selection=experiment.record.get("selection", {}) | {run: facts})

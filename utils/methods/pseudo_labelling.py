@@ -22,7 +22,17 @@ from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import Selector, Veto, find_scores, keep_scores, mean_posterior, select, select_again
+from utils.methods.clean_set import (
+    CleanSet,
+    Selector,
+    Veto,
+    find_scores,
+    keep_scores,
+    mean_posterior,
+    report_selection,
+    select,
+    select_again,
+)
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.dynamics_file import write_dynamics
@@ -71,13 +81,14 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     experiment.require_space_for_tracks(sum(epochs), len(data))
     expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=epochs, expected=expected)
+    experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch", "epoch_begin", "swa_start")})
     keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
     for number in range(1, args.runs + 1):
-        targets = make.targets(number, experiment)
         if experiment.done(f"run{number}") and number < args.runs:
             continue
+        targets = make.targets(number, experiment)
         name = args.network[-1 if number == args.runs else 0]
         network = new_network(
             name, data.num_classes, compute, width=args.width, dropout=args.dropout,
@@ -148,10 +159,8 @@ class Split:
     """Targets of each run by a clean set, chosen from the separations' scores, then from the loss of the run before."""
 
     data: NoisyData
-    scores: dict[str, np.ndarray]  # {key: (N,)}
-    first: Selector  # of the first run's clean set
-    later: Selector  # of the others'
-    agree: bool  # the intersection of several clean sets in place of their union
+    first: CleanSet  # of the first run
+    later: Selector  # of the clean sets of the others
     veto: Veto | None
     begin: list[int]  # of each run, the epochs on the clean set alone
     epoch_update: int  # epochs whose pseudo-labels are averaged
@@ -160,18 +169,17 @@ class Split:
 
     @classmethod
     def from_flags(cls, args: argparse.Namespace, epochs: list[int], found: dict[str, Found], data: NoisyData) -> Split:
-        """For runs of so many `epochs`, by the scores that were found."""
+        """For runs of so many `epochs`, by the scores that were found. Raises UserError for an unusable clean set."""
         veto = None
         if args.f_FND:
             posterior = found["forget"].posterior
             veto = Veto(args.fn_th, None if posterior is None else wrong(posterior, data.labels))
         selector = partial(select_clean, labels=data.labels, use_bmm=args.use_bmm, balanced=args.balanced_set)
+        first = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
         return cls(
             data=data,
-            scores={key: of.scores for key, of in found.items()},
-            first=partial(selector, bmm_th=args.bmm_th, threshold=args.threshold),
+            first=select(first, {key: of.scores for key, of in found.items()}, args.agree_on_clean, veto, data),
             later=partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd),
-            agree=args.agree_on_clean,
             veto=veto,
             begin=[max(1, args.epoch_begin * of_run // args.epoch) for of_run in epochs],
             epoch_update=args.epoch_update,
@@ -181,14 +189,14 @@ class Split:
 
     def targets(self, number: int, experiment: Experiment) -> SplitTargets:
         run = f"run{number}"
-        if number == 1:
-            clean, p_noisy = select(self.first, self.scores, self.agree, self.veto, self.data, experiment)
-        else:
+        chosen, figure = self.first, "scores.png"
+        if number > 1:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
-            clean, p_noisy = select_again(run, self.later, loss, self.data, experiment)
-        experiment.save_array(f"p_noisy_{run}", p_noisy)
+            chosen, figure = select_again(self.later, loss, self.data), f"scores_{run}.png"
+        report_selection(run, chosen, self.veto, self.data, experiment, figure)
+        experiment.save_array(f"p_noisy_{run}", chosen.p_noisy)
         return SplitTargets(
-            self.data, clean, self.begin[number - 1], epochs=self.epoch_update, uniform=self.label_noise,
+            self.data, chosen.clean, self.begin[number - 1], epochs=self.epoch_update, uniform=self.label_noise,
             seed=self.seed, run=number,
         )  # fmt: skip
 
@@ -344,9 +352,12 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         transition = record.read_array(f"transition_{last}")
         experiment.save_array("ssl_transition", transition)
         write_transition(experiment, data, transition)
-    figures = write_reliability(experiment, data, p_noisy)
     found = {name: record.read_array(name) for name in scores}
-    draw_roc(experiment, data, found, round(float(p_noisy.sum())))
+    figures, wrong_labels = {}, None
+    if ((p_noisy > 0) & (p_noisy < 1)).any():  # else a threshold rule chose, which estimates nothing
+        figures = write_reliability(experiment, data, p_noisy) | {"noise_ratio_estimated": float(p_noisy.mean())}
+        wrong_labels = round(float(p_noisy.sum()))
+    draw_roc(experiment, data, found, wrong_labels)
     for number in range(1, runs + 1):
         run = f"run{number}"
         rows = [row for row in experiment.history.rows if row["run"] == number]
@@ -373,5 +384,4 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         for name in scores:
             numbers |= aucs(name, record.read_array(f"{name}_{run}"), data.labels, data.clean_labels)
         figures |= {f"{key}{suffix}": value for key, value in numbers.items()}
-    figures["noise_ratio_estimated"] = float(p_noisy.mean())
     return figures

@@ -117,7 +117,9 @@ def add_clean_set(parser: Parser) -> None:
 def add_training(group: argparse._ArgumentGroup) -> None:
     """What pseudo-labelling adds to the flags of optimisation."""
     group.add_argument("--alpha", type=WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off")
-    group.add_argument("--beta", type=WEIGHT, default=0.0, metavar="WEIGHT", help="weight of L_e; 0 switches it off")
+    group.add_argument(
+        "--beta", type=WEIGHT, metavar="WEIGHT", help="weight of L_e; 0 = off (default: 0; with --targets split 0.4)"
+    )
     group.add_argument(
         "--colour_jitter",
         type=RATIO,
@@ -159,7 +161,7 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         refuse(args, "bmm_th_2nd", "threshold_2nd", without="--runs 2")
     if args.network is not None and len(args.network) > min(args.runs, 2):
         raise UserError(f"--network names {len(args.network)} networks for --runs {args.runs}", "give one, or two")
-    defaults = {"network": ["MT_Net"] if split else BOTH_NETWORKS}
+    defaults = {"network": ["MT_Net"] if split else BOTH_NETWORKS, "beta": 0.4 if split else 0.0}
     if split:
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
         defaults |= {"epoch_update": 1, "label_noise": 0.0, "input_noise": 0.0}

@@ -73,8 +73,11 @@ def draw_scores(
     draw_roc(experiment, data, scores, wrong)
 
 
-def draw_roc(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], wrong: int) -> None:
-    """roc.png, with the point at which the `wrong` highest are called wrong; nothing where the truth is unknown."""
+def draw_roc(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarray], wrong: int | None) -> None:
+    """roc.png, with the point at which the `wrong` highest are called wrong; nothing where the truth is unknown.
+
+    `wrong`: None = nothing has estimated it.
+    """
     if both_kinds(data.is_noisy):
         roc_figure(experiment.record.own("roc.png"), scores, data.is_noisy, data.choice.in_words(), wrong)
 
