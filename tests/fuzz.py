@@ -57,7 +57,7 @@ from utils.experiments.experiment import Experiment
 from utils.experiments.format import FORMAT, KEY
 from utils.experiments.record import experiment_path
 from utils.files import write_csv
-from utils.methods.forgetting import STAGE1_ENTRIES, reusable_stage1, take_over_stage1
+from utils.methods.forgetting import STAGE1_ENTRIES, FinishedStage1
 from utils.results import suspects_page, thumbnails
 from utils.results.comparison import compare_experiments, read_comparable
 from utils.results.found_scores import read_score_file, read_scores
@@ -676,7 +676,7 @@ def first_stages(root: Path) -> Prepare:
         source.save_array(name, np.zeros(6, dtype=np.float32))
     source.record.write()
     state = dict.fromkeys(STAGE1_ENTRIES, 1) | {"settings": settings, "weights": {"a": torch.zeros(2)}}
-    state["evidence"] = {"learnt": {"epochs": torch.zeros(2)}}
+    state["evidence"] = {"learnt": {"epochs": torch.zeros(2)}, "own": None}
     save_torch(source.path / "stage1.pt", state)
 
     def make(chance: random.Random) -> Use:
@@ -692,7 +692,7 @@ def first_stages(root: Path) -> Prepare:
         def use() -> None:
             with Experiment(root, "new").open("main.py", FORGET.key, {}) as new:
                 new.begin({})
-                take_over_stage1(reusable_stage1("source", settings, "fp32", new), new)
+                FinishedStage1.read("source", settings, "fp32", new).take_over(new)
                 load_torch(new.path / "stage1.pt", STAGE1_ENTRIES, "")
 
         return use

@@ -234,12 +234,12 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
         key = of_run | vars(shorter) | {"folds": args.folds}
         of_folds = make(f"folds_{name}", key, partial(folds, data, compute, shorter, args.folds))
         found[f"{args.folds} folds and cleanlab"] = Found(of_folds["seconds"], of_folds["auc"])
-    experiment = f"ssl_{name}"
-    key = of_run | {"flags": [separation, training]}
-    ssl = make(experiment, key, partial(ours, "ssl.py", training, args.root, experiment))
-    found[CHAIN] = Found(
-        relabel["seconds"] + ssl["seconds"], ssl["figures"].get("auc_ssl_score"), ssl["figures"].get("test_accuracy")
-    )
+    if not args.ranking_alone:
+        experiment = f"ssl_{name}"
+        key = of_run | {"flags": [separation, training]}
+        ssl = make(experiment, key, partial(ours, "ssl.py", training, args.root, experiment))
+        seconds, figures = relabel["seconds"] + ssl["seconds"], ssl["figures"]
+        found[CHAIN] = Found(seconds, figures.get("auc_ssl_score"), figures.get("test_accuracy"))
     report(f"seed {seed}, {loop.epochs} epochs of the usual loop")
     for way, of in found.items():
         quality = [f"{what} {value:.4f}" for what, value in (("AUC", of.auc), ("test", of.test)) if value is not None]
@@ -294,6 +294,7 @@ def make_parser() -> Parser:
     parser = parser_over_seeds("time_to_quality", __doc__, seeds=(1,))
     group = parser.add_argument_group("time to quality")
     rows.add_ours_and_epochs(group)
+    group.add_argument("--ranking_alone", action="store_true", help="without ssl.py")
     group.add_argument("--folds", type=number(int, 2), default=rows.FOLDS, metavar="K", help="of the cleanlab row")
     group.add_argument("--workers", type=WHOLE, default=2, help="processes of a DataLoader")
     return parser

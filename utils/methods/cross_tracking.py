@@ -13,6 +13,7 @@ from statistics import mean
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import models
 from utils.compute import Compute, stream_generator
@@ -126,7 +127,6 @@ def train_and_track(
 ) -> None:
     """Both models, epoch by epoch; after each, every half as its own and as the other model sees it."""
     first, second = halves
-    data = first.learner.data
     parts = first.learner.parts(0) | second.learner.parts(1) | {"evidence": evidence}
     experiment.log.quietly(f"{PHASE}: {first.learner.optimisation.schedule.in_words()}")
     with experiment.phase(PHASE, parts) as phase:
@@ -138,10 +138,9 @@ def train_and_track(
                     train_losses = [half.train(phase.stop_if_asked) for half in halves]
                 own = together(halves, [half.score(half.network) for half in halves])
                 cross = together(halves, [first.score(second.network), second.score(first.network)])
-                scores = cross.scores(CROSS_CE.name, CROSS_LOSS.name)
-                candidates = {name: evidence.candidate(score) for name, score in scores.items()}
-                scores |= own.scores(OWN_CE.name, OWN_LOSS.name)
-                tracks.append({name: score(data.device_labels) for name, score in scores.items()})
+                candidates = evidence.candidates(cross, CROSS_LOSS.name, CROSS_CE.name)
+                of_own = evidence.candidates(own, OWN_LOSS.name, OWN_CE.name)
+                tracks.append({name: candidate.observed for name, candidate in (candidates | of_own).items()})
                 test_accuracies = [half.learner.test_accuracy() for half in halves]
                 phase.add_epoch(
                     epoch=epoch + 1,
@@ -170,7 +169,7 @@ def train_side_by_side(halves: list[Half], phase: Phase) -> list[float]:
         for k, learner in enumerate(learners):
             parts = learner.parts()
             states = {name: part.state_dict() for name, part in parts.items()} if k == own else None
-            states = all_ranks.told(states, learner.ranks.first)
+            states = all_ranks.told(on_host(states), learner.ranks.first)
             if k != own:
                 for name, part in parts.items():
                     part.load_state_dict(states[name])
@@ -186,10 +185,15 @@ def train_side_by_side(halves: list[Half], phase: Phase) -> list[float]:
     return [learner.mean_loss() for learner in learners]
 
 
+def on_host(states: dict | None) -> dict | None:
+    """On its way to other processes a tensor keeps the number of its GPU, which is not theirs."""
+    return tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, states)
+
+
 def together(halves: list[Half], parts: list[Snapshot]) -> Snapshot:
     """Two snapshots of the halves as one of all samples, in the data set's order."""
     votes = None if parts[0].votes is None else in_order(halves, [part.votes for part in parts])
-    accuracy = mean(part.accuracy for part in parts)
+    accuracy = float(np.average([part.accuracy for part in parts], weights=[len(half.ids) for half in halves]))
     return Snapshot(in_order(halves, [part.logits for part in parts]), votes, accuracy)
 
 

@@ -201,8 +201,7 @@ def cross_fit(
         tracker, device = Tracker(data.training_labels, data.num_classes, tracking, ranks), data.ids.device
         tracker.update(torch.from_numpy(log_probs).to(device), data.ids, torch.from_numpy(features).to(device))
         snapshot = tracker.finish()
-        scores = snapshot.scores(CROSS_CE.name, CROSS_LOSS.name)
-        candidates = {name: evidence.candidate(score) for name, score in scores.items()}
+        candidates = evidence.candidates(snapshot, CROSS_LOSS.name, CROSS_CE.name)
         columns = evidence.add(snapshot.logits, "the regressions", candidates)
         evidence.conclude()
         evidence.window = "the regressions"
@@ -224,8 +223,8 @@ def mean_accuracies(of_folds: list[dict[str, float | None]]) -> dict[str, float 
 
 def write_results(data: NoisyData, snapshot: Snapshot, evidence: Evidence, experiment: Experiment) -> None:
     """Scores, figures and final numbers."""
-    scores = snapshot.scores(CROSS_CE.name, CROSS_LOSS.name)
-    scores = {name: score(data.device_labels) for name, score in scores.items()}
+    scores = evidence.candidates(snapshot, CROSS_LOSS.name, CROSS_CE.name)
+    scores = {name: candidate.observed for name, candidate in scores.items()}
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     last = experiment.history.rows[-1]
     experiment.finish(figures | {name: last[name] for name in ("train_accuracy", "cross_accuracy", "test_accuracy")})

@@ -221,7 +221,8 @@ def train_and_track(
                 train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 soft_labels = learn_from(now.logits, epoch)
-                losses.append({LOSS.name: now.loss(data.device_labels)})
+                candidates = evidence.candidates(now, LOSS.name)
+                losses.append({LOSS.name: candidates[LOSS.name].observed})
                 phase.add_epoch(
                     epoch=before + epoch + 1,
                     lr=learner.rate,
@@ -230,22 +231,24 @@ def train_and_track(
                     test_accuracy=learner.test_accuracy(),
                     soft_label_accuracy=class_accuracy(soft_labels, data.clean_labels),
                     **losses.aucs(),
-                    **evidence.add(
-                        now.logits, f"epoch {before + epoch + 1}", {LOSS.name: evidence.candidate(now.loss)}
-                    ),
+                    **evidence.add(now.logits, f"epoch {before + epoch + 1}", candidates),
                 )
         evidence.conclude()
         at_end()
 
 
 def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, float]:
-    """Of the wrong labels, the share that relabelling corrected; of the right ones, the share that it spoilt."""
+    """Of the wrong labels, the share that relabelling corrected; of the right ones, the share that it spoilt.
+
+    Of images that belong to a class: for others no label is right.
+    """
     if data.is_noisy is None:
         return {}
     right = soft_labels.argmax(1) == data.clean_labels
     shares = {"soft_label_accuracy": class_accuracy(soft_labels, data.clean_labels)}
-    if data.is_noisy.any():
-        shares["wrong_labels_corrected"] = float(right[data.is_noisy].mean())
+    wrong_ones = data.is_noisy & (data.clean_labels >= 0)
+    if wrong_ones.any():
+        shares["wrong_labels_corrected"] = float(right[wrong_ones].mean())
     if not data.is_noisy.all():
         shares["right_labels_spoilt"] = float(np.mean(~right[~data.is_noisy]))
     return shares

@@ -296,7 +296,7 @@ class SecondStage:
 
     def candidates(self, now: Snapshot) -> dict[str, Candidate]:
         """Neighbour cross-entropy and loss of a moment, each alone and by its mean rank with the best of stage 1."""
-        found = {name: self.evidence.candidate(score) for name, score in now.scores(CE.name, LOSS.name).items()}
+        found = self.evidence.candidates(now, LOSS.name, CE.name)
         return found | {f"{name}_and_stage1": c.with_rank_of(self.of_stage1) for name, c in found.items()}
 
 

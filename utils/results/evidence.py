@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc, aucs
 from utils.scoring.planted import CalibratedPosterior
+from utils.scoring.tracker import Snapshot
 
 
 class Evidence:
@@ -35,6 +36,10 @@ class Evidence:
         self.learnt = Streak(len(data.labels), data.device_labels.device)  # by the observed labels
         planted = None if data.planted is None else data.planted.ids
         self.choice = ScoreChoice(how, planted, data.is_noisy)
+        self._planted = self._own = None  # ids int64 (P,); what the passes say of these without their planted class
+        if data.planted is not None and data.num_classes > 2:  # of two classes that would leave no choice
+            self._planted = torch.from_numpy(planted).to(data.device_labels.device)
+            self._own = Accumulated(data.device_labels[self._planted], data.num_classes)
         self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1; once the training is over ...
         self.window = ""  # ... and of which epochs they are
         self._concluded: CalibratedPosterior | None = None  # fitted to them
@@ -42,11 +47,11 @@ class Evidence:
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
+        if self._planted is not None:
+            self._own.add(self.observed(Snapshot(logits, None, 0.0)).logits[self._planted])
         self.learnt.update(self.before + self.accumulated.passes, learnt(logits, self.data.device_labels))
         trained = self.accumulated.scores(self.data.training_labels)
-        observed = trained if self.data.planted is None else self.accumulated.scores(self.data.device_labels)
-        if self._hides_planted:
-            observed["prediction"] = self._without_planted(observed["prediction"], self.accumulated.predictions())
+        observed = trained if self.data.planted is None else self.scores()
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
         criteria = self.choice.consider(moment, candidates | dict(more or {}))
         columns = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
@@ -85,14 +90,9 @@ class Evidence:
         """Of either kind of labels under predictions (N, C)."""
         rows, trained = np.arange(len(predictions)), self.data.trained
         losses = [-np.log(np.maximum(predictions[rows, labels], SMALLEST)) for labels in (self.data.labels, trained)]
-        if self._hides_planted:
+        if self._planted is not None:
             losses[0] = self._without_planted(losses[0], predictions)
         return Candidate(*losses)
-
-    @property
-    def _hides_planted(self) -> bool:
-        """Whether planted classes are taken out of predictions; of two classes that would leave no choice."""
-        return self.data.planted is not None and self.data.num_classes > 2
 
     def _without_planted(self, scores: np.ndarray, predictions: np.ndarray) -> np.ndarray:
         """Of planted samples the loss of their own label once the planted class is taken out of the prediction.
@@ -106,21 +106,40 @@ class Evidence:
 
     def observed_predictions(self) -> np.ndarray:
         """`predictions` without what was planted, float32 (N, C), rows sum to 1."""
-        if not self._hides_planted:
+        if self._planted is None:
             return self.predictions
         ids, planted = self.data.planted.ids, self.data.trained
         probs = np.maximum(self.predictions, 1e-8)
         probs[ids, planted[ids]] = 0
         return probs / probs.sum(axis=1, keepdims=True)
 
-    def candidate(self, score: Callable[[Tensor], np.ndarray]) -> Candidate:
-        """A score, which gives (N,) for labels (N,), of the observed labels and of those that training is given."""
-        return Candidate(score(self.data.device_labels), score(self.data.training_labels))
+    def observed(self, now: Snapshot) -> Snapshot:
+        """A pass as the observed labels are to be scored by: of planted samples without their planted class.
+
+        The network has been taught that: its logits and the neighbours around it say nothing about their own label.
+        """
+        if self._planted is None:
+            return now
+        return now.without(self._planted, self.data.training_labels[self._planted])
+
+    def candidates(self, now: Snapshot, loss: str, ce: str = "") -> dict[str, Candidate]:
+        """The neighbour cross-entropy, where it was asked for, and the loss of a pass, by these names.
+
+        Of the observed labels, and of those that training is given.
+        """
+        observed, trained = (of.scores(ce, loss) for of in (self.observed(now), now))
+        data = self.data
+        return {
+            name: Candidate(observed[name](data.device_labels), trained[name](data.training_labels)) for name in trained
+        }
 
     def scores(self) -> dict[str, np.ndarray]:
         """{name: (N,)}: the accumulated scores of the observed labels."""
         scores = self.accumulated.scores(self.data.device_labels)
-        if self._hides_planted:
+        if self._planted is not None:
+            ids = self.data.planted.ids
+            for name, values in self._own.means(self.data.device_labels[self._planted]).items():
+                scores[name][ids] = values
             scores["prediction"] = self._without_planted(scores["prediction"], self.accumulated.predictions())
         return scores
 
@@ -135,6 +154,7 @@ class Evidence:
     def state_dict(self) -> dict:
         return {
             "accumulated": self.accumulated.state_dict(),
+            "own": None if self._own is None else self._own.state_dict(),
             "learnt": self.learnt.state_dict(),
             "choice": self.choice.state_dict(),
             "window": self.window,
@@ -143,6 +163,8 @@ class Evidence:
 
     def load_state_dict(self, state: dict) -> None:
         self.accumulated.load_state_dict(state["accumulated"])
+        if self._own is not None:
+            self._own.load_state_dict(state["own"])
         self.learnt.load_state_dict(state["learnt"])
         self.choice.load_state_dict(state["choice"])
         self.window, self._concluded = state["window"], None

@@ -32,6 +32,7 @@ class Accumulated:
     def __init__(self, labels: Tensor, num_classes: int, middle: int = 0) -> None:
         self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
         self.passes, self.middle = 0, middle
+        self._predictions: np.ndarray | None = None  # until the next pass
         shape = (len(labels), num_classes)
         self.log_probs, self.margins, self.probs, self.first_probs = (
             torch.zeros(shape, device=labels.device) for _ in range(4)
@@ -39,6 +40,7 @@ class Accumulated:
 
     def add(self, logits: Tensor) -> None:
         """A pass: logits float32 (N, C)."""
+        self._predictions = None
         log_probs = logits.log_softmax(1)
         self.log_probs += log_probs
         self.margins += margins(logits)
@@ -49,7 +51,9 @@ class Accumulated:
 
     def predictions(self) -> np.ndarray:
         """The mean of the softmax outputs, aligned to the shares of the labels, float32 (N, C), rows sum to 1."""
-        return self._aligned(self.probs / self.passes)
+        if self._predictions is None:
+            self._predictions = self._aligned(self.probs / self.passes)
+        return self._predictions
 
     def windows(self) -> Iterator[tuple[str, np.ndarray]]:
         """(words, predictions float32 (N, C)) of all passes and of either half, as far as they are told apart."""
@@ -64,9 +68,13 @@ class Accumulated:
     def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
         rows = np.arange(len(labels))
+        prediction = -np.log(np.maximum(self.predictions()[rows, labels.cpu().numpy()], SMALLEST))
+        return {"prediction": prediction} | self.means(labels)
+
+    def means(self, labels: Tensor) -> dict[str, np.ndarray]:
+        """Those of the scores that are means over the passes."""
         of_label = labels[:, None]
         return {
-            "prediction": -np.log(np.maximum(self.predictions()[rows, labels.cpu().numpy()], SMALLEST)),
             "mean_loss": (-self.log_probs.gather(1, of_label).squeeze(1) / self.passes).cpu().numpy(),
             "aum": (-self.margins.gather(1, of_label).squeeze(1) / self.passes).cpu().numpy(),
         }
@@ -75,7 +83,7 @@ class Accumulated:
         return {name: vars(self)[name] for name in ("passes", *SUMS)}
 
     def load_state_dict(self, state: dict) -> None:
-        self.passes = state["passes"]
+        self.passes, self._predictions = state["passes"], None
         for name in SUMS:
             vars(self)[name].copy_(state[name])
 

@@ -47,8 +47,14 @@ def vetoed(clean: np.ndarray, scores: np.ndarray, is_noisy: np.ndarray) -> tuple
 
 
 def class_accuracy(probs: np.ndarray, clean_labels: np.ndarray | None) -> float | None:
-    """Share of samples whose likeliest class of `probs` (N, C) is the true one, in [0, 1]; None without the truth."""
-    return None if clean_labels is None else float(np.mean(probs.argmax(1) == clean_labels))
+    """Share of samples whose likeliest class of `probs` (N, C) is the true one, in [0, 1]; None without the truth.
+
+    Of samples that belong to a class: for those whose true class is -1 none is right.
+    """
+    if clean_labels is None:
+        return None
+    known = clean_labels >= 0
+    return float(np.mean(probs.argmax(1)[known] == clean_labels[known])) if known.any() else None
 
 
 def auc(scores: np.ndarray, is_noisy: np.ndarray | None) -> float | None:

@@ -31,6 +31,16 @@ class Snapshot:
     votes: Tensor | None  # float32 (N, C): the neighbours' softmaxed counts q; None where they were not asked for
     accuracy: float  # share of samples whose prediction is the tracker's label
 
+    def without(self, ids: Tensor, classes: Tensor) -> Snapshot:
+        """The same as if, of the samples `ids` int64 (P,), one of the classes int64 (P,) did not exist."""
+        logits, votes = self.logits.clone(), None
+        logits[ids, classes] = -torch.inf
+        if self.votes is not None:
+            votes = self.votes.clone()
+            votes[ids, classes] = 0
+            votes[ids] /= votes[ids].sum(1, keepdim=True)
+        return Snapshot(logits, votes, self.accuracy)
+
     def loss(self, labels: Tensor) -> np.ndarray:
         """float32 (N,): cross-entropy of the predictions against labels int64 (N,), in nats; higher = worse."""
         return F.cross_entropy(self.logits, labels, reduction="none").cpu().numpy()
@@ -120,8 +130,9 @@ def neighbour_cross_entropy(
 ) -> Tensor:
     """float32 (N,): how little the labels around a sample, in two spaces, speak for its own label.
 
-    h(i, c) counts neighbours whose observed label is c: k+1 in logit space plus k in feature space, the sample itself
-    included; q = softmax(h / 10); CE(i) = −(1/C)·log(q(i, y_i) + 1e-6). Higher = more likely mislabelled.
+    h(i, c) counts neighbours whose label, of those that training is given, is c: k+1 in logit space plus k in feature
+    space, the sample itself included; q = softmax(h / 10); CE(i) = −(1/C)·log(q(i, y_i) + 1e-6). Higher = more likely
+    mislabelled.
     """
     votes = neighbour_votes(logits, features, labels, num_classes, k, memory_gb)
     return cross_entropy_of_votes(votes, labels)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.methods.cross_tracking import in_order, split_in_halves
+from utils.methods.cross_tracking import in_order, on_host, split_in_halves, together
+from utils.scoring.tracker import Snapshot
 
 
 @pytest.mark.parametrize("n", [4, 7])
@@ -19,6 +20,20 @@ def test_halves_hold_every_sample_once_and_are_put_together_in_order(n):
     values = torch.arange(2 * n).reshape(n, 2)
     of_halves = [SimpleNamespace(ids=torch.from_numpy(ids)) for ids in halves]
     assert in_order(of_halves, [values[half.ids] for half in of_halves]).equal(values)
+
+
+def test_two_halves_are_as_accurate_as_their_samples():
+    halves = [SimpleNamespace(ids=torch.tensor([0, 2])), SimpleNamespace(ids=torch.tensor([1]))]
+    parts = [Snapshot(torch.tensor([[0.0], [2.0]]), None, 0.5), Snapshot(torch.tensor([[1.0]]), None, 1.0)]
+    whole = together(halves, parts)
+    assert whole.logits.flatten().tolist() == [0, 1, 2] and whole.accuracy == pytest.approx(2 / 3)
+
+
+def test_a_state_on_its_way_to_other_processes_is_on_the_host():
+    state = {"weights": {"a": torch.ones(2)}, "momentum": [torch.zeros(1), None], "step": 3}
+    sent = on_host(state)
+    assert sent.keys() == state.keys() and sent["weights"]["a"].device.type == "cpu" and sent["step"] == 3
+    assert on_host(None) is None
 
 
 def test_the_split_depends_on_the_seed_alone():

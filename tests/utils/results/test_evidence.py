@@ -14,6 +14,7 @@ from utils.scoring.accumulated import Accumulated
 from utils.scoring.choosing import Candidate, mean_rank
 from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
+from utils.scoring.tracker import Snapshot
 
 N, C = 60, 3
 CLEAN = np.arange(N) % C
@@ -41,11 +42,18 @@ def data(planted=True, clean=CLEAN):
     )
 
 
-def by_observed_labels(accumulated):
+def by_observed_labels(*passes):
     """The scores of the observed labels; planted samples as if their planted class did not exist."""
+    accumulated = Accumulated(torch.from_numpy(TRAINED), C)
+    for one in passes:
+        accumulated.add(one)
     scores, probs = accumulated.scores(torch.from_numpy(OBSERVED)), accumulated.predictions()[PLANTED]
     own, planted = (probs[np.arange(len(PLANTED)), labels[PLANTED]] for labels in (OBSERVED, TRAINED))
     scores["prediction"][PLANTED] = -np.log(own / (1 - planted))
+    left = 3 - OBSERVED - TRAINED  # of three classes, the one beside the own and the planted
+    more = [(one.numpy()[PLANTED, left[PLANTED]] - one.numpy()[PLANTED, OBSERVED[PLANTED]]) for one in passes]
+    scores["mean_loss"][PLANTED] = np.mean(np.log1p(np.exp(more)), axis=0)
+    scores["aum"][PLANTED] = np.mean(more, axis=0)
     return scores
 
 
@@ -60,7 +68,7 @@ def test_a_pass_is_scored_by_the_observed_labels_and_chosen_by_those_of_the_trai
     columns = evidence.add(logits(3), "epoch 1")
     alone = Accumulated(torch.from_numpy(TRAINED), C)
     alone.add(logits(3))
-    observed = by_observed_labels(alone)
+    observed = by_observed_labels(logits(3))
     best = evidence.choice.best
     name = evidence.choice.name.removeprefix("x_")
     np.testing.assert_allclose(best.observed, observed[name], atol=1e-5)
@@ -131,9 +139,20 @@ def test_an_oracle_needs_a_truth_that_tells_labels_apart(clean):
 
 
 def test_a_candidate_is_a_score_of_both_kinds_of_labels():
-    candidate = Evidence("x", data(), "proxy", 4).candidate(lambda labels: labels.numpy() * 2.0)
-    np.testing.assert_array_equal(candidate.observed, 2.0 * OBSERVED)
-    np.testing.assert_array_equal(candidate.trained, 2.0 * TRAINED)
+    now = Snapshot(logits(3, TRAINED), logits(1).softmax(1), accuracy=1.0)
+    found = Evidence("x", data(), "proxy", 4).candidates(now, "loss", "ce")
+    assert list(found) == ["ce", "loss"]
+    trained, observed = torch.from_numpy(TRAINED), torch.from_numpy(OBSERVED)
+    others = np.setdiff1d(np.arange(N), PLANTED)
+    for name, score in (("loss", now.loss), ("ce", now.ce)):
+        np.testing.assert_array_equal(found[name].trained, score(trained))
+        np.testing.assert_array_equal(found[name].observed[others], score(observed)[others])
+    np.testing.assert_allclose(found["loss"].observed, by_observed_labels(now.logits)["mean_loss"], atol=1e-5)
+    own, planted = (now.votes.numpy()[PLANTED, labels[PLANTED]] for labels in (OBSERVED, TRAINED))
+    np.testing.assert_allclose(found["ce"].observed[PLANTED], -np.log(own / (1 - planted) + 1e-6) / C, rtol=1e-4)
+    alone = Evidence("x", data(planted=False), "proxy", 4)
+    assert alone.candidates(Snapshot(now.logits, None, 1.0), "loss").keys() == {"loss"}
+    assert alone.observed(now) is now
 
 
 def test_the_accumulated_scores_of_the_last_pass_are_written():
@@ -144,7 +163,7 @@ def test_the_accumulated_scores_of_the_last_pass_are_written():
     found = evidence.save(SimpleNamespace(save_array=saved.__setitem__))
     assert saved.keys() == set(NAMES) and found == {f"auc_{n}": columns[f"auc_{n}"] for n in NAMES}
     for name, values in saved.items():
-        expected = by_observed_labels(evidence.accumulated)[name.removeprefix("x_")]
+        expected = by_observed_labels(*(logits(2, seed=epoch) for epoch in (1, 2)))[name.removeprefix("x_")]
         np.testing.assert_allclose(values, expected, atol=1e-5)
 
 

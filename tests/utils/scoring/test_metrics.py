@@ -77,5 +77,6 @@ def test_kinds_of_noise_are_told_apart_in_the_figures():
 
 def test_class_accuracy_is_the_share_of_likeliest_classes_that_are_true():
     probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.3, 0.7], [0.8, 0.2]])
-    assert class_accuracy(probs, np.array([0, 1, 0, -1])) == 0.5
+    assert class_accuracy(probs, np.array([0, 1, 0, -1])) == pytest.approx(2 / 3)  # of the last no class is right
+    assert class_accuracy(probs, np.full(4, -1)) is None
     assert class_accuracy(probs, None) is None
