@@ -280,7 +280,7 @@ def test_a_full_disk_overwrites_nothing(refused_over, tmp_path, monkeypatch, scr
 
 def test_a_clean_set_that_cannot_be_used_overwrites_nothing(refused_over, tmp_path):
     np.save(tmp_path / "mine.npy", np.arange(455, dtype=float))
-    flags = [*TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy", *SPLIT, "--threshold", "0"]
+    flags = [*TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy", *SPLIT, "--threshold", "0.001"]
     assert "the clean set is empty" in refused_over("ssl.py", *flags)
 
 
