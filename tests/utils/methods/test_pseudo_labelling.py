@@ -13,6 +13,7 @@ from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
 from utils.results.found_scores import Found
 
 LABELS = np.array([0, 1, 0, 1])
+SCORES = np.array([0, 1, 1, 0], dtype=np.float32)  # the clean set is of both classes
 
 
 def test_weights_are_averaged_from_an_epoch_on_every_so_often():
@@ -23,21 +24,21 @@ def test_weights_are_averaged_from_an_epoch_on_every_so_often():
 def split(flags, epochs, **found):
     args = resolve(load_script("ssl.py").parser().parse_args([*flags.split(), "--targets", "split"]))
     resolve_pseudo_labelling(args)
-    return Split.from_flags(args, epochs, found, SimpleNamespace(labels=LABELS))
+    return Split.from_flags(args, epochs, found, SimpleNamespace(labels=LABELS, num_classes=2))
 
 
 def test_runs_of_other_lengths_begin_with_the_clean_set_alone_for_the_same_share_of_them():
-    found = Found(LABELS.astype(np.float32), "a.npy")
+    found = Found(SCORES, "a.npy")
     made = split("--parallel --epoch 160 --epoch_begin 60", [60, 160, 2], parallel=found)
-    assert made.begin == [22, 60, 1] and made.veto is None and list(made.scores) == ["parallel"]
+    assert made.begin == [22, 60, 1] and made.veto is None and list(made.first.scores) == ["parallel"]
+    assert made.first.clean.tolist() == [True, False, False, True]
 
 
 def test_the_forgetting_scores_veto_with_what_was_estimated_beside_them():
     posterior = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], dtype=np.float32)
-    scores = LABELS.astype(np.float32)
-    found = {"forget": Found(scores, "a.npy", posterior), "parallel": Found(scores, "b.npy")}
-    veto = split("--forget --parallel --f_FND --fn_th 0.3 --epoch 8", [8], **found).veto
-    assert veto.above == 0.3
+    found = {"forget": Found(SCORES, "a.npy", posterior), "parallel": Found(SCORES, "b.npy")}
+    veto = split("--forget --parallel --f_FND --fn_th 0.5 --epoch 8", [8], **found).veto
+    assert veto.above == 0.5
     np.testing.assert_allclose(veto.estimated, [0.1, 0.8, 0.7, 0.4])
 
 

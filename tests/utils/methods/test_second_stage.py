@@ -46,9 +46,10 @@ def test_frozen_layers_keep_weights_and_statistics_and_the_others_move(run, tmp_
         assert torch.equal(before[name], after[name]) == frozen, name
 
 
-def test_a_stage_1_without_dynamics_is_refused(tmp_path):
-    save_torch(tmp_path / "stage1.pt", {"settings": {}, "weights": {}, "evidence": {"learnt": {}}})
-    assert read_stage1(tmp_path)["evidence"] == {"learnt": {}}
-    save_torch(tmp_path / "stage1.pt", {"settings": {}, "weights": {}, "evidence": {"accumulated": {}}})
-    with pytest.raises(UserError, match="of an earlier version, without the dynamics .* — run that experiment again"):
-        read_stage1(tmp_path)
+def test_a_stage_1_of_an_earlier_version_is_refused(tmp_path):
+    save_torch(tmp_path / "stage1.pt", {"settings": {}, "weights": {}, "evidence": {"learnt": {}, "own": None}})
+    assert read_stage1(tmp_path)["evidence"] == {"learnt": {}, "own": None}
+    for kept in ("accumulated", "learnt", "own"):  # each alone
+        save_torch(tmp_path / "stage1.pt", {"settings": {}, "weights": {}, "evidence": {kept: {}}})
+        with pytest.raises(UserError, match="of an earlier version, which kept less .* — run that experiment again"):
+            read_stage1(tmp_path)
