@@ -8,8 +8,9 @@ import pytest
 from tests.tiny import load_script
 from utils.command_line.flags import resolve
 from utils.errors import UserError
-from utils.methods.pseudo_labelling import Posterior, RunSettings, Split
+from utils.methods.pseudo_labelling import RunSettings
 from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
+from utils.methods.targets_of_runs import Posterior, Split
 from utils.results.found_scores import Found
 
 LABELS = np.array([0, 1, 0, 1])
