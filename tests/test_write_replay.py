@@ -11,7 +11,7 @@ from tests.write_replay import Disk, changes_between, replay
 @pytest.mark.parametrize("name", ["checkpoints", "overwrite", "export"])  # the others take minutes
 def test_started_again_after_a_power_cut_a_run_ends_with_the_same_bytes(name):
     counts, faults = replay(name, restarts=3, seed=random.randrange(10**9))
-    assert faults == [] and counts["disks"] > counts["moments"]  # several are possible at some
+    assert faults == [] and counts["disks"] > counts["moments"] / 2  # many moments add one that was not seen before
     assert counts["same bytes"] + counts["refused"] == counts["restarts"] == 3
 
 
