@@ -19,7 +19,7 @@ from utils.classifier import main as classify
 from utils.compute import Compute
 from utils.data.device_images import DeviceImages
 from utils.errors import Diverged, UserError
-from utils.methods import pseudo_labelling
+from utils.methods import targets_of_runs
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.scoring.metrics import auc
@@ -97,7 +97,7 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
 
 def test_each_label_counts_as_far_as_the_separation_trusts_it(run, separated, tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(pseudo_labelling, "PosteriorTargets", lambda *of: given.append(of) or PosteriorTargets(*of))
+    monkeypatch.setattr(targets_of_runs, "PosteriorTargets", lambda *of: given.append(of) or PosteriorTargets(*of))
     run("ssl.py", *SSL, "--parallel", "--epoch", "1", "--runs", "1", "--experiment_name", "e")
     ((targets, data),) = given
     labels, trained = (np.load(separated / f"{name}.npy") for name in ("labels", "trained_labels"))
