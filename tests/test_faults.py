@@ -249,7 +249,9 @@ def test_folder_that_cannot_be_written(root, undisturbed):
         new, finished = (command("relabel.py", folder, name) for name in ("new", "relabel.py-calm"))
         assert "choose a writable --experiments_root" in refused(new, as_anybody)
         assert outcome(finished, as_anybody)[0] == 0
-        printed, _ = Script([*finished[1:], "--compare", "relabel.py-calm"], as_anybody).communicate()
+        compared = Script([*finished[1:], "--compare", "relabel.py-calm"], as_anybody)
+        printed, errors = compared.communicate()
+        assert compared.returncode == 0, errors
         assert "rank corr." in printed and "compare.png is left out: cannot write" in printed
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755)

@@ -117,6 +117,8 @@ def test_any_flag_of_the_clean_set_means_split_targets(run, separated, tmp_path)
         assert settings["targets"] == ("split" if flags else "posterior")
         assert (tmp_path / name / "clean_set_run1.npy").exists() == bool(flags)
         assert settings["epoch_begin"] == (1 if flags else None)  # 3/8 of 2 epochs, one at least
+    resolved = json.loads((tmp_path / "s" / "run.json").read_text())["resolved"]
+    assert resolved == {"epoch_begin": 1, "swa_start": None}
 
 
 def test_the_last_run_has_a_network_and_epochs_of_its_own(run, separated, tmp_path):

@@ -127,6 +127,7 @@ def train_and_track(
 ) -> None:
     """Both models, epoch by epoch; after each, every half as its own and as the other model sees it."""
     first, second = halves
+    data = first.learner.data
     parts = first.learner.parts(0) | second.learner.parts(1) | {"evidence": evidence}
     experiment.log.quietly(f"{PHASE}: {first.learner.optimisation.schedule.in_words()}")
     with experiment.phase(PHASE, parts) as phase:
@@ -139,8 +140,9 @@ def train_and_track(
                 own = together(halves, [half.score(half.network) for half in halves])
                 cross = together(halves, [first.score(second.network), second.score(first.network)])
                 candidates = evidence.candidates(cross, CROSS_LOSS.name, CROSS_CE.name)
-                of_own = evidence.candidates(own, OWN_LOSS.name, OWN_CE.name)
-                tracks.append({name: candidate.observed for name, candidate in (candidates | of_own).items()})
+                scores = evidence.observed(own).scores(OWN_CE.name, OWN_LOSS.name)
+                of_own = {name: score(data.device_labels) for name, score in scores.items()}
+                tracks.append({name: candidate.observed for name, candidate in candidates.items()} | of_own)
                 test_accuracies = [half.learner.test_accuracy() for half in halves]
                 phase.add_epoch(
                     epoch=epoch + 1,

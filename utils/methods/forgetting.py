@@ -179,7 +179,7 @@ class FinishedStage1:
     """That of another experiment, all of it read before anything of this one is written."""
 
     name: str
-    weights: dict  # of stage1.pt
+    state: dict  # what stage1.pt holds
     arrays: dict[str, np.ndarray]  # {file: its values}
     rows: list[dict]  # of history.csv
 
@@ -192,9 +192,9 @@ class FinishedStage1:
         if name == experiment.name:
             raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
         record = read_finished(experiment.path.parent, name)
-        weights = read_stage1(record.path)
+        state = read_stage1(record.path)
         before_they_were_flags = {"mirror": True, "noise_seed": None}
-        there = before_they_were_flags | weights["settings"]
+        there = before_they_were_flags | state["settings"]
         there["precision"] = record.get("resolved_precision")  # what it came to, not what the flag said
         if differing := differences(settings | {"precision": precision}, there):
             raise UserError(
@@ -203,13 +203,13 @@ class FinishedStage1:
             )
         arrays = {array: record.read_array(array, mapped=True) for array in ("stage1_loss", "stage1_loss_track")}
         rows = read_stage(record.path / "history.csv", "1", "leave --first_stage_from out")
-        return cls(name, weights, arrays, rows)
+        return cls(name, state, arrays, rows)
 
     def take_over(self, experiment: Experiment) -> None:
         """Weights, losses and history instead of training."""
         for name, values in self.arrays.items():
             experiment.save_array(name, values)
-        experiment.save_torch("stage1.pt", self.weights)
+        experiment.save_torch("stage1.pt", self.state)
         experiment.history.rows = self.rows
         experiment.log(f"stage 1 taken from {self.name}")
         experiment.skip_phase(STAGE1)

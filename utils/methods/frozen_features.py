@@ -223,8 +223,8 @@ def mean_accuracies(of_folds: list[dict[str, float | None]]) -> dict[str, float 
 
 def write_results(data: NoisyData, snapshot: Snapshot, evidence: Evidence, experiment: Experiment) -> None:
     """Scores, figures and final numbers."""
-    scores = evidence.candidates(snapshot, CROSS_LOSS.name, CROSS_CE.name)
-    scores = {name: candidate.observed for name, candidate in scores.items()}
+    scores = evidence.observed(snapshot).scores(CROSS_CE.name, CROSS_LOSS.name)
+    scores = {name: score(data.device_labels) for name, score in scores.items()}
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     last = experiment.history.rows[-1]
     experiment.finish(figures | {name: last[name] for name in ("train_accuracy", "cross_accuracy", "test_accuracy")})

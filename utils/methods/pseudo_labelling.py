@@ -69,7 +69,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     experiment.require_space_for_tracks(sum(epochs), len(data))
     expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=epochs, expected=expected)
-    experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch", "epoch_begin", "swa_start")})
+    experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch_begin", "swa_start")})
     keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 

@@ -48,7 +48,8 @@ class Evidence:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
         if self._planted is not None:
-            self._own.add(self.observed(Snapshot(logits, None, 0.0)).logits[self._planted])
+            planted = self.data.training_labels[self._planted]
+            self._own.add(logits[self._planted].scatter(1, planted[:, None], -torch.inf))
         self.learnt.update(self.before + self.accumulated.passes, learnt(logits, self.data.device_labels))
         trained = self.accumulated.scores(self.data.training_labels)
         observed = trained if self.data.planted is None else self.scores()

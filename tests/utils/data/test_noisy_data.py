@@ -118,6 +118,8 @@ def pictures(tmp_path):
         (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (16, 16), 10 * grey).save(tmp_path / "pictures" / f"{name}.png")
     (tmp_path / "pictures/cat/broken.png").write_text("not an image")
+    for name in ("1.heic", "2.HEIC", "notes"):
+        (tmp_path / "pictures/cat" / name).write_text("not an image")
     return DataChoice("folder", str(tmp_path / "pictures"), None, None, 16, "none", 0.0, 1, skip_broken=True)
 
 
@@ -130,6 +132,7 @@ def test_images_of_ones_own_are_taken_as_they_are_and_the_broken_ones_left_out(p
     assert data.labels.tolist() == [0, 0, 1, 1] and data.clean_labels is None
     assert data.left_out == {"cat/broken.png": "does not decode as an image (of no known format)"}
     lines = data.describe()
+    assert "passed over: 3 files, by their endings no images (.heic 2, without an ending 1)" in lines
     assert "left out: 1 images, listed in skipped.csv" in lines
     assert "labels: taken as they are, none made wrong on purpose (noise type none); the truth is unknown" in lines
     assert data.images.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
