@@ -22,6 +22,7 @@ from utils.errors import Diverged, UserError
 from utils.methods import targets_of_runs
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
 from utils.methods.targets import PosteriorTargets, SplitTargets
+from utils.results.found_scores import read_score_file
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
 from utils.training.learner import Learner
@@ -144,9 +145,15 @@ def test_another_score_is_read_by_its_name(run, separated, tmp_path):
 
 
 def test_scores_that_an_oracle_chose_are_refused(run, tmp_path):
-    run("parallel.py", *TINY_ARGS["parallel.py"], "--choose", "oracle", "--experiment_name", "o")
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--choose", "oracle", "--report", "5", "--experiment_name", "o")
+    assert "<h1>o (oracle)</h1>" in (tmp_path / "o" / "suspects.html").read_text()
     with pytest.raises(UserError, match="o chose its score by the true labels"):
         run("ssl.py", *SSL, "--parallel", "o", "--experiment_name", "e")
+    for name in ("parallel_score", "p_noisy"):
+        with pytest.raises(UserError, match=f"{name}.npy was chosen by the true labels"):
+            run("ssl.py", *SSL, *SPLIT, "--scores", tmp_path / "o" / f"{name}.npy", "--experiment_name", "e")
+    last_loss = tmp_path / "o" / "parallel_loss.npy"  # nobody chose it
+    assert read_score_file(str(last_loss), len(np.load(last_loss))).source == str(last_loss)
 
 
 def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.experiments.record import Record, read_finished, require_same_data
-from utils.results.found_scores import chosen_by_truth
+from utils.results.found_scores import title_of
 from utils.results.score_figures import overlap_figure
 from utils.scoring.agreement import compare_ends, compare_scores, overlap_curve
 from utils.separations import SEPARATIONS
@@ -35,7 +35,7 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
     if own.holds("clean_labels"):
         is_noisy = own.read_array("clean_labels") != own.read_array("labels")
     lines = [
-        f"\nscores of {name_of(own)} (A) and {name_of(other)} (B)",
+        f"\nscores of {title_of(own)} (A) and {title_of(other)} (B)",
         "  clean = p_noisy < 0.5 under the beta mixture, unless noted below",
         f"  {'A':<15}{'B':<15}{'rank corr.':>10}{'clean A':>9}{'clean B':>9}{'both':>7}{'overlap':>9}"
         f"{'purity A':>10}{'purity B':>10}{'of both':>9}",
@@ -87,7 +87,7 @@ def draw_comparison(experiment: Experiment, other_name: str, subject: str) -> No
         end: {f"{a}, {b}": overlap_curve(sign * ours[a], sign * theirs[b]) for a, b in pairs}
         for end, sign in {"lowest": 1, "highest": -1}.items()
     }
-    title = f"Scores of {name_of(own)} and {name_of(other)}"
+    title = f"Scores of {title_of(own)} and {title_of(other)}"
     overlap_figure(own.own("compare.png"), ends, title, subject, END_SHARE)
 
 
@@ -101,7 +101,3 @@ def read_both(experiment: Experiment, other_name: str) -> tuple[Record, Record]:
 def scores_of(record: Record) -> dict[str, np.ndarray]:
     """{name: (N,)}"""
     return {name: record.read_array(name) for name in SCORES if record.holds(name)}
-
-
-def name_of(record: Record) -> str:
-    return record.path.name + (" (oracle)" if chosen_by_truth(record) else "")

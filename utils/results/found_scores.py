@@ -13,7 +13,7 @@ from utils.experiments.artifacts import load_array
 from utils.experiments.record import Record, command_again, finished_records, read_finished, require_same_data
 from utils.results.commands import separation_command
 from utils.scoring.selection import validate_scores
-from utils.separations import Separation
+from utils.separations import SEPARATIONS, Separation
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,21 @@ def newest(
 
 def read_score_file(path: str, samples: int) -> Found:
     """Scores from elsewhere: any .npy of one real number per sample, higher = more likely mislabelled."""
-    if Path(path).name.startswith("oracle_"):
+    if Path(path).name.startswith("oracle_") or _ranked_by_truth(Path(path)):
         raise UserError(f"{path} was chosen by the true labels", "name scores that were found without them")
     return Found(validate_scores(load_array(Path(path)), samples, path), path)
+
+
+def _ranked_by_truth(file: Path) -> bool:
+    """Whether this is the default score of a separation with --choose oracle, or its p_noisy, which has that order."""
+    try:
+        record = Record.read(file.parent)
+    except UserError:  # a file from elsewhere
+        return False
+    separation = SEPARATIONS.get(record["method"])
+    return separation is not None and chosen_by_truth(record) and file.stem in (separation.scores[0], "p_noisy")
+
+
+def title_of(record: Record) -> str:
+    """The name of its experiment, for readers of what it ranks."""
+    return record.path.name + (" (oracle)" if chosen_by_truth(record) else "")

@@ -14,6 +14,7 @@ from utils.experiments.experiment import Experiment
 from utils.files import write_atomically
 from utils.results import thumbnails
 from utils.results.commands import export_command
+from utils.results.found_scores import title_of
 from utils.results.suspects import Suspects
 from utils.results.suspects_page import page
 from utils.results.twin_files import write_twins
@@ -62,7 +63,7 @@ def write_page(
     known = data.fingerprint()
     command = export_command(experiment.path, with_folder=data.file_names is not None)
     fingerprint = f"{known['images']}-{known['labels']}"
-    text = page(suspects, shown, pictures, experiment.name, fingerprint, command, twins)
+    text = page(suspects, shown, pictures, title_of(experiment.record), fingerprint, command, twins)
     write_atomically(experiment.record.own(PAGE), lambda handle: handle.write(text.encode()))
     experiment.log(f"{len(shown)} of {len(suspects)} samples to look at: open {experiment.path / PAGE} in a browser")
 
