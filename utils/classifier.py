@@ -70,9 +70,12 @@ class Classifier:
     ) -> Iterator[tuple[Path, str, float]]:
         """(file, class name, probability of that class in [0, 1]) of every image under a folder, sorted by path.
 
+        Of a single image where `folder` is that.
         Images that do not decode are left out; `broken` is told why. Raises UserError where there are no images.
         """
-        files = [file for file in Path(folder).rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file()]
+        folder = Path(folder)
+        found = [folder] if folder.is_file() else folder.rglob("*")
+        files = [file for file in found if file.suffix.lower() in EXTENSIONS and file.is_file()]
         files = sorted(file for file in files if not file.name.startswith("."))
         if not files:
             raise UserError(f"{folder} holds no images ({', '.join(EXTENSIONS)})", "name a folder of images")
@@ -113,7 +116,7 @@ def require_sizes(saved: dict) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("-m utils.classifier", __doc__, epilog=None)
     parser.add_argument("model", help="model.pt of ssl.py, or model_0.pt of parallel.py --keep_models")
-    parser.add_argument("folder", help="folder of images")
+    parser.add_argument("folder", help="folder of images, or one image")
     parser.add_argument("--cuda_dev", type=number(int, -1), default=0, metavar="K", help="GPU number; -1 = CPU")
     args = parser.parse_args(argv)
     broken: list[Undecodable] = []
@@ -123,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     for error in broken:
         complain(error)
     if broken:
-        raise UserError(f"{len(broken)} images were not classified", "replace or remove them")
+        raise UserError(f"images not classified: {len(broken)}", "replace or remove them")
 
 
 if __name__ == "__main__":

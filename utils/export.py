@@ -132,9 +132,10 @@ def summary(record: Record, decided: list[Decided]) -> list[str]:
     removed = sum(one.label is None for one in decided)
     relabelled = sum(one.relabelled for one in decided)
     judged = sum(one.judged for one in decided)
+    kept = len(decided) - removed - relabelled
     lines = [
-        f"{len(decided)} samples{f', {judged} of them judged' if judged else ''}: "
-        f"{len(decided) - removed - relabelled} keep their label, {relabelled} are relabelled, {removed} are removed"
+        f"{len(decided)} samples{f', {judged} of them judged' if judged else ''}: {kept} with the label they had, "
+        f"{relabelled} with another one, {removed} removed"
     ]
     noise = record["data"].get("noise_type")
     if noise != "none":

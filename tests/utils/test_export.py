@@ -164,7 +164,7 @@ def test_only_those_from_the_given_p_noisy_on_are_touched(call, tmp_path, photos
     experiment(tmp_path, photos)
     printed = call("--p_noisy", 0.9, "--suspects", "relabel", "--to", tmp_path / "clean" / "train")
     assert noise(tmp_path / "clean") == pytest.approx(1 / N)
-    assert "30 samples: 25 keep their label, 5 are relabelled, 0 are removed" in printed
+    assert "30 samples: 25 with the label they had, 5 with another one, 0 removed" in printed
 
 
 def test_a_relabelled_file_takes_no_other_ones_name(call, tmp_path, photos):
@@ -189,7 +189,7 @@ def test_a_review_is_followed_exactly(call, tmp_path, photos):
     third = next(name for name in CLASSES if name not in (given[2], table.class_names[table.suggested[2]]))
     decisions = {0: ("keep", ""), 1: ("remove", ""), 2: ("relabel", third), 20: ("remove", "")}
     printed = call("--review", review(tmp_path, table, decisions), "--labels_csv", tmp_path / "labels.csv")
-    assert "30 samples, 4 of them judged: 27 keep their label, 1 are relabelled, 2 are removed" in printed
+    assert "30 samples, 4 of them judged: 27 with the label they had, 1 with another one, 2 removed" in printed
     expected = dict(zip(table.files, given, strict=True)) | {table.files[2]: third}
     expected |= {table.files[1]: "", table.files[20]: ""}  # removed
     rows = read_csv(tmp_path / "labels.csv")

@@ -99,7 +99,8 @@ def add_repetition(parser: Parser) -> None:
         nargs="+",
         metavar="SEED",
         help="one run after the other in place of --seed, each in an experiment NAME_SEED, then a table of mean ± sd; "
-        "an EXPERIMENT that is named NAME is NAME_SEED where there is one, a default name that with its own seed",
+        "where a flag names an EXPERIMENT, each run takes that of its own seed: EXPERIMENT_SEED, or the default name "
+        "with that seed in it",
     )
     group.add_argument(
         "--spread",

@@ -92,6 +92,6 @@ def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence,
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_
     alike = "" if posterior.alike_ < ALIKE else "; their losses are taken for those of wrong labels"
     experiment.log.quietly(
-        f"{what}: {len(evidence.data.planted.ids)} planted errors show that being the label makes a class {factor:.2f} "
-        f"times as probable, and temperature {temperature:.2f}{alike}"
+        f"{what}: calibrated by {len(evidence.data.planted.ids)} errors planted on purpose: being the label trained on "
+        f"makes a class {factor:.2f} times as probable (1 = not memorised), temperature {temperature:.2f}{alike}"
     )

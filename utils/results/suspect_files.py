@@ -15,7 +15,7 @@ from utils.files import write_atomically
 from utils.results import thumbnails
 from utils.results.commands import export_command
 from utils.results.found_scores import title_of
-from utils.results.suspects import Suspects
+from utils.results.suspects import SUSPECT_FROM, Suspects
 from utils.results.suspects_page import page
 from utils.results.twin_files import write_twins
 
@@ -65,7 +65,10 @@ def write_page(
     fingerprint = f"{known['images']}-{known['labels']}"
     text = page(suspects, shown, pictures, title_of(experiment.record), fingerprint, command, twins)
     write_atomically(experiment.record.own(PAGE), lambda handle: handle.write(text.encode()))
-    experiment.log(f"{len(shown)} of {len(suspects)} samples to look at: open {experiment.path / PAGE} in a browser")
+    experiment.log(
+        f"{suspects.is_suspect.sum()} of {len(suspects)} labels are suspects (p_noisy from {SUSPECT_FROM}); to look at "
+        f"the first {len(shown)} samples open {experiment.path / PAGE} in a browser"
+    )
 
 
 def thumbnails_of(data: NoisyData, positions: np.ndarray, say: Callable[[str], None]) -> list[str]:

@@ -69,6 +69,7 @@ def page_data(
         "fingerprint": fingerprint,
         "classes": [printable(name) for name in suspects.class_names],
         "samples": len(suspects),
+        "suspects": int(suspects.is_suspect.sum()),
         "uri": URI_PREFIX,
         "rank": (shown + 1).tolist(),
         "sample_id": suspects.sample_ids[shown].tolist(),

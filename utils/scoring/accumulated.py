@@ -26,10 +26,12 @@ SMALLEST = 1e-8  # probability
 class Accumulated:
     """The sums over the passes of one training over N samples.
 
-    `middle`: after so many passes the second half of them begins; 0 = they are not told apart.
+    labels: int64 (N,), those trained on. `middle`: after so many passes the second half of them begins; 0 = they are
+    not told apart.
     """
 
     def __init__(self, labels: Tensor, num_classes: int, middle: int = 0) -> None:
+        labels = torch.as_tensor(labels)
         self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
         self.passes, self.middle = 0, middle
         self._predictions: np.ndarray | None = None  # until the next pass
@@ -39,7 +41,9 @@ class Accumulated:
         )
 
     def add(self, logits: Tensor) -> None:
-        """A pass: logits float32 (N, C)."""
+        """A pass: logits float32 (N, C). Raises ValueError for another shape."""
+        if logits.shape != self.probs.shape:
+            raise ValueError(f"logits of shape {tuple(logits.shape)} where {tuple(self.probs.shape)} were expected")
         self._predictions = None
         log_probs = logits.log_softmax(1)
         self.log_probs += log_probs
@@ -67,6 +71,7 @@ class Accumulated:
 
     def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
+        labels = torch.as_tensor(labels, device=self.probs.device)
         rows = np.arange(len(labels))
         prediction = -np.log(np.maximum(self.predictions()[rows, labels.cpu().numpy()], SMALLEST))
         return {"prediction": prediction} | self.means(labels)

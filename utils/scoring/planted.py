@@ -208,7 +208,11 @@ def share_like(losses: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> 
 
 
 def in_the_order_of(score: np.ndarray, p_noisy: np.ndarray) -> np.ndarray:
-    """The same probabilities (N,), given out in the order of another score (N,): the highest to the highest."""
-    ordered = np.empty_like(p_noisy)
-    ordered[np.argsort(score, kind="stable")] = np.sort(p_noisy)
-    return ordered
+    """The same probabilities (N,), given out in the order of another score (N,): the highest to the highest.
+
+    Samples of the same score share theirs: each gets the mean of them.
+    """
+    _, group = np.unique(score, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    sums = np.bincount(group[order], np.sort(p_noisy))
+    return (sums / np.bincount(group))[group].astype(p_noisy.dtype)

@@ -2,6 +2,7 @@
 
 import csv
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,18 @@ def test_the_worst_come_first_with_all_that_is_known_of_them(opened):
     assert browser.find_element("css selector", ".card img").size["width"] >= 96
     assert browser.find_element("id", "picture").size["width"] >= 200
     assert text(browser, "count") == "30 shown of 30, worst first"
+    assert text(browser, "summary") == "30 of 30 samples, 15 suspects"
+
+
+def test_a_label_that_is_suggested_itself_is_no_pair(opened):
+    table = suspects()
+    browser = opened(replace(table, suggested=np.where(np.arange(30) < 3, table.suggested, table.labels)))
+    pairs = browser.find_elements("css selector", "#pairs button")
+    assert [pair.get_attribute("data-pair") for pair in pairs] == [
+        f"{table.labels[k]}-{table.suggested[k]}" for k in range(3)
+    ]
+    cards = browser.find_elements("css selector", ".card .suggested bdi")
+    assert [card.text for card in cards[2:5]] == [table.class_names[table.suggested[2]], "the same", "the same"]
 
 
 def test_filters_by_class_pair_and_probability(opened):
@@ -182,7 +195,7 @@ def test_next_not_judged_and_a_row_without_another_suggestion(opened):
     press(browser, "k", "k", "\ue011", "n")  # home
     assert text(browser, "rank") == "#3"
     press(browser, "\ue010")  # end: no suspect, so its own label is suggested
-    assert text(browser, "fact-given") == text(browser, "fact-suggested") == "owl"
+    assert text(browser, "fact-given") == "owl" and text(browser, "fact-suggested") == "the same"
     press(browser, "r")
     assert browser.find_element("id", "chooser").get_attribute("open") is not None
     press(browser, "\ue00c")  # escape

@@ -37,8 +37,9 @@ def element(text, element_id):
 def test_the_data_of_the_rows_shown_are_in_the_page():
     data = element(written(), "data")
     assert data | {"uri": ""} == {
-        "experiment": "mine", "fingerprint": "f", "classes": list(HOSTILE), "samples": 3, "uri": "", "rank": [1, 3],
-        "sample_id": [6, 5], "file": ["b/caf\ufffd.png", "a/1.png"], "label": [1, 0], "suggested": [0, 0],
+        "experiment": "mine", "fingerprint": "f", "classes": list(HOSTILE), "samples": 3, "suspects": 2, "uri": "",
+        "rank": [1, 3], "sample_id": [6, 5], "file": ["b/caf\ufffd.png", "a/1.png"], "label": [1, 0],
+        "suggested": [0, 0],
         "confidence": [0.8, 0.9], "p_noisy": [0.9877, 0.1], "true_label": [-1, 1], "twins": [],
     }  # fmt: skip
     assert element(written(), "pictures") == ["AAAA", "BBBB"]

@@ -131,3 +131,12 @@ def test_the_halves_of_the_passes_by_hand():
     again = Accumulated(LABELS, 3, middle=1)
     again.load_state_dict(of.state_dict())
     np.testing.assert_array_equal(dict(again.windows())["the first half"], found["the first half"])
+
+
+def test_labels_may_be_an_array_and_logits_of_another_shape_are_refused():
+    of = Accumulated(LABELS.numpy(), 3)
+    of.add(FIRST.log())
+    for name, values in of.scores(LABELS.numpy()).items():
+        np.testing.assert_array_equal(values, accumulated(FIRST).scores(LABELS)[name])
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) where \(3, 3\)"):
+        of.add(FIRST[:2].log())

@@ -260,3 +260,5 @@ def test_probabilities_in_another_order():
     np.testing.assert_array_equal(
         in_the_order_of(np.array([3.0, 1.0, 2.0]), np.float32([0.1, 0.9, 0.5])), np.float32([0.9, 0.1, 0.5])
     )
+    shared = in_the_order_of(np.array([2.0, 1.0, 2.0, 0.0]), np.float32([0.75, 0.25, 0.5, 0.0]))
+    np.testing.assert_array_equal(shared, np.float32([0.625, 0.25, 0.625, 0]))  # those of one score: (0.5 + 0.75) / 2

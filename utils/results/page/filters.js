@@ -80,12 +80,13 @@ class Filters {
     this.drawPairs();
   }
 
-  // Counts of what the slider leaves, the largest first; a click shows that pair alone, another one takes it back.
+  // Counts of what the slider leaves and has another label suggested, the largest first; a click shows that pair
+  // alone, another one takes it back.
   drawPairs() {
     const { p_noisy, label, suggested, classes } = this.data;
     const counts = new Map();
     for (let row = 0; row < p_noisy.length; row++) {
-      if (p_noisy[row] < this.wanted.threshold) continue;
+      if (p_noisy[row] < this.wanted.threshold || label[row] === suggested[row]) continue;
       const pair = label[row] * classes.length + suggested[row];
       counts.set(pair, (counts.get(pair) ?? 0) + 1);
     }

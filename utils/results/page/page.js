@@ -36,6 +36,10 @@ function className(c) {
   return c < 0 ? "none of the classes" : data.classes[c];
 }
 
+function suggestion(row) {
+  return data.suggested[row] === data.label[row] ? "the same" : className(data.suggested[row]);
+}
+
 function source(row) {
   return data.uri + pictures[row];
 }
@@ -51,7 +55,7 @@ function kind(decision) {
 
 function inWords(row) { // what a screen reader says of a card
   const words = [`rank ${data.rank[row]}`, `label ${className(data.label[row])}`,
-    `suggested ${className(data.suggested[row])} ${percent(data.confidence[row])}`,
+    `suggested ${suggestion(row)} ${percent(data.confidence[row])}`,
     `p_noisy ${data.p_noisy[row].toFixed(2)}`];
   if (data.file) words.push(data.file[row]);
   if (known) words.push(`true label ${className(data.true_label[row])}`);
@@ -68,13 +72,14 @@ function pixelated(image) { // tiny images stay what they are, larger ones are s
 function card(row) {
   const image = element("img", { src: source(row), alt: "", draggable: false });
   image.addEventListener("load", () => pixelated(image));
-  const decision = review.of(row), name = (c) => element("bdi", { textContent: className(c), title: className(c) });
+  const decision = review.of(row), named = (text) => element("bdi", { textContent: text, title: text });
+  const name = (c) => named(className(c));
   const made = element("div", { className: `card ${kind(decision)} ${data.suggested[row] === data.label[row] ? "same" : ""}` },
     element("div", { className: "frame" }, image),
     element("span", { className: "badge rank", textContent: `#${data.rank[row]}` }),
     element("div", { className: "line given" }, name(data.label[row]),
       element("small", { textContent: `p ${data.p_noisy[row].toFixed(2)}`, title: "p_noisy" })),
-    element("div", { className: "line suggested" }, element("span", { textContent: "→" }), name(data.suggested[row]),
+    element("div", { className: "line suggested" }, element("span", { textContent: "→" }), named(suggestion(row)),
       element("small", { textContent: percent(data.confidence[row]), title: "confidence" })));
   if (known) {
     made.append(element("div", { className: "line true" }, element("span", { textContent: "true:" }), name(data.true_label[row])));
@@ -108,7 +113,7 @@ function inspect() {
   byId("rank").textContent = `#${data.rank[row]}`;
   byId("file").textContent = image.alt;
   byId("fact-given").textContent = className(data.label[row]);
-  byId("fact-suggested").textContent = className(data.suggested[row]);
+  byId("fact-suggested").textContent = suggestion(row);
   byId("confidence").textContent = percent(data.confidence[row]);
   byId("fact-p").textContent = data.p_noisy[row].toFixed(2);
   byId("bar").style.width = `${100 * data.p_noisy[row]}%`;
@@ -308,7 +313,8 @@ byId("load").addEventListener("change", (event) => {
 byId("picture").addEventListener("load", (event) => pixelated(event.target));
 window.addEventListener("beforeunload", (event) => { if (!review.kept && !review.downloaded) event.preventDefault(); });
 
-byId("summary").textContent = `${number(data.rank.length)} of ${number(data.samples)} samples`;
+byId("summary").append(`${number(data.rank.length)} of ${number(data.samples)} samples`,
+  element("span", { textContent: `, ${number(data.suspects)} suspects` }));
 if (matchMedia("(max-width: 60rem)").matches) byId("filters").open = byId("twins").open = false;
 refresh(null);
 byId("grid").focus({ preventScroll: true });
