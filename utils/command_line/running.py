@@ -136,6 +136,8 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     if chosen_by_truth(experiment.record):
         return honest_command(experiment.record)
     training = training_flags(experiment.record.get("given", {}), experiment.record["settings"])
+    if args.experiment_name is not None:
+        training["--experiment_name"] = f"{experiment.name}_ssl"
     return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)
 
 
