@@ -27,7 +27,7 @@ from utils.compute import choose
 from utils.memory import peak_memory
 
 CLASSES, TEST = 10, 1000
-EPOCHS = {"main.py": 2, "parallel.py": 2, "relabel.py": 4, "ssl.py": 2}
+TRAININGS = {"main.py": 1, "parallel.py": 1, "relabel.py": 2, "ssl.py": 1}  # that share --epoch_1st or --epoch
 
 
 def load_synthetic(root: Path, split: str) -> ImageSet:
@@ -49,7 +49,7 @@ def work(script: str, flags: list[str]) -> None:
 
 def flags_of(script: str, args: argparse.Namespace) -> list[str]:
     """A short run of the script with its usual passes, scores and tables."""
-    data, epochs = f"{args.samples}x{args.side}", str(EPOCHS[script])
+    data, epochs = f"{args.samples}x{args.side}", str(args.epochs * TRAININGS[script])
     flags = ["--dataset", "svhn", "--train_root", data, "--width", "0.05", "--batch_size", str(args.batch_size)]
     flags += ["--cuda_dev", "-1", "--images_on", args.images_on, "--eval_batch_size", "1000"]
     if script == "ssl.py":
@@ -81,9 +81,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=20_000, metavar="N")
     parser.add_argument("--side", type=int, default=8, help="pixels")
     parser.add_argument("--batch_size", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=2, help="of each training")
     parser.add_argument("--images_on", default="auto", choices=["auto", "device", "host"])
     parser.add_argument("--track_CE", action="store_true", help="search for the neighbours of all samples, too")
-    parser.add_argument("--scripts", nargs="+", default=list(EPOCHS), choices=list(EPOCHS), metavar="SCRIPT")
+    parser.add_argument("--scripts", nargs="+", default=list(TRAININGS), choices=list(TRAININGS), metavar="SCRIPT")
     parser.add_argument("--root", type=Path, help="where experiments stay; ssl.py needs that of relabel.py")
     add_save_flag(parser)
     args = parser.parse_args()
@@ -91,7 +92,7 @@ def main() -> None:
     size = 3 * args.side**2 * args.samples
     report(
         f"images of {args.side} pixels, {size / 1e9:.2f} GB; the thinnest PreAct-ResNet-18; "
-        f"{', '.join(f'{script} {EPOCHS[script]} epochs' for script in args.scripts)} (ssl.py: twice)"
+        f"epochs of each training: {args.epochs} (relabel.py and ssl.py train twice)"
     )
     report(f"{'script':<12} {'peak, GB':>9} {'whole, s':>9}  phases, s")
     with tempfile.TemporaryDirectory() as temporary:

@@ -9,7 +9,6 @@ sharpening, and the matrix shrunk towards the symmetric one, are this suite's.
 """
 
 import numpy as np
-from scipy.sparse import csr_array
 
 MAX_FACTOR = 1e3  # a class predicted a thousand times too rarely is not brought back by multiplication
 MIN_RATE = 0.005  # of the symmetric matrix: no label is beyond doubt
@@ -82,13 +81,16 @@ class LabelPosterior:
         return self
 
     def _transition(self, labels: np.ndarray) -> np.ndarray:
-        """By EM."""
+        """By EM. The posteriors themselves are not made: with a million samples that takes most of a run's end."""
         n, c = self.likely_.shape
-        carriers = csr_array((np.ones(n), (labels, np.arange(n))), shape=(c, n))  # samples by their label
+        ends = np.bincount(labels, minlength=c).cumsum()[:-1]
+        of_label = np.split(self.likely_[np.argsort(labels, kind="stable")], ends)
         matrix = _symmetric(FIRST_RATE, c)
-        posterior = _posterior(self.likely_, matrix, labels)
         for _ in range(self.iterations):
-            counts = (carriers @ posterior).T  # (true class, label)
+            columns = [
+                column * ((1 / (likely @ column)) @ likely) for likely, column in zip(of_label, matrix.T, strict=True)
+            ]
+            counts = np.stack(columns, axis=1)  # (true class, label), sums of the posterior
             matrix = _symmetric(1 - np.trace(counts) / n, c)
             if np.isfinite(self.shrink):
                 matrix = counts + self.shrink * n / c * matrix
@@ -97,7 +99,6 @@ class LabelPosterior:
                 empty = matrix.sum(axis=1) == 0
                 matrix[empty] = _symmetric(FIRST_RATE, c)[empty]
                 matrix /= matrix.sum(axis=1, keepdims=True)
-            posterior = _posterior(self.likely_, matrix, labels)
         return matrix
 
     def p_noisy(self, labels: np.ndarray) -> np.ndarray:
@@ -148,13 +149,13 @@ def _checked(probs: np.ndarray) -> np.ndarray:
 
 def _align(probs: np.ndarray, prior: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     """`align` in float64."""
-    aligned, factors = probs, np.ones(len(prior))
+    factors = np.ones(len(prior))
     for _ in range(rounds):
-        mean = aligned.mean(axis=0)
+        mean = factors * ((1 / (probs @ factors)) @ probs) / len(probs)  # of the predictions aligned so far
         step = np.divide(prior, mean, out=np.ones_like(prior), where=mean > 0)
         factors = np.clip(factors * step, 1 / MAX_FACTOR, MAX_FACTOR)
-        aligned = probs * factors
-        aligned /= aligned.sum(axis=1, keepdims=True)
+    aligned = probs * factors
+    aligned /= aligned.sum(axis=1, keepdims=True)
     return aligned, factors / np.exp(np.log(factors).mean())
 
 
