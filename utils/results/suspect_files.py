@@ -67,7 +67,7 @@ def write_page(
     write_atomically(experiment.record.own(PAGE), lambda handle: handle.write(text.encode()))
     experiment.log(
         f"{suspects.is_suspect.sum()} of {len(suspects)} labels are suspects (p_noisy from {SUSPECT_FROM}); to look at "
-        f"the first {len(shown)} samples open {experiment.path / PAGE} in a browser"
+        f"{len(shown)} samples open {experiment.path / PAGE} in a browser"
     )
 
 

@@ -30,7 +30,7 @@ class Accumulated:
     not told apart.
     """
 
-    def __init__(self, labels: Tensor, num_classes: int, middle: int = 0) -> None:
+    def __init__(self, labels: Tensor | np.ndarray, num_classes: int, middle: int = 0) -> None:
         labels = torch.as_tensor(labels)
         self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
         self.passes, self.middle = 0, middle
@@ -69,7 +69,7 @@ class Accumulated:
     def _aligned(self, probs: Tensor) -> np.ndarray:
         return align(probs.clamp_min(0).cpu().numpy(), self.prior)[0]
 
-    def scores(self, labels: Tensor) -> dict[str, np.ndarray]:
+    def scores(self, labels: Tensor | np.ndarray) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
         labels = torch.as_tensor(labels, device=self.probs.device)
         rows = np.arange(len(labels))
