@@ -17,6 +17,8 @@ def test_no_disk_that_a_power_cut_leaves_is_at_fault():
 def test_started_again_after_a_power_cut_a_run_ends_with_the_same_bytes(name):
     counts, faults = replay(name, restarts=3, seed=random.randrange(10**9))
     assert faults == [] and counts["same bytes"] + counts["refused"] == counts["restarts"] == 3
+    if name != "checkpoints":  # whose single file leaves fewer disks than moments
+        assert counts["disks"] > counts["moments"]  # several are possible at some
 
 
 def test_a_name_is_on_the_disk_once_its_folder_was_flushed(tmp_path):
