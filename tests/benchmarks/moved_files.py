@@ -5,11 +5,13 @@
 Of PHOTOS/<class>/* so many images of each class are copied to WORK/photos/<class>/*, a share of them into a wrong
 class, drawn uniformly. Then come the README's commands with default flags but for the width, as processes of their own,
 timed: relabel.py, parallel.py, and utils.export to a cleaned folder. Which files were moved is read at the end alone:
-how many of them are among the first suspects, how many wrong labels the cleaned folder has left, and, with cleanlab
-installed, how its find_label_issues on parallel.py's cross_probs.npy compares at the same number of suspects.
+how many of them are among the first suspects, whether p_noisy means what it says, how many wrong labels the cleaned
+folder has left, and, with cleanlab installed, how its find_label_issues on parallel.py's cross_probs.npy compares at
+the same number of suspects.
 """
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from tests.benchmarks.peers import PeersReport, has_cleanlab
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, SEED, SHARE, Parser
+from utils.scoring.metrics import reliability
 
 FIRST = (100, 300, 500)
 WIDTH = "0.25"
@@ -75,6 +78,17 @@ def found(what: str, wrong: np.ndarray, report: Report) -> None:
     report(f"{what}: moved {hits}; precision at their number {number}: {wrong[:number].mean():.3f}")
 
 
+def meant(name: str, folder: Path, p_noisy: np.ndarray, wrong: np.ndarray, report: Report) -> None:
+    """Whether p_noisy (N,) means what it says: the share of moved files among those it calls wrong, or right."""
+    figures = json.loads((folder / "run.json").read_text())["figures"]
+    high, low = p_noisy >= 0.9, p_noisy < 0.05
+    report(
+        f"{name}: estimated share {figures['noise_ratio_estimated']:.3f} ({wrong.mean():.3f}); calibration error "
+        f"{reliability(p_noisy, wrong).error:.3f}; moved {wrong[high].sum()} of {high.sum()} called wrong with 0.9 or "
+        f"more, {wrong[low].sum()} of {low.sum()} with less than 0.05"
+    )
+
+
 def by_cleanlab(folder: Path, wrong_by_id: np.ndarray, report: Report) -> None:
     """cleanlab's list on the same out-of-sample probabilities."""
     from cleanlab.filter import find_label_issues
@@ -120,6 +134,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = suspects(work / name)
         wrong = is_wrong([row["file"] for row in rows], true)
         found(f"{name}.py", wrong, report)
+        p_noisy = np.array([float(row["p_noisy"]) for row in rows])
+        meant(f"{name}.py", work / name, p_noisy, wrong, report)
         called = np.array([row["is_suspect"] == "1" for row in rows])
         suggested = np.array([row["suggested_label"] == true[row["file"]] for row in rows])
         caught = (called & wrong).sum()
