@@ -34,7 +34,7 @@ SEPARATIONS = ("relabel", "parallel")
 
 def lay_out(source: Path, photos: Path, per_class: int, share: float, seed: int) -> dict[str, str]:
     """Copies with some files in wrong classes; {path below `photos`: true class}."""
-    classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir())
+    classes = sorted(folder.name for folder in source.iterdir() if folder.is_dir() and folder.name[0] != ".")
     files = [(name, file) for name in classes for file in sorted((source / name).iterdir())[:per_class]]
     rng = np.random.default_rng(seed)
     moved = set(rng.choice(len(files), round(share * len(files)), replace=False).tolist())

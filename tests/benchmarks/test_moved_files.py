@@ -9,7 +9,9 @@ from tests.benchmarks import moved_files
 
 @pytest.fixture
 def photos(tmp_path):
-    """Three classes of 20 images of one brightness each."""
+    """Three classes of 20 images of one brightness each, and the cache of a script that read them."""
+    (tmp_path / "photos" / ".cache").mkdir(parents=True)
+    (tmp_path / "photos" / ".cache" / "images.npy").write_bytes(b"")
     for number, name in enumerate("abc"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for image in range(20):
