@@ -11,7 +11,8 @@ beside it is refused: whether its images are to be trained on is not for us to g
 
 Class order and image order are those of torchvision's `ImageFolder`: classes are the sorted names of the class folders,
 images come class by class, sorted by path, those of sub-folders among them. Hidden files and folders are left aside.
-ROOT, ROOT/train and ROOT/test may be links to anywhere; links below them that lead out are refused.
+ROOT, ROOT/train and ROOT/test may be links to anywhere. Links below them that lead out are not followed: a class folder
+that is one is refused, anything below it counts as a broken image.
 """
 
 from __future__ import annotations
@@ -89,8 +90,7 @@ def _split_folder(root: Path) -> str:
     if not root.is_dir():
         raise UserError(f"there is no folder {root}", LAYOUT)
     for split in ("train", "test"):
-        if (root / split).is_symlink() and not (root / split).exists():
-            raise UserError(f"{root / split} is a link to {os.readlink(root / split)}, which is not there", "mend it")
+        _refuse_link_to_nothing(root / split)
     names = set(_subfolders(root))
     if "train" in names and (names <= SPLITS or _subfolders(root / "train")):
         return "train"
@@ -98,6 +98,11 @@ def _split_folder(root: Path) -> str:
         if _subfolders(root / name):
             raise UserError(f"{root / name} has sub-folders, but there is no {root / 'train'} with classes", LAYOUT)
     return ""
+
+
+def _refuse_link_to_nothing(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there", "mend or remove it")
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -112,6 +117,9 @@ def _class_names(folder: Path, layout: str = LAYOUT) -> list[str]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", layout)
     names = _subfolders(folder)
+    for entry in sorted(folder.iterdir()):
+        if not entry.name.startswith(".") and not entry.name.lower().endswith(EXTENSIONS):
+            _refuse_link_to_nothing(entry)  # a class on a disk that is not mounted would be gone without a word
     if not names:
         raise UserError(f"{folder} has no class folders", layout)
     return names
@@ -136,14 +144,16 @@ def _class_files(root: Path, folder: str, class_name: str, others: Counter[str])
     """
     top = root / folder / class_name
     inside = [os.path.realpath(root), os.path.realpath(root / folder)]  # the second may be a link out of the first
-    _refuse_link_out(inside, top)
+    if fault := _leads_out(inside, top):
+        raise UserError(f"{top} {fault}", "copy the target or remove the link")
     found = []
     for path, subfolders, file_names in sorted(os.walk(top, onerror=_raise_walk_error)):
         if any(part.startswith(".") for part in Path(path).relative_to(top).parts):
             continue
         for name in subfolders:
             if os.path.islink(os.path.join(path, name)) and not name.startswith("."):
-                raise UserError(f"{path}/{name} is a link to a folder, not followed", "copy the images or remove it")
+                link = (Path(path) / name).relative_to(root).as_posix()
+                found.append(ImageFile(link, fault="is a link to a folder, which is not followed"))
         for name in sorted(file_names):
             if name.startswith("."):
                 continue
@@ -159,8 +169,8 @@ def _class_files(root: Path, folder: str, class_name: str, others: Counter[str])
 def _image_file(root: Path, inside: list[str], path: Path) -> ImageFile:
     name = path.relative_to(root).as_posix()
     try:
-        if path.is_symlink():
-            _refuse_link_out(inside, path)
+        if path.is_symlink() and (fault := _leads_out(inside, path)):
+            return ImageFile(name, fault=fault)
         status = os.stat(path)
     except OSError as error:
         return ImageFile(name, fault=f"cannot be read ({error.strerror or error})")
@@ -169,14 +179,12 @@ def _image_file(root: Path, inside: list[str], path: Path) -> ImageFile:
     return ImageFile(name, status.st_size, status.st_mtime_ns)
 
 
-def _refuse_link_out(inside: list[str], path: Path) -> None:
-    """Files outside are never opened: image folders are passed around, links may point anywhere."""
+def _leads_out(inside: list[str], path: Path) -> str:
+    """What is wrong with a link out, else "". Files outside are never opened: folders are passed around."""
     target = Path(os.path.realpath(path))
-    if not any(target.is_relative_to(folder) for folder in inside):
-        raise UserError(
-            f"{path} is a link to {target}, outside {inside[-1]}, and is not followed",
-            "copy the target or remove the link",
-        )
+    if any(target.is_relative_to(folder) for folder in inside):
+        return ""
+    return f"is a link to {target}, outside {inside[-1]}, and is not followed"
 
 
 def _raise_walk_error(error: OSError) -> None:

@@ -72,7 +72,7 @@ def _cached_or_decoded(root: Path, split: str, files: Sequence[ImageFile], image
     path = root / ".cache" / f"{split}_{image_size}.npy"
     key = cache_key(files, image_size)
     cached = _read(path, key)
-    if cached is not None and not _mended(root, cached.broken, image_size):
+    if cached is not None and not _mended(root, files, cached.broken, image_size):
         return cached
     stream = _DecodedStream(root, split, files, image_size)
     try:
@@ -136,10 +136,10 @@ def decode_or_reason(root: Path, file: ImageFile, image_size: int) -> np.ndarray
         return error.reason
 
 
-def _mended(root: Path, broken: dict[str, str], image_size: int) -> bool:
+def _mended(root: Path, files: Sequence[ImageFile], broken: dict[str, str], image_size: int) -> bool:
     """Whether a file decodes now that did not when the cache was made: its disk or Pillow's limits were to blame."""
-    there = (ImageFile(name) for name in broken if os.path.isfile(root / name))
-    return any(not isinstance(decode_or_reason(root, file, image_size), str) for file in there)
+    tried = (file for file in files if file.name in broken)
+    return any(not isinstance(decode_or_reason(root, file, image_size), str) for file in tried)
 
 
 def _in_memory(stream: _DecodedStream) -> DecodedImages:

@@ -193,7 +193,7 @@ def test_test_folder_without_classes(root):
 def test_file_link_out_of_the_root(root, tmp_path):
     write_image(tmp_path / "secret.png")
     (root / "train/cat/link.png").symlink_to(tmp_path / "secret.png")
-    refused(root, root / "train/cat/link.png", tmp_path / "secret.png", "outside", "not followed")
+    refused(root, "1 of 5 images", "train/cat/link.png", tmp_path / "secret.png", "outside", "not followed")
 
 
 def test_folder_link_out_of_the_root(root, tmp_path):
@@ -213,13 +213,24 @@ def test_link_out_of_a_train_folder_that_is_a_link(root, tmp_path):
     os.rename(root / "train", tmp_path / "elsewhere")
     (root / "train").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/cat/link.png").symlink_to(tmp_path / "secret.png")
-    refused(root, root / "train/cat/link.png", tmp_path / "secret.png", "not followed")
+    refused(root, "train/cat/link.png", tmp_path / "secret.png", "not followed")
+
+
+def test_class_folder_that_is_a_link_to_nothing(flat):
+    (flat / "eel").symlink_to(flat / "unmounted")
+    refused(flat, flat / "eel", "a link to", flat / "unmounted", "not there", "mend or remove it")
+
+
+def test_links_to_nothing_that_are_no_classes_are_left_aside(flat):
+    for name in (".hidden", "picture.JPG"):
+        (flat / name).symlink_to(flat / "unmounted")
+    assert load("folder", flat).class_names == load("folder", flat).class_names
 
 
 def test_link_to_a_sibling_whose_name_starts_like_the_root(root, tmp_path):
     write_image(tmp_path / "root2/a.png")
     (root / "train/cat/link.png").symlink_to(tmp_path / "root2/a.png")
-    refused(root, root / "train/cat/link.png", "outside")
+    refused(root, "train/cat/link.png", "outside")
 
 
 def test_links_inside_the_root_are_followed(root):
@@ -236,7 +247,7 @@ def test_root_may_itself_be_a_link(root, tmp_path):
 
 def test_link_to_a_folder_inside_a_class(root):
     (root / "train/cat/loop").symlink_to(root / "train")
-    refused(root, root / "train/cat/loop", "link to a folder")
+    refused(root, "train/cat/loop", "link to a folder")
 
 
 # -- images that cannot be used --------------------------------------------------------------------------------------
