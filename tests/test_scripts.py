@@ -23,9 +23,10 @@ from utils.data.choice import data_choice
 from utils.data.noisy_data import prepare
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.phase import Phase
+from utils.methods import cross_tracking, forgetting, relabelling
 from utils.results import reporting
 from utils.scoring.pace import Pace
-from utils.training import expectation, learner
+from utils.training import expectation, learner, optimisation
 from utils.training.batches import epoch_batches
 
 SEPARATIONS = ("main.py", "parallel.py", "relabel.py")
@@ -53,6 +54,21 @@ def test_an_estimate_ends_before_the_work_and_leaves_nothing(run, tmp_path, scri
     printed = run(script, *TINY_ARGS[script], "--estimate", "--experiment_name", "e")
     assert re.search(r"expected: about \d+ s, \d+\.\d GB of memory, \d+ MB of disk$", printed, re.MULTILINE)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "module", "epochs"),
+    [("main.py", forgetting, [10]), ("parallel.py", cross_tracking, [10]), ("relabel.py", relabelling, [15, 15])],
+)
+def test_default_epochs_follow_the_size_of_the_set(run, monkeypatch, script, module, epochs):
+    def stop(*_, epochs, why, **__):
+        raise UserError(f"{epochs} {why}", "go no further")
+
+    monkeypatch.setattr(optimisation, "LARGE", 1)  # so that any set gets a quarter
+    monkeypatch.setattr(module, "announce", stop)
+    flags = TINY_ARGS[script][: TINY_ARGS[script].index("--epoch_1st")]
+    with pytest.raises(UserError, match=re.escape(f"{epochs} by default: fewer than for 1, since each has more steps")):
+        run(script, *flags)
 
 
 def test_timing_changes_nothing_of_the_run(run, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ from utils.scoring.tracking import Tracking, tracking_of
 from utils.separations import PARALLEL
 from utils.training.expectation import Expectation, Work, expect, images_of_a_pass
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import epochs_for, optimisation_of, schedule_of
+from utils.training.optimisation import epochs_for, optimisation_of, schedule_of, why_epochs
 from utils.training.passes import infer
 
 PHASE = "training"
@@ -78,12 +78,13 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     data = prepare(data_choice(args), compute, plant=args.plant)
     if len(data) < 4:
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
+    why = why_epochs(args.epoch_1st is not None, len(data))
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
     evidence = Evidence(PARALLEL.prefixes[0], data, args.choose, args.epoch_1st)
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
     experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
     expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
-    announce(experiment, data, compute, epochs=[args.epoch_1st], expected=expected)
+    announce(experiment, data, compute, epochs=[args.epoch_1st], why=why, expected=expected)
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)
     halves = []

@@ -43,7 +43,7 @@ from utils.scoring.tracking import BATCHES, tracking_of
 from utils.separations import FORGET
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import Schedule, epochs_for, optimisation_of, schedule_of
+from utils.training.optimisation import Schedule, epochs_for, optimisation_of, schedule_of, why_epochs
 
 STAGE1 = "stage1"  # phase
 STREAM1 = 1
@@ -64,6 +64,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     second = prepare(data_choice(args, SECOND), compute, stream="label_noise_2nd", like=first.images, with_test=False)
     if args.save_best_AUC_model and not 0 < (first.noise_ratio or 0) < 1:
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
+    why = why_epochs(args.epoch_1st is not None, len(first))
     args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
     settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
     if args.track_from == BATCHES:
@@ -80,7 +81,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
     expected = foresee(experiment, expectation, compute, args.estimate)
     more = {"second_data": second.fingerprint()}
-    announce(experiment, first, compute, epochs=[args.epoch_1st], expected=expected, **more)
+    announce(experiment, first, compute, epochs=[args.epoch_1st], why=why, expected=expected, **more)
     experiment.log.quietly("second " + second.describe().splitlines()[0])
     save_left_out(experiment, second, "skipped_2nd.csv")
     if not experiment.done(STAGE1):

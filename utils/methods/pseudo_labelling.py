@@ -48,7 +48,7 @@ from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
-from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule_of
+from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule_of, why_epochs
 from utils.training.passes import accuracy_on_test, infer, score_samples
 
 Targets = PosteriorTargets | SplitTargets
@@ -59,6 +59,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     """Read scores, then as often as asked: make targets, train from scratch; writes the whole experiment folder."""
     data = prepare(data_choice(args, SSL), compute)
     epochs_before = args.epoch or FEWEST_EPOCHS  # of the runs that make targets only
+    why = why_epochs(args.epoch is not None, len(data), enough=True)
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     root, ranks = args.experiments_root, compute.ranks
@@ -68,7 +69,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     make = Posterior(args.agree_on_clean, found, data) if by_posterior else Split.from_flags(args, epochs, found, data)
     experiment.require_space_for_tracks(sum(epochs), len(data))
     expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
-    announce(experiment, data, compute, epochs=epochs, expected=expected)
+    announce(experiment, data, compute, epochs=epochs, why=why, expected=expected)
     experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch_begin", "swa_start")})
     keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0

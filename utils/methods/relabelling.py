@@ -36,7 +36,7 @@ from utils.separations import RELABEL
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
-from utils.training.optimisation import Optimisation, optimisation_of, schedule_of
+from utils.training.optimisation import Optimisation, optimisation_of, schedule_of, why_epochs
 from utils.training.soft_labels import SoftLabels
 
 WARM_UP, RELABELLING = "warm_up", "relabelling"  # phases
@@ -46,13 +46,14 @@ LOSS = TrackedScore("relabel_loss", "loss_track", "loss against the original lab
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Warm-up on the observed labels, then on what replaces them; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute, plant=args.plant)
+    why = why_epochs(args.epoch_1st is not None, len(data))
     resolve_epochs(args, len(data))
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
     first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
     evidence = Evidence(RELABEL.prefixes[0], data, args.choose, first_training)
     experiment.require_space_for_tracks(args.epoch_1st, len(data))
     expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
-    announce(experiment, data, compute, epochs=[warm_up, later], expected=expected)
+    announce(experiment, data, compute, epochs=[warm_up, later], why=why, expected=expected)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
 
     def learner(number: int, optimisation: Optimisation) -> Learner:

@@ -31,13 +31,15 @@ def announce(
     compute: Compute,
     *,
     epochs: Sequence[int] = (),
+    why: str = "",
     expected: str | None = None,
     **more_data: dict,
 ) -> None:
     """Say and save what the run works on; nothing is written before, and with --overwrite nothing removed.
 
     Call once nothing can refuse the run any more. `epochs`: of each training, one after the other; without any, images
-    are not augmented either. `expected`: what `foresee` found. `more_data`: fingerprints beside the main one.
+    are not augmented either. `why`: so many. `expected`: what `foresee` found. `more_data`: fingerprints beside the
+    main one.
 
     Raises UserError where an interrupted run worked on other data or in another precision.
     """
@@ -53,7 +55,7 @@ def announce(
         for line in (f"device: {compute}", *data.describe(augmented=bool(epochs)).splitlines()):
             experiment.log(line)
         if epochs:
-            experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images")
+            experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images ({why})")
     if expected is not None:
         experiment.log(expected)
     # Written again on a resume: the first start may have been stopped before it came this far.

@@ -107,6 +107,17 @@ def enough_epochs(samples: int, batch_size: int) -> int:
     return epochs_for(samples, usual)
 
 
+def why_epochs(typed: bool, samples: int, *, enough: bool = False) -> str:
+    """Where a number of epochs comes from, for the log; `enough`: from `enough_epochs`, else from `epochs_for`."""
+    if typed:
+        return "as typed"
+    if samples > LARGE:
+        return f"by default: fewer than for {LARGE:,}, since each has more steps"
+    if enough:
+        return f"by default: the last run makes {STEPS_WANTED:,} steps, in {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
+    return f"by default, {FEWER}; more of them would memorise a small set"
+
+
 def add_optimisation(
     parser: Parser,
     *,

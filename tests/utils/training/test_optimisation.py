@@ -5,7 +5,15 @@ import math
 
 import pytest
 
-from utils.training.optimisation import Optimisation, Schedule, enough_epochs, epochs_for, optimisation_of, schedule_of
+from utils.training.optimisation import (
+    Optimisation,
+    Schedule,
+    enough_epochs,
+    epochs_for,
+    optimisation_of,
+    schedule_of,
+    why_epochs,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +82,16 @@ def test_small_sets_are_learnt_from_for_longer(samples, batch_size, epochs):
 )
 def test_default_epochs_shrink_where_a_set_is_large(samples, epochs):
     assert epochs_for(samples, 40) == epochs
+
+
+@pytest.mark.parametrize(
+    ("typed", "samples", "enough", "why"),
+    [
+        (True, 100_000, False, "as typed"),
+        (False, 50_000, False, "by default, fewer above 50,000 images; more of them would memorise a small set"),
+        (False, 50_000, True, "by default: the last run makes 8,000 steps, in 60 to 160 epochs"),
+        (False, 50_001, True, "by default: fewer than for 50,000, since each has more steps"),
+    ],
+)
+def test_the_log_says_why_there_are_so_many_epochs(typed, samples, enough, why):
+    assert why_epochs(typed, samples, enough=enough) == why
