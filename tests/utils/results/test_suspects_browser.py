@@ -89,9 +89,14 @@ def ranks(browser):
 
 
 def downloaded(browser, folder):
-    file = folder / "review.csv"
-    file.unlink(missing_ok=True)
+    (folder / "review.csv").unlink(missing_ok=True)
     browser.find_element("id", "download").click()
+    return saved(folder)
+
+
+def saved(folder):
+    """The rows of the review that the browser is writing."""
+    file = folder / "review.csv"
     until = time.monotonic() + 10
     while not (file.exists() and file.read_bytes().endswith(b"\n")) and time.monotonic() < until:
         time.sleep(0.05)
@@ -330,6 +335,77 @@ def test_at_phone_width_nothing_is_cut_off(opened, size):
         browser.find_element("id", "threshold").is_displayed()
         and browser.find_element("id", "grid").size["height"] > 90
     )
+
+
+CONTRASTS = """
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const ground = (e) => {  // the first colour behind it that is not transparent
+    const rgb = channels(getComputedStyle(e).backgroundColor);
+    return rgb.length === 4 && rgb[3] === 0 ? ground(e.parentElement) : rgb;
+  };
+  return Object.fromEntries(arguments[0].map((name) => {
+    const e = document.querySelector(name);
+    const [low, high] = [luminance(channels(getComputedStyle(e).color)), luminance(ground(e))].sort((a, b) => a - b);
+    return [name, [luminance(ground(e)), (high + 0.05) / (low + 0.05)]];
+  }));"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_is_legible_in_daylight_and_in_dark_mode(opened, scheme):
+    browser = opened(twins=np.array([[0, 1]]))
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    press(browser, "k", "r", "x")
+    texts = ["h1", "#summary", "#progress", "#count", "#download", "#undo", "#given", "#pairs button", "#twins summary"]
+    texts += [".card .suggested", ".card.keep", ".card.relabel .suggested", ".card.remove", "#file", "#fact-suggested"]
+    texts += ["#fact-p", "#keep-name", "#relabel-name", "#remove span", "#keys", ".next code"]
+    found = browser.execute_script(CONTRASTS, texts)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert {name: ratio for name, (_, ratio) in found.items() if ratio < 4.5} == {}  # of WCAG 2, for small text
+    ground = found["h1"][0]
+    assert ground < 0.05 if scheme == "dark" else ground > 0.8
+
+
+def tab_to(browser, selector):
+    """The element, reached by the tabulator key alone."""
+    from selenium.webdriver import ActionChains
+
+    wanted = browser.find_element("css selector", selector)
+    for _ in range(80):
+        ActionChains(browser).send_keys("\ue004").perform()
+        if browser.switch_to.active_element == wanted:
+            return wanted
+    raise AssertionError(f"{selector} is not reached")
+
+
+def test_everything_is_done_by_the_keyboard_alone(opened, tmp_path):
+    table = suspects()
+    browser = opened(table, twins=np.array([[0, 1]]))
+    tab_to(browser, "#threshold").send_keys("\ue014" * 5)  # right
+    assert text(browser, "threshold-value") == "0.05"
+    tab_to(browser, "#given").send_keys("d")
+    assert text(browser, "count").startswith("9 shown")  # dogs of p_noisy from 0.05 on
+    tab_to(browser, "#given").send_keys("a")  # any class
+    tab_to(browser, "#suggested").send_keys("o")
+    assert set(np.array(table.suggested)[np.array(ranks(browser)) - 1]) == {2}
+    tab_to(browser, "#reset").send_keys("\ue007")  # Enter
+    assert text(browser, "count").startswith("30 shown")
+    pair = tab_to(browser, "#pairs button")
+    name = pair.get_attribute("data-pair")
+    pair.send_keys("\ue007")
+    assert text(browser, "count").startswith("5 shown")
+    assert browser.switch_to.active_element.get_attribute("data-pair") == name  # and one stays there
+    tab_to(browser, "#twins summary").send_keys("\ue007")
+    assert not browser.find_element("css selector", ".twin").is_displayed()
+    tab_to(browser, "#grid").send_keys("\ue011", "k")  # home, keep
+    tab_to(browser, "#remove").send_keys(" ")
+    assert text(browser, "progress") == "2 of 30 judged"
+    tab_to(browser, "#undo").send_keys("\ue007")
+    tab_to(browser, "#download").send_keys("\ue007")
+    assert saved(tmp_path) == [row(table, 0, "keep")]
 
 
 def test_images_without_files(opened, tmp_path):
