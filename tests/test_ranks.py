@@ -222,6 +222,14 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_numbe
     assert "begun with 2 processes, going on with 1 process: the bytes will differ" in ended.output
 
 
+@pytest.mark.slow
+def test_an_estimate_of_two_processes_ends_well_and_leaves_nothing(tmp_path):
+    first, second = run_of(tmp_path, 2, "relabel.py", "--estimate").end()
+    assert (first.status, second.status, second.output) == (0, 0, ""), first.errors + second.errors
+    assert first.output.count("expected: about") == 1
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith("said")]
+
+
 # -- the same bytes ------------------------------------------------------------------------------------------------
 
 
@@ -259,4 +267,8 @@ def test_what_two_processes_find_each_of_its_own_seeds(tmp_path):
     first, second = run_of(tmp_path, 2, *flags, "--spread", "seeds").end()
     assert (first.status, second.status, second.output) == (0, 0, ""), first.errors + second.errors
     assert "seeds 1 2: mean ± sd (n)" in first.output
-    assert (tmp_path / "run_1" / "relabel_score.npy").exists() and (tmp_path / "run_2" / "relabel_score.npy").exists()
+    alone = [*flags[1:2], "alone", *flags[3:-3], "--seed", 2]
+    (ended,) = run_of(tmp_path, 1, "relabel.py", *alone).end()
+    assert ended.status == 0, ended.errors
+    assert differing(tmp_path / "alone", tmp_path / "run_2") == []
+    assert differing(tmp_path / "alone", tmp_path / "run_1") != []

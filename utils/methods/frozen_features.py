@@ -47,7 +47,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 10
 
 def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Extract, fit, score; writes the whole experiment folder."""
-    backbone = load_backbone(args.features, args.weights)
+    with compute.ranks.first_alone():  # which downloads it
+        backbone = load_backbone(args.features, args.weights)
     data = prepare(data_choice(args), compute, plant=args.plant)
     if len(data) < 2 * FOLDS:
         raise UserError(f"{len(data)} samples make no {FOLDS} folds to learn from", f"give at least {2 * FOLDS}")

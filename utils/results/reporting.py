@@ -104,6 +104,7 @@ def foresee(
             + host_instead(expected.more_memory - free, elsewhere),
         )
     if only:
+        compute.ranks.wait()  # until all have looked at the folder, which rank 0 removes next
         raise Foreseen
     return line
 

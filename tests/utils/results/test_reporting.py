@@ -2,15 +2,19 @@
 
 import contextlib
 import csv
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.utils.results.drawn import SUBJECT
+from utils.compute import choose
+from utils.errors import Foreseen
 from utils.experiments.experiment import Experiment
 from utils.results import reporting, separation_results
-from utils.results.reporting import write_accuracy_figure, write_reliability, write_transition
+from utils.results.reporting import foresee, write_accuracy_figure, write_reliability, write_transition
+from utils.training.expectation import Expectation
 
 LABELS = np.array([0, 1, 1, 1])
 CLEAN = np.array([0, 0, 1, 1])
@@ -125,3 +129,12 @@ def test_a_roc_that_is_undefined_is_left_out(tmp_path, clean):
     with experiment(tmp_path) as run:
         separation_results.draw_roc(run, data(clean), {"first": np.arange(4.0)}, 1)
         assert "roc.png" not in run.record["files"] and not (run.path / "roc.png").exists()
+
+
+def test_no_process_is_still_at_the_folder_when_an_estimate_removes_it(tmp_path):
+    with experiment(tmp_path) as run:
+        waited = []
+        compute = replace(choose(-1), ranks=SimpleNamespace(wait=lambda: waited.append(run.path.exists())))
+        with pytest.raises(Foreseen):
+            foresee(run, lambda short: Expectation(1.0, 1, 1, 1), compute, only=True)
+        assert waited == [True]
