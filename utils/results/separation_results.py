@@ -63,13 +63,14 @@ def draw_scores(
 ) -> None:
     """scores.png and roc.png; `wrong`: the estimated number of wrong labels.
 
-    p_noisy follows the first of the scores, so of that alone a threshold parts the suspects from the rest.
+    p_noisy follows the first of the scores, so of that alone a threshold parts the suspects from the rest. That score
+    may be a mean of ranks, in which all samples lie evenly; p_noisy shows where they gather.
     """
     subject, first = data.choice.in_words(), next(iter(scores))
-    thresholds = {first: boundary(scores[first], p_noisy >= SUSPECT_FROM)}
+    thresholds = {first: boundary(scores[first], p_noisy >= SUSPECT_FROM), "p_noisy": SUSPECT_FROM}
     path = experiment.record.own("scores.png")
     label = f"p_noisy = {SUSPECT_FROM}"
-    histogram_figure(path, scores, data.is_noisy, subject, mixtures, thresholds, label)
+    histogram_figure(path, scores | {"p_noisy": p_noisy}, data.is_noisy, subject, mixtures, thresholds, label)
     draw_roc(experiment, data, scores, wrong)
 
 

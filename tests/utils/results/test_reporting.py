@@ -120,7 +120,8 @@ def test_scores_are_drawn_with_where_suspects_begin_and_how_many_are_estimated(t
     scores = {"first": np.array([1, 5, 2, 4.0]), "second": np.array([4, 3, 2, 1.0])}
     with experiment(tmp_path) as run:
         separation_results.draw_scores(run, data(), scores, np.array([0.1, 0.9, 0.2, 0.5]), {}, 2)
-    assert histograms[0][3:] == (SUBJECT, {}, {"first": 3.0}, "p_noisy = 0.5")
+    assert list(histograms[0][1]) == ["first", "second", "p_noisy"]
+    assert histograms[0][3:] == (SUBJECT, {}, {"first": 3.0, "p_noisy": 0.5}, "p_noisy = 0.5")
     assert rocs[0][0] == "roc.png" and rocs[0][3:] == (SUBJECT, 2)
 
 
