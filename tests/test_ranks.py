@@ -262,6 +262,26 @@ def test_torchrun_itself_and_a_process_that_is_killed(tmp_path):
 
 
 @pytest.mark.slow
+def test_of_processes_with_seeds_of_their_own_the_others_say_which_was_killed(tmp_path):
+    flags = ["--experiment_name", "run", "--epoch_1st", 200, "--seeds", 1, 2, "--spread", "seeds"]
+    running = run_of(tmp_path, 2, "relabel.py", *flags)
+    first, second = running.processes
+    log = tmp_path / "run_1" / "log.txt"
+    while not (log.exists() and "epoch 1," in log.read_text()):
+        assert first.is_alive() and second.is_alive()
+        time.sleep(0.01)
+    second.kill()
+    second.join()
+    os.kill(first.pid, signal.SIGTERM)  # as torchrun does, once it has noticed
+    ended = running.end()
+    assert [one.status for one in ended] == [2, -signal.SIGKILL]
+    assert ended[0].errors.splitlines() == [
+        "error: process 1 of this run (0 to 1) has ended — the same command goes on from the last checkpoint"
+    ]
+    assert (tmp_path / "run_1" / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
 def test_what_two_processes_find_each_of_its_own_seeds(tmp_path):
     flags = ["relabel.py", "--experiment_name", "run", "--epoch_1st", 2, "--warmup_e", 1, "--seeds", 1, 2]
     first, second = run_of(tmp_path, 2, *flags, "--spread", "seeds").end()

@@ -167,16 +167,16 @@ def lost(reason: str = "") -> UserError:
     global _broken
     _broken = True
     end = time.monotonic() + 2 * WATCHED_EVERY
-    while not (gone := _gone()) and time.monotonic() < end:
+    while not (ended := gone()) and time.monotonic() < end:
         time.sleep(POLL)
-    if gone:
-        return UserError(f"process {gone[0]} of this run (0 to {number_of_processes() - 1}) has ended", REMEDY)
+    if ended:
+        return UserError(f"process {ended[0]} of this run (0 to {number_of_processes() - 1}) has ended", REMEDY)
     if "timed out" in reason.lower() or "timeout" in reason.lower():
         return UserError(f"a process of this run has not answered for {limit():g} s ({LIMIT})", REMEDY)
     return UserError(f"the processes of this run have lost each other ({reason.splitlines()[0][:200]})", REMEDY)
 
 
-def _gone() -> list[int]:
+def gone() -> list[int]:
     """The ranks on this machine whose process is there no more."""
     return [rank for rank, pid in _pids.items() if not _runs(pid)]
 
@@ -193,7 +193,7 @@ def _runs(pid: int) -> bool:
 
 def _watch() -> None:
     """End this process some time after another one is gone: it may wait on a GPU for it, where no error comes."""
-    while not _gone():
+    while not gone():
         time.sleep(WATCHED_EVERY)
     time.sleep(GRACE)
     if speaks():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from utils import launch, ranks
 from utils.command_line.flags import SPREAD, experiment_name
 from utils.command_line.parser import Parser
-from utils.errors import Diverged, UserError
+from utils.errors import Diverged, Stopped, UserError
 from utils.separations import SEPARATIONS
 
 if TYPE_CHECKING:
@@ -87,9 +87,14 @@ def spread_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: R
     from utils.experiments.stop_request import StopRequest
 
     everyone = ranks.open_ranks()
-    with ranks.alone(), StopRequest(typed_command(script)) as stop:
-        names = one_after_the_other(script, args, seeds[everyone.rank :: everyone.size], seeds, run, stop)
-        launch.meet("seeds", stop.raise_if_asked)  # however long the others take
+    try:
+        with ranks.alone(), StopRequest(typed_command(script)) as stop:
+            names = one_after_the_other(script, args, seeds[everyone.rank :: everyone.size], seeds, run, stop)
+            launch.meet("seeds", stop.raise_if_asked)  # however long the others take
+    except Stopped:
+        if launch.gone():  # then it was torchrun that asked
+            raise launch.lost() from None
+        raise
     shared = everyone.in_turns(names.get, seeds)
     names = {seed: name for seed, name in zip(seeds, shared, strict=True) if name is not None}
     if everyone.leads:

@@ -48,7 +48,7 @@ class StopRequest:
         if self.signum is not None and not several:  # asked twice: do not wait for the step
             raise Stopped(signum, self.command, launch.launcher())
         self.signum = signum
-        if not several:  # else torchrun may have passed on that another one is gone, and says what it does
+        if not launch.launched():  # else torchrun may have passed on that another one is gone, and says what it does
             print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
 
     def asked(self) -> bool:
