@@ -11,8 +11,8 @@ beside it is refused: whether its images are to be trained on is not for us to g
 
 Class order and image order are those of torchvision's `ImageFolder`: classes are the sorted names of the class folders,
 images come class by class, sorted by path, those of sub-folders among them. Hidden files and folders are left aside.
-ROOT, ROOT/train and ROOT/test may be links to anywhere. Links below them that lead out are not followed: a class folder
-that is one is refused, anything below it counts as a broken image.
+ROOT, ROOT/train and ROOT/test may be links to anywhere. Below them a class folder that is a link out, or to nothing, is
+refused; inside the classes a picture that is a link out, and any link to a folder, counts as a broken image.
 """
 
 from __future__ import annotations
@@ -101,25 +101,26 @@ def _split_folder(root: Path) -> str:
 
 
 def _refuse_link_to_nothing(path: Path) -> None:
-    if path.is_symlink() and not path.exists():
+    if path.is_symlink() and not os.path.exists(path):  # nor where links lead in a circle
         raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there", "mend or remove it")
 
 
 def _subfolders(folder: Path) -> list[str]:
     """Sorted names; hidden folders do not count."""
     try:
-        return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise _cannot_read(folder, error) from error
+    for entry in entries:
+        if not Path(entry.name).suffix:  # a class on a disk that is not mounted would be gone without a word
+            _refuse_link_to_nothing(Path(entry.path))
+    return sorted(entry.name for entry in entries if entry.is_dir())
 
 
 def _class_names(folder: Path, layout: str = LAYOUT) -> list[str]:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", layout)
     names = _subfolders(folder)
-    for entry in sorted(folder.iterdir()):
-        if not entry.name.startswith(".") and not entry.name.lower().endswith(EXTENSIONS):
-            _refuse_link_to_nothing(entry)  # a class on a disk that is not mounted would be gone without a word
     if not names:
         raise UserError(f"{folder} has no class folders", layout)
     return names
@@ -150,7 +151,7 @@ def _class_files(root: Path, folder: str, class_name: str, others: Counter[str])
     for path, subfolders, file_names in sorted(os.walk(top, onerror=_raise_walk_error)):
         if any(part.startswith(".") for part in Path(path).relative_to(top).parts):
             continue
-        for name in subfolders:
+        for name in sorted(subfolders):
             if os.path.islink(os.path.join(path, name)) and not name.startswith("."):
                 link = (Path(path) / name).relative_to(root).as_posix()
                 found.append(ImageFile(link, fault="is a link to a folder, which is not followed"))

@@ -90,7 +90,7 @@ def cache_key(files: Sequence[ImageFile], image_size: int) -> str:
     """Changes when a file is added, removed, renamed or written, and with the settings."""
     digest = hashlib.sha256(f"{CACHE_VERSION} {image_size}\n".encode())
     for file in files:
-        digest.update(os.fsencode(file.name) + f"\0{file.size}\0{file.mtime_ns}\0{file.fault}\n".encode())
+        digest.update(os.fsencode(f"{file.name}\0{file.size}\0{file.mtime_ns}\0{file.fault}\n"))
     return digest.hexdigest()
 
 

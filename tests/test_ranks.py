@@ -283,12 +283,12 @@ def test_of_processes_with_seeds_of_their_own_the_others_say_which_was_killed(tm
 
 @pytest.mark.slow
 def test_what_two_processes_find_each_of_its_own_seeds(tmp_path):
-    flags = ["relabel.py", "--experiment_name", "run", "--epoch_1st", 2, "--warmup_e", 1, "--seeds", 1, 2]
-    first, second = run_of(tmp_path, 2, *flags, "--spread", "seeds").end()
+    short = ["--epoch_1st", 2, "--warmup_e", 1]
+    of_two = ["--experiment_name", "run", "--seeds", 1, 2, "--spread", "seeds"]
+    first, second = run_of(tmp_path, 2, "relabel.py", *short, *of_two).end()
     assert (first.status, second.status, second.output) == (0, 0, ""), first.errors + second.errors
     assert "seeds 1 2: mean ± sd (n)" in first.output
-    alone = [*flags[1:2], "alone", *flags[3:-3], "--seed", 2]
-    (ended,) = run_of(tmp_path, 1, "relabel.py", *alone).end()
+    (ended,) = run_of(tmp_path, 1, "relabel.py", *short, "--experiment_name", "alone", "--seed", 2).end()
     assert ended.status == 0, ended.errors
     assert differing(tmp_path / "alone", tmp_path / "run_2") == []
     assert differing(tmp_path / "alone", tmp_path / "run_1") != []

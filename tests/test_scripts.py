@@ -67,7 +67,7 @@ def test_default_epochs_follow_the_size_of_the_set(run, monkeypatch, script, mod
     monkeypatch.setattr(optimisation, "LARGE", 1)  # so that any set gets a quarter
     monkeypatch.setattr(module, "announce", stop)
     flags = TINY_ARGS[script][: TINY_ARGS[script].index("--epoch_1st")]
-    with pytest.raises(UserError, match=re.escape(f"{epochs} by default: fewer than for 1, since each has more steps")):
+    with pytest.raises(UserError, match=re.escape(f"{epochs} by default: scaled down above 1 images")):
         run(script, *flags)
 
 

@@ -125,7 +125,7 @@ def test_any_flag_of_the_clean_set_means_split_targets(run, separated, tmp_path)
 
 def test_the_last_run_has_a_network_and_epochs_of_its_own(run, separated, tmp_path):
     printed = run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
-    assert re.search(r"epochs: 4 \+ 4, for \d+ images \(as typed\)", printed)  # meant for each
+    assert re.search(r"epochs: 4 \+ 4, for \d+ images \(as given\)", printed)  # meant for each
     assert torch.load(tmp_path / "e" / "model.pt", weights_only=True)["network"] == "PR18"
 
 

@@ -6,7 +6,7 @@ The same convolutions (shapes, layout, precision, batch), one after the other on
 that a machine has for this work: no network of these layers takes less. A training step has their forward pass and both
 gradients, an evaluation the forward pass. Ways to evaluate:
 
-as it is    utils/training/passes.py
+as it is    as a pass of utils/training/passes.py does
 cached      the weights of weight-normalised layers computed once a pass, not once a batch
 folded      and batch norm in the convolution before it, where there is one: all of the 13-layer CNN, conv1 + bn2 of a
             pre-activation block
@@ -35,20 +35,18 @@ from tests.benchmarks.training import Ours
 from utils.compute import Compute
 
 Call = Callable[[], object]
+Convolution = tuple[nn.Conv2d, Tensor]  # and what comes into it
 
 
-def convolutions_of(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, Tensor]]:
-    """Every convolution of a pass, with weights of its own, and what came into it."""
+def convolutions_of(network: nn.Module, images: Tensor, compute: Compute) -> list[Convolution]:
+    """Every convolution of an evaluation, with weights of its own, and what came into it, in the precision of a run."""
+    network = copy.deepcopy(network).eval()
     seen = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, args, _: seen.append((layer, args[0].detach())))
-        for layer in network.modules()
-        if isinstance(layer, nn.Conv2d)
-    ]
-    with torch.no_grad():
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda layer, args, _: seen.append((layer, args[0].detach())))
+    with torch.no_grad(), compute.autocast():
         network(images)
-    for hook in hooks:
-        hook.remove()
     return [(bare(layer), entering) for layer, entering in seen]
 
 
@@ -65,18 +63,25 @@ def bare(layer: nn.Conv2d) -> nn.Conv2d:
     return plain_one.to(layer.weight.device, memory_format=torch.channels_last).eval()
 
 
-def flops_of(convolutions: list[tuple[nn.Conv2d, Tensor]]) -> int:
+def sees_images(convolution: Convolution) -> bool:
+    """Whether no gradient of what comes in is asked for."""
+    return convolution[0].in_channels == 3
+
+
+def flops_of(convolutions: list[Convolution], compute: Compute) -> int:
     """Of the forward pass: two for each multiplication and addition."""
-    return sum(2 * layer(entering).numel() * layer.weight[0].numel() for layer, entering in convolutions)
+    with torch.no_grad(), compute.autocast():
+        return sum(2 * layer(entering).numel() * layer.weight[0].numel() for layer, entering in convolutions)
 
 
-def alone(convolutions: list[tuple[nn.Conv2d, Tensor]], compute: Compute, backward: bool) -> Call:
+def alone(convolutions: list[Convolution], compute: Compute, backward: bool) -> Call:
     """All of them, one after the other; `backward`: with the gradients of weights and of what comes in, but images."""
-    entering = [x.clone().requires_grad_(backward and x.shape[1] > 3) for _, x in convolutions]
+    entering = [one[1].clone().requires_grad_(backward and not sees_images(one)) for one in convolutions]
 
     def work() -> None:
         with torch.set_grad_enabled(backward), compute.autocast():
             for (layer, _), x in zip(convolutions, entering, strict=True):
+                layer.weight.grad = x.grad = None  # as a step begins: adding to them would be more work
                 out = layer(x)
                 if backward:
                     out.backward(torch.ones_like(out))
@@ -97,8 +102,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 def ways_to_evaluate(network: nn.Module, images: Tensor, compute: Compute) -> dict[str, Call]:
     """{way: a pass over a batch}; each with the logits of the first, up to rounding."""
-    network = copy.deepcopy(network).eval()
-    small = folded(network)
+    network, small = compute.prepare(copy.deepcopy(network).eval()), folded(network)  # a copy is not compiled
 
     def evaluate(network: nn.Module) -> Tensor:
         with torch.inference_mode(), compute.autocast():
@@ -110,7 +114,7 @@ def ways_to_evaluate(network: nn.Module, images: Tensor, compute: Compute) -> di
 
     ways = {"as it is": partial(evaluate, network), "cached": cached, "folded": partial(evaluate, small)}
     with torch._inductor.config.patch(freezing=True):
-        frozen = torch.compile(copy.deepcopy(small))
+        frozen = torch.compile(folded(network))
         ways["frozen"] = partial(evaluate, frozen)
         expected = evaluate(network)
         for name, work in ways.items():
@@ -121,7 +125,7 @@ def ways_to_evaluate(network: nn.Module, images: Tensor, compute: Compute) -> di
 
 
 def say(
-    report: Report, title: str, times: dict[str, list[float]], batches: int, of_alone: list[float], flops: int
+    report: Report, title: str, times: dict[str, list[float]], batches: float, of_alone: list[float], flops: int
 ) -> None:
     """A line of each way, and one of the convolutions alone, which make so many `flops` for a batch."""
     peak = statistics.median(of_alone)
@@ -134,7 +138,7 @@ def say(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=500, help="images of an epoch and of a pass")
+    parser.add_argument("--images", type=int, default=500, help="of an epoch of training; a multiple of 100")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=float, default=1.0)
     add_compute_flags(parser)
@@ -146,11 +150,11 @@ def main() -> None:
         part = Ours(name, pixels, np.arange(args.images) % 10, args.width, compute)
         network = part.learner.network
         images = part.images.batch(part.ids[: plain.BATCH])
-        convolutions = convolutions_of(network, images)
-        flops = flops_of(convolutions)
-        without = sum(2 * layer(x).numel() * layer.weight[0].numel() for layer, x in convolutions if x.shape[1] == 3)
+        convolutions = convolutions_of(network, images, compute)
+        flops = flops_of(convolutions, compute)
+        without = flops_of([one for one in convolutions if sees_images(one)], compute)
 
-        batches = args.images // plain.BATCH
+        batches = args.images / plain.BATCH
         works = {"step": part.train, "alone": alone(convolutions, compute, backward=True)}
         times = side_by_side(works, args.rounds, compute)
         say(report, f"{name}, training", {"as it is": times["step"]}, batches, times["alone"], 3 * flops - without)

@@ -3,10 +3,10 @@
     python3 -m tests.benchmarks.expected                    digits
     python3 -m tests.benchmarks.expected --shorter --data="--dataset folder --train_root ROOT --width 0.25"
 
-Each script is typed twice, once with --estimate. Seconds are those behind the line that says what is expected, until
-the process ends; memory is ru_maxrss of the process; disk is what lies in the folder in the end, while what is expected
-is the peak, with a checkpoint beside the next one. ssl.py takes the scores of relabel.py. --shorter: fewer epochs, with
-which an estimate is as hard, and a try is shorter.
+Each script is typed twice, once with --estimate. Seconds are those from the moment that it names its epochs, which is
+when the work begins, until the process ends; memory is ru_maxrss of the process; disk is what lies in the folder in the
+end, while what is expected is the peak, with a checkpoint beside the next one. ssl.py takes the scores of relabel.py.
+--shorter: fewer epochs, with which an estimate is as hard, and a try is shorter.
 """
 
 import os
@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.measuring import compute_of
+from tests.benchmarks.measuring import compute_of, device_flags
 from tests.benchmarks.peers import PeersReport
 from tests.tiny import ROOT
 from utils.command_line import running
@@ -45,21 +45,21 @@ class Cost:
 
 
 def expected(printed: str) -> Cost:
-    """What --estimate says, as far as it is not rounded."""
+    """What --estimate says, rounded as it is."""
     seconds, unit, memory, disk, of_disk = EXPECTED.search(printed).groups()
     return Cost(float(seconds) * SECONDS[unit], float(memory) * 1e9, float(disk) * BYTES[of_disk])
 
 
 def taken(command: list[str], folder: Path) -> Cost:
-    """By the command, from the moment that it names its epochs, which is when it has said what it expects."""
-    start = None
+    """By the command, from the moment that it names its epochs."""
+    start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-u", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epochs: "):
             start = time.perf_counter()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    if status:
+    if status:  # it has said why
         sys.exit(f"{command} ended with status {os.waitstatus_to_exitcode(status)}")
     return Cost(seconds, 1024 * usage.ru_maxrss, sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
 
@@ -77,10 +77,11 @@ def main(argv: list[str] | None = None) -> None:
     report(f"{'':12}{'expected  taken  ratio':>24}{'expected  taken':>20}{'expected  taken':>20}")
     with tempfile.TemporaryDirectory() as root:
         for script in args.scripts:
-            flags = [*shlex.split(args.data), *(SCRIPTS[script] if args.shorter else []), "--experiments_root", root]
+            flags = [*shlex.split(args.data), *device_flags(args), "--experiments_root", root]
+            flags += SCRIPTS[script] if args.shorter else []
             flags += ["--relabel"] if script == "ssl.py" else []
             estimate = [sys.executable, script, *flags, "--estimate"]
-            said = expected(subprocess.run(estimate, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+            said = expected(subprocess.run(estimate, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
             was = taken([script, *flags, "--experiment_name", script], Path(root) / script)
             report(
                 f"{script:12}{said.seconds:10.0f}{was.seconds:7.0f}{was.seconds / said.seconds:7.2f}"

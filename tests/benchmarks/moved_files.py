@@ -11,7 +11,6 @@ the same number of suspects.
 """
 
 import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from tests.benchmarks.peers import PeersReport, has_cleanlab
 from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import COUNT, SEED, SHARE, Parser
+from utils.experiments.record import Record
 from utils.scoring.metrics import reliability
 
 FIRST = (100, 300, 500)
@@ -80,7 +80,7 @@ def found(what: str, wrong: np.ndarray, report: Report) -> None:
 
 def meant(name: str, folder: Path, p_noisy: np.ndarray, wrong: np.ndarray, report: Report) -> None:
     """Whether p_noisy (N,) means what it says: the share of moved files among those it calls wrong, or right."""
-    figures = json.loads((folder / "run.json").read_text())["figures"]
+    figures = Record.read(folder)["figures"]
     high, low = p_noisy >= 0.9, p_noisy < 0.05
     report(
         f"{name}: estimated share {figures['noise_ratio_estimated']:.3f} ({wrong.mean():.3f}); calibration error "

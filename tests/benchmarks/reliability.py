@@ -18,15 +18,15 @@ from utils.command_line import running
 from utils.command_line.flags import add_device
 from utils.command_line.parser import Parser
 from utils.errors import UserError
-from utils.experiments.record import Record
+from utils.experiments.record import read_finished
 from utils.scoring.metrics import BINS, reliability
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """(p_noisy, whether the label is wrong), both (N,). Raises UserError where the truth is unknown."""
-    record = Record.read(folder)
-    if not record.finished or not record.holds("clean_labels"):
-        raise UserError(f"{folder} is not finished, or its true labels are unknown", "name another experiment")
+    record = read_finished(folder.parent, folder.name)
+    if not record.holds("clean_labels"):
+        raise UserError(f"the true labels of {folder} are unknown", "name another experiment")
     p_noisy, labels, clean = (record.read_array(name) for name in ("p_noisy", "labels", "clean_labels"))
     return p_noisy, labels != clean
 
@@ -37,7 +37,7 @@ def row(name: str, p_noisy: np.ndarray, wrong: np.ndarray) -> str:
         f"  {claimed:.2f} > {share:.2f} {count:5}" if count else f"{'':19}"
         for claimed, share, count in zip(found.claimed, found.wrong, found.counts, strict=True)
     )
-    return f"{name:28} {p_noisy.mean():.3f} ({wrong.mean():.3f})  {found.error:.3f}{bins}"
+    return f"{name:54} {p_noisy.mean():.3f} ({wrong.mean():.3f})  {found.error:.3f}{bins}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,14 +46,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
     add_device(parser)
     args = parser.parse_args(argv)
-    found = {folder.name: read(folder) for folder in args.experiments}
+    found = [(str(folder), *read(folder)) for folder in args.experiments]
     report = PeersReport(compute_of(args), "p_noisy: claimed > wrong, and labels, in each tenth")
     tenths = "".join(f"{f'{k / BINS:g} - {(k + 1) / BINS:g}':>19}" for k in range(BINS))
-    report(f"{'':28} {'share (truth)':13}  error{tenths}")
-    for name, (p_noisy, wrong) in found.items():
+    report(f"{'':54} {'share (truth)':13}  error{tenths}")
+    for name, p_noisy, wrong in found:
         report(row(name, p_noisy, wrong))
     if len(found) > 1:
-        report(row("all", *(np.concatenate(parts) for parts in zip(*found.values(), strict=True))))
+        _, *arrays = zip(*found, strict=True)
+        report(row("all", *map(np.concatenate, arrays)))
     report.save(args.save, args)
 
 

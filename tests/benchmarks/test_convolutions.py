@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import models
-from tests.benchmarks.convolutions import alone, convolutions_of, flops_of, folded
+from tests.benchmarks.convolutions import alone, convolutions_of, flops_of, folded, ways_to_evaluate
 from utils.compute import choose
 
 WIDTH = 0.1
@@ -23,20 +23,34 @@ def trained_a_little(name):
     return network.eval()
 
 
+COMPUTE = choose(-1, "fp32")
+
+
 def test_flops_by_hand():
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1, stride=2))
-    convolutions = convolutions_of(network, torch.zeros(2, 3, 8, 8))
+    convolutions = convolutions_of(network, torch.zeros(2, 3, 8, 8), COMPUTE)
     first, second = 2 * 64 * 4 * 27, 2 * 16 * 2 * 4  # outputs times what makes one of them
-    assert flops_of(convolutions) == 2 * (first + second)
+    assert flops_of(convolutions, COMPUTE) == 2 * (first + second)
 
 
-def test_they_leave_gradients_of_weights_and_of_all_but_the_images():
+def test_each_round_leaves_the_gradients_of_one():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
-    convolutions = convolutions_of(network, torch.zeros(2, 3, 8, 8))
-    alone(convolutions, choose(-1), backward=False)()
+    convolutions = convolutions_of(network, torch.ones(2, 3, 8, 8), COMPUTE)
+    alone(convolutions, COMPUTE, backward=False)()
     assert all(layer.weight.grad is None for layer, _ in convolutions)
-    alone(convolutions, choose(-1), backward=True)()
-    assert all(layer.weight.grad is not None for layer, _ in convolutions)
+    work, gradients = alone(convolutions, COMPUTE, backward=True), []
+    for _ in range(2):
+        work()
+        gradients.append([layer.weight.grad for layer, _ in convolutions])
+    assert gradients[0][0].eq(2 * 36).all()  # of ones: two images, 6 x 6 places
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+@pytest.mark.slow  # it compiles
+def test_all_ways_to_evaluate_say_the_same():
+    network, images = trained_a_little(models.CNN13), torch.randn(4, 3, 32, 32)
+    assert list(ways_to_evaluate(network, images, COMPUTE)) == ["as it is", "cached", "folded", "frozen"]
 
 
 @pytest.mark.parametrize("name", [models.CNN13, models.PREACT_RESNET18])

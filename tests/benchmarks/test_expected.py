@@ -3,15 +3,17 @@
 import pytest
 
 from tests.benchmarks.expected import Cost, expected
+from utils.training.expectation import Expectation
 
 
 @pytest.mark.parametrize(
-    ("printed", "cost"),
+    ("said", "cost"),
     [
-        ("expected: about 75 s, 1.3 GB of memory, 42 MB of disk", Cost(75, 1.3e9, 42e6)),
-        ("x\nexpected: about 12 min, 0.9 GB of memory, 1.5 GB of disk\n", Cost(720, 0.9e9, 1.5e9)),
-        ("expected: about 3.5 h, 10.0 GB of memory, 1 MB of disk; 2.8 GB of images stay", Cost(12600, 10e9, 1e6)),
+        (Expectation(75.2, 1_310_000_000, 0, 42_000_000), Cost(75, 1.3e9, 42e6)),
+        (Expectation(731, 900_000_000, 0, 1_500_000_000), Cost(720, 0.9e9, 1.5e9)),
+        (Expectation(12_600, 10_000_000_000, 0, 5, 2_800_000_000, images_on_host=True), Cost(12_600, 10e9, 1e6)),
+        (Expectation(3 * 86_400, 0, 0, 1_000_000), Cost(3 * 86_400, 0, 1e6)),
     ],
 )
-def test_the_line_is_read_whole(printed, cost):
-    assert expected(printed) == cost
+def test_the_line_is_read_whole(said, cost):
+    assert expected(f"device: CPU\nexpected: {said}\n") == cost

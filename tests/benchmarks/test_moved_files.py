@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.benchmarks import moved_files
+from utils.experiments.experiment import Experiment
 
 
 @pytest.fixture
@@ -40,9 +41,11 @@ def test_hits_by_hand(capsys):
 
 
 def test_what_p_noisy_means_by_hand(tmp_path, capsys):
-    (tmp_path / "run.json").write_text('{"figures": {"noise_ratio_estimated": 0.25}}')
+    with Experiment(tmp_path, "run").open("relabel.py", "relabel", {}) as run:
+        run.begin({"images": "abc"})
+        run.finish({"noise_ratio_estimated": 0.25})
     p_noisy, wrong = np.array([0.95, 0.95, 0.5, 0.0, 0.0]), np.array([True, False, True, False, False])
-    moved_files.meant("x", tmp_path, p_noisy, wrong, print)
+    moved_files.meant("x", run.path, p_noisy, wrong, print)
     assert capsys.readouterr().out == (  # two are 0.45 away, one 0.5, two 0
         "x: estimated share 0.250 (0.400); calibration error 0.280; moved 1 of 2 called wrong with 0.9 or more, "
         "0 of 2 with less than 0.05\n"

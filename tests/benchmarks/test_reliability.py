@@ -23,7 +23,7 @@ def test_an_experiment_is_read_where_its_truth_is_known(tmp_path):
         with pytest.raises(UserError, match="not finished"):
             reliability.read(run.path)
         run.finish({})
-    with pytest.raises(UserError, match="true labels are unknown"):
+    with pytest.raises(UserError, match="the true labels of .*run are unknown"):
         reliability.read(tmp_path / "run")
     with Experiment(tmp_path, "known").open("relabel.py", "relabel", {}) as run:
         run.begin({"images": "abc"})

@@ -50,6 +50,7 @@ def defects(root, tmp_path):
     (cats / "outside.png").symlink_to(tmp_path / "secret.png")
     Image.new("RGB", (SIZE, SIZE), (30, 120, 240)).quantize(4).save(cats / "palette.png")
     os.mkfifo(cats / "pipe.png")
+    os.symlink(b"/nowhere/\xff.png", os.fsencode(cats / "not_utf8.png"))
     (cats / "readme.txt").write_text("cats")
     rotated(cats / "rotated.jpg")
     Image.fromarray(np.full((SIZE, SIZE), 257 * 40, dtype=np.uint16)).save(cats / "sixteen_bits.png")
@@ -62,6 +63,7 @@ BROKEN = {
     "half.jpg": "does not decode as an image (image file is truncated",
     "huge.png": "is too large to decode (Image size (10000000000 pixels) exceeds limit of",
     "loop": "is a link to a folder, which is not followed",
+    "not_utf8.png": "is a link to /nowhere/",
     "nowhere.png": "cannot be read (No such file or directory)",
     "outside.png": "is a link to {secret}, outside {train}, and is not followed",
     "pipe.png": "is not a regular file",

@@ -221,10 +221,15 @@ def test_class_folder_that_is_a_link_to_nothing(flat):
     refused(flat, flat / "eel", "a link to", flat / "unmounted", "not there", "mend or remove it")
 
 
+def test_class_folder_that_is_a_link_to_itself(flat):
+    (flat / "eel").symlink_to(flat / "eel")
+    refused(flat, flat / "eel", "a link to", "not there")
+
+
 def test_links_to_nothing_that_are_no_classes_are_left_aside(flat):
-    for name in (".hidden", "picture.JPG"):
+    for name in (".hidden", "picture.JPG", "notes.txt"):
         (flat / name).symlink_to(flat / "unmounted")
-    assert load("folder", flat).class_names == load("folder", flat).class_names
+    assert load("folder", flat).class_names == ("cat", "dog")
 
 
 def test_link_to_a_sibling_whose_name_starts_like_the_root(root, tmp_path):

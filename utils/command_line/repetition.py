@@ -86,13 +86,13 @@ def spread_seeds(script: str, args: argparse.Namespace, seeds: list[int], run: R
     from utils.experiments.record import typed_command
     from utils.experiments.stop_request import StopRequest
 
-    everyone = ranks.open_ranks()
+    everyone, stop = ranks.open_ranks(), StopRequest(typed_command(script))
     try:
-        with ranks.alone(), StopRequest(typed_command(script)) as stop:
+        with ranks.alone(), stop:
             names = one_after_the_other(script, args, seeds[everyone.rank :: everyone.size], seeds, run, stop)
             launch.meet("seeds", stop.raise_if_asked)  # however long the others take
     except Stopped:
-        if launch.gone():  # then it was torchrun that asked
+        if stop.after_a_loss:
             raise launch.lost() from None
         raise
     shared = everyone.in_turns(names.get, seeds)

@@ -27,6 +27,7 @@ class StopRequest:
     def __init__(self, command: str) -> None:
         self.command = command  # what to type to go on
         self.signum: int | None = None
+        self.after_a_loss = False  # whether another process had ended then: it was torchrun that passed that on
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -41,13 +42,13 @@ class StopRequest:
             signal.signal(signum, handler)
         self._open.remove(self)
         if self._open:
-            self._open[-1].signum = self.signum
+            self._open[-1].signum, self._open[-1].after_a_loss = self.signum, self.after_a_loss
 
     def _note(self, signum: int, _frame: object) -> None:
         several = ranks.current().several
         if self.signum is not None and not several:  # asked twice: do not wait for the step
             raise Stopped(signum, self.command, launch.launcher())
-        self.signum = signum
+        self.signum, self.after_a_loss = signum, bool(launch.gone())
         if not launch.launched():  # else torchrun may have passed on that another one is gone, and says what it does
             print("\nstopping after this step (again: at once)", file=sys.stderr, flush=True)
 

@@ -38,7 +38,7 @@ def announce(
     """Say and save what the run works on; nothing is written before, and with --overwrite nothing removed.
 
     Call once nothing can refuse the run any more. `epochs`: of each training, one after the other; without any, images
-    are not augmented either. `why`: so many. `expected`: what `foresee` found. `more_data`: fingerprints beside the
+    are not augmented either. `why` so many. `expected`: what `foresee` found. `more_data`: fingerprints beside the
     main one.
 
     Raises UserError where an interrupted run worked on other data or in another precision.

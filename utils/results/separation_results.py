@@ -63,8 +63,8 @@ def draw_scores(
 ) -> None:
     """scores.png and roc.png; `wrong`: the estimated number of wrong labels.
 
-    p_noisy follows the first of the scores, so of that alone a threshold parts the suspects from the rest. That score
-    may be a mean of ranks, in which all samples lie evenly; p_noisy shows where they gather.
+    p_noisy follows the first of the scores, so of these two alone a threshold parts the suspects from the rest. The
+    score may be a mean of ranks, in which all samples lie evenly; p_noisy shows where they gather.
     """
     subject, first = data.choice.in_words(), next(iter(scores))
     thresholds = {first: boundary(scores[first], p_noisy >= SUSPECT_FROM), "p_noisy": SUSPECT_FROM}

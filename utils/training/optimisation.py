@@ -107,14 +107,15 @@ def enough_epochs(samples: int, batch_size: int) -> int:
     return epochs_for(samples, usual)
 
 
-def why_epochs(typed: bool, samples: int, *, enough: bool = False) -> str:
+def why_epochs(given: bool, samples: int, *, enough: bool = False) -> str:
     """Where a number of epochs comes from, for the log; `enough`: from `enough_epochs`, else from `epochs_for`."""
-    if typed:
-        return "as typed"
+    if given:
+        return "as given"
     if samples > LARGE:
-        return f"by default: fewer than for {LARGE:,}, since each has more steps"
+        return f"by default: scaled down above {LARGE:,} images, since each epoch has more steps"
     if enough:
-        return f"by default: the last run makes {STEPS_WANTED:,} steps, in {FEWEST_EPOCHS} to {MOST_EPOCHS} epochs"
+        limits = f"{FEWEST_EPOCHS} to {MOST_EPOCHS}"
+        return f"by default: {limits} in the last run, as near to {STEPS_WANTED:,} steps as these come"
     return f"by default, {FEWER}; more of them would memorise a small set"
 
 

@@ -342,9 +342,10 @@ CONTRASTS = """
   const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
     .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
-  const ground = (e) => {  // the first colour behind it that is not transparent
+  const ground = (e) => {  // the first colour behind it
     const rgb = channels(getComputedStyle(e).backgroundColor);
-    return rgb.length === 4 && rgb[3] === 0 ? ground(e.parentElement) : rgb;
+    if (rgb.length === 4 && rgb[3] > 0) throw new Error(`${e.id || e.className} shines through`);
+    return rgb.length === 4 ? ground(e.parentElement) : rgb;
   };
   return Object.fromEntries(arguments[0].map((name) => {
     const e = document.querySelector(name);
@@ -354,16 +355,16 @@ CONTRASTS = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_is_legible_in_daylight_and_in_dark_mode(opened, scheme):
+def test_all_is_legible_in_daylight_and_in_dark_mode(request, opened, scheme):
     browser = opened(twins=np.array([[0, 1]]))
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    request.addfinalizer(lambda: browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []}))
     press(browser, "k", "r", "x")
     texts = ["h1", "#summary", "#progress", "#count", "#download", "#undo", "#given", "#pairs button", "#twins summary"]
     texts += [".card .suggested", ".card.keep", ".card.relabel .suggested", ".card.remove", "#file", "#fact-suggested"]
     texts += ["#fact-p", "#keep-name", "#relabel-name", "#remove span", "#keys", ".next code"]
     found = browser.execute_script(CONTRASTS, texts)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert {name: ratio for name, (_, ratio) in found.items() if ratio < 4.5} == {}  # of WCAG 2, for small text
     ground = found["h1"][0]
     assert ground < 0.05 if scheme == "dark" else ground > 0.8

@@ -85,13 +85,13 @@ def test_default_epochs_shrink_where_a_set_is_large(samples, epochs):
 
 
 @pytest.mark.parametrize(
-    ("typed", "samples", "enough", "why"),
+    ("given", "samples", "enough", "why"),
     [
-        (True, 100_000, False, "as typed"),
+        (True, 100_000, False, "as given"),
         (False, 50_000, False, "by default, fewer above 50,000 images; more of them would memorise a small set"),
-        (False, 50_000, True, "by default: the last run makes 8,000 steps, in 60 to 160 epochs"),
-        (False, 50_001, True, "by default: fewer than for 50,000, since each has more steps"),
+        (False, 50_000, True, "by default: 60 to 160 in the last run, as near to 8,000 steps as these come"),
+        (False, 50_001, True, "by default: scaled down above 50,000 images, since each epoch has more steps"),
     ],
 )
-def test_the_log_says_why_there_are_so_many_epochs(typed, samples, enough, why):
-    assert why_epochs(typed, samples, enough=enough) == why
+def test_the_log_says_why_there_are_so_many_epochs(given, samples, enough, why):
+    assert why_epochs(given, samples, enough=enough) == why
