@@ -1,5 +1,7 @@
 """The convolutions of a network: which they are, what they cost, and a network with batch norm folded into them."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -47,7 +49,8 @@ def test_each_round_leaves_the_gradients_of_one():
         torch.testing.assert_close(first, second)
 
 
-@pytest.mark.slow  # it compiles
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compilation for a CPU needs g++")
 def test_all_ways_to_evaluate_say_the_same():
     network, images = trained_a_little(models.CNN13), torch.randn(4, 3, 32, 32)
     assert list(ways_to_evaluate(network, images, COMPUTE)) == ["as it is", "cached", "folded", "frozen"]
