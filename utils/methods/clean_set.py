@@ -17,7 +17,7 @@ from utils.scoring.metrics import vetoed
 from utils.scoring.selection import Selected, agreed, boundary, combine, doubted, require_usable, summary
 from utils.separations import SEPARATIONS
 
-Selector = Callable[[np.ndarray], Selected]  # from scores (N,)
+Selector = Callable[..., Selected]  # from scores (N,), and perhaps `estimated`, of select_clean
 
 
 # -- 1. scores -----------------------------------------------------------------------------------------------------
@@ -80,14 +80,6 @@ def mean_posterior(posteriors: list[np.ndarray], agree: bool) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Veto:
-    """The forgetting scores take out samples with a probability of being noisy above this, by their mixture."""
-
-    above: float
-    estimated: np.ndarray | None  # (N,), in the mixture's place where none fits
-
-
-@dataclass(frozen=True)
 class CleanSet:
     """A choice, of which nothing has been said or written yet."""
 
@@ -100,15 +92,21 @@ class CleanSet:
 
 
 def select(
-    selector: Selector, scores: dict[str, np.ndarray], agree: bool, veto: Veto | None, data: NoisyData
+    selector: Selector,
+    scores: dict[str, np.ndarray],
+    estimated: dict[str, np.ndarray | None],
+    agree: bool,
+    veto: float | None,
+    data: NoisyData,
 ) -> CleanSet:
     """That of the first run: union, intersection or veto of the scores.
 
-    `veto`: the forgetting scores only veto; None = they select like the others. Raises UserError where no classifier
-    can be trained from it.
+    `estimated`: p_noisy (N,) as it was estimated along with each of the scores, in the place of a mixture that does not
+    fit. `veto`: the forgetting scores only veto, samples with a p_noisy above this; None = they select like the others.
+    Raises UserError where no classifier can be trained from it.
     """
     voting = {key: values for key, values in scores.items() if veto is None or key != "forget"}
-    selected = {key: selector(values) for key, values in voting.items()}
+    selected = {key: selector(values, estimated=estimated[key]) for key, values in voting.items()}
     sets = [s.clean for s in selected.values()]
     clean, note, before_veto = combine(sets, agree), None, None
     if agree:
@@ -121,7 +119,7 @@ def select(
     extreme = np.max if agree else np.min
     p_noisy = extreme([p_noisy_of(s) for s in selected.values()], axis=0)
     if veto is not None:
-        selected["forget"] = doubted(scores["forget"], veto.estimated, veto.above)
+        selected["forget"] = doubted(scores["forget"], estimated["forget"], veto)
         trusted, before_veto = selected["forget"].clean, clean
         clean, p_noisy = clean & trusted, np.where(trusted, p_noisy, 1).astype(np.float32)
     require_usable(clean, data.labels, data.num_classes)
@@ -141,13 +139,13 @@ def p_noisy_of(selected: Selected) -> np.ndarray:
 
 
 def report_selection(
-    run: str, chosen: CleanSet, veto: Veto | None, data: NoisyData, experiment: Experiment, figure: str
+    run: str, chosen: CleanSet, veto: float | None, data: NoisyData, experiment: Experiment, figure: str
 ) -> None:
     """Say, draw and save what was selected."""
     if chosen.note:
         experiment.log(chosen.note)
     if chosen.before_veto is not None:
-        write_veto(chosen.before_veto, chosen.selected["forget"].p_noisy, veto.above, data, experiment)
+        write_veto(chosen.before_veto, chosen.selected["forget"].p_noisy, veto, data, experiment)
     mixtures = {key: s.mixture for key, s in chosen.selected.items() if s.mixture is not None}
     thresholds = {key: boundary(chosen.scores[key], ~s.clean) for key, s in chosen.selected.items()}
     path, subject = experiment.record.own(figure), data.choice.in_words()

@@ -11,7 +11,7 @@ import numpy as np
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import CleanSet, Selector, Veto, mean_posterior, report_selection, select, select_again
+from utils.methods.clean_set import CleanSet, Selector, mean_posterior, report_selection, select, select_again
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
 from utils.scoring.label_posterior import relabelled, wrong
@@ -55,7 +55,7 @@ class Split:
     data: NoisyData
     first: CleanSet  # of the first run
     later: Selector  # of the clean sets of the others
-    veto: Veto | None
+    veto: float | None  # of the forgetting scores: p_noisy above which they take a sample out
     begin: list[int]  # of each run, the epochs on the clean set alone
     epoch_update: int  # epochs whose pseudo-labels are averaged
     label_noise: float  # the share of them that is uniform
@@ -64,15 +64,15 @@ class Split:
     @classmethod
     def from_flags(cls, args: argparse.Namespace, epochs: list[int], found: dict[str, Found], data: NoisyData) -> Split:
         """For runs of so many `epochs`, by the scores that were found. Raises UserError for an unusable clean set."""
-        veto = None
-        if args.f_FND:
-            posterior = found["forget"].posterior
-            veto = Veto(args.fn_th, None if posterior is None else wrong(posterior, data.labels))
         selector = partial(select_clean, labels=data.labels, use_bmm=args.use_bmm, balanced=args.balanced_set)
         first = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
+        veto = args.fn_th if args.f_FND else None
+        scores = {key: of.scores for key, of in found.items()}
+        posteriors = {key: of.posterior for key, of in found.items()}
+        estimated = {key: None if of is None else wrong(of, data.labels) for key, of in posteriors.items()}
         return cls(
             data=data,
-            first=select(first, {key: of.scores for key, of in found.items()}, args.agree_on_clean, veto, data),
+            first=select(first, scores, estimated, args.agree_on_clean, veto, data),
             later=partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd),
             veto=veto,
             begin=[max(1, args.epoch_begin * of_run // args.epoch) for of_run in epochs],

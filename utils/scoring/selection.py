@@ -21,7 +21,7 @@ class Selected:
     """The clean set of one score, and how it came about."""
 
     clean: np.ndarray  # bool (N,)
-    p_noisy: np.ndarray | None  # float32 (N,) in [0, 1]; None where no mixture was used
+    p_noisy: np.ndarray | None  # float32 (N,) in [0, 1], of a mixture or an estimate; None after a threshold rule
     rule: str  # the rule that chose `clean`, for people
     note: str | None = None  # what went otherwise than asked, for people
     mixture: BetaMixture | None = None  # the fitted mixture behind `p_noisy`, for figures
@@ -35,31 +35,37 @@ def select_clean(
     bmm_th: float,
     threshold: float,
     balanced: bool,
+    estimated: np.ndarray | None = None,
 ) -> Selected:
     """Clean set of finite scores (N,): `use_bmm` takes p_noisy < `bmm_th`, otherwise the `threshold` share lowest.
 
-    A mixture's set that is smaller than a tenth of the samples becomes the tenth with the lowest scores.
+    p_noisy is that of a beta mixture. Where none fits the scores, `note` says why, and `estimated` (N,), p_noisy as it
+    was estimated along with them, takes its place; without one, the threshold rule does. A set by p_noisy that is
+    smaller than a tenth of the samples becomes the tenth with the lowest scores.
 
     `balanced` goes by the observed labels (N,): the same share of each class. The threshold rule then takes its share
-    of every class (see `lowest`); the mixture's set is trimmed, keeping the lowest scores, to the smallest share that
-    it has of any class with a clean sample. Scores that no mixture fits fall back to the threshold rule, and `note`
-    says why.
+    of every class (see `lowest`); a set by p_noisy is trimmed, keeping the lowest scores, to the smallest share that it
+    has of any class with a clean sample.
     """
-    note = None
+    notes, mixture, p_noisy, rule = [], None, None, ""
     if use_bmm:
-        mixture = BetaMixture().fit(scores)
-        if mixture.usable_:
+        fitted = BetaMixture().fit(scores)
+        if fitted.usable_:
             # Compared as stored, so that whoever reads p_noisy back finds the same set.
-            p_noisy = mixture.p_noisy(scores).astype(np.float32)
-            clean = p_noisy < bmm_th
-            rule = f"beta mixture, p_noisy < {bmm_th:g}"
-            if clean.sum() < MIN_CLEAN * len(scores):
-                note = f"that would be {clean.sum()} samples, too few to train on: the lowest {MIN_CLEAN:.0%} instead"
-                clean = lowest(scores, MIN_CLEAN)
-            if balanced:
-                clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to the same share of each class"
-            return Selected(clean, p_noisy, rule, note, mixture)
-        note = f"{mixture.reason_}, so the threshold rule takes the place of the beta mixture"
+            mixture, p_noisy, rule = fitted, fitted.p_noisy(scores).astype(np.float32), "beta mixture"
+        else:
+            p_noisy, rule = estimated, "estimate"
+            instead = "threshold rule" if estimated is None else "estimated p_noisy"
+            notes.append(f"{fitted.reason_}, so the {instead} takes the place of the beta mixture")
+    if p_noisy is not None:
+        clean, rule = p_noisy < bmm_th, f"{rule}, p_noisy < {bmm_th:g}"
+        if (few := clean.sum()) < MIN_CLEAN * len(scores):
+            notes.append(f"that would be {few} samples, too few to train on: the lowest {MIN_CLEAN:.0%} instead")
+            clean = lowest(scores, MIN_CLEAN)
+        if balanced:
+            clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to the same share of each class"
+        return Selected(clean, p_noisy, rule, "; ".join(notes) or None, mixture)
+    note = "; ".join(notes) or None
     rule = f"lowest {100 * threshold:g}% of the scores"
     if balanced:
         return Selected(lowest(scores, threshold, labels), None, f"{rule} of each class", note)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.utils.results.drawn import SUBJECT
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import Veto, mean_posterior, report_selection, select
+from utils.methods.clean_set import mean_posterior, report_selection, select
 from utils.scoring.selection import Selected
 
 N = 8
@@ -28,7 +28,7 @@ class Data(SimpleNamespace):
         return len(self.labels)
 
 
-def half(scores):
+def half(scores, estimated=None):
     """The lower half, with a probability that grows with the score."""
     return Selected(scores < 0.5, scores.astype(np.float32), "lower half")
 
@@ -42,11 +42,11 @@ def test_the_clean_set_is_a_union_or_what_is_agreed_on_and_the_veto_takes_out(tm
         choice=SimpleNamespace(in_words=lambda: SUBJECT),
     )  # fmt: skip
     scores = SCORES | {"relabel": SCORES["forget"]}
-    vetoes = None if veto is None else Veto(veto, scores["forget"].astype(np.float32))
+    estimated = dict.fromkeys(scores) | {"forget": scores["forget"].astype(np.float32)}
     with Experiment(tmp_path, "e").open("ssl.py", "ssl", {}) as experiment:
         experiment.begin({"images": "i"})
-        chosen = select(half, scores, agree, vetoes, data)
-        report_selection("run1", chosen, vetoes, data, experiment, "scores.png")
+        chosen = select(half, scores, estimated, agree, veto, data)
+        report_selection("run1", chosen, veto, data, experiment, "scores.png")
         clean, p_noisy = experiment.record.read_array("clean_set_run1"), chosen.p_noisy
     by = [half(of).clean for of in (scores["parallel"], scores["relabel"])]
     expected = by[0] & by[1] if agree else by[0] | by[1]

@@ -95,6 +95,21 @@ def test_an_unusable_mixture_falls_back_to_the_threshold_rule_and_says_so(scores
     assert not recwarn  # said once, in the note
 
 
+def test_an_estimate_takes_the_place_of_a_mixture_that_does_not_fit():
+    scores = np.linspace(0, 1, 100, dtype=np.float32)
+    estimated = np.where(np.arange(100) % 2, 0.9, 0.01).astype(np.float32)
+    selected = select(scores, estimated=estimated)
+    np.testing.assert_array_equal(selected.clean, estimated < 0.05)
+    np.testing.assert_array_equal(selected.p_noisy, estimated)
+    assert selected.mixture is None and selected.rule == "estimate, p_noisy < 0.05"
+    assert "no second mode" in selected.note and "the estimated p_noisy takes the place" in selected.note
+    few = select(scores, estimated=np.full(100, 0.9, dtype=np.float32))
+    np.testing.assert_array_equal(few.clean, lowest(scores, 0.1))
+    assert few.note.startswith(selected.note) and "that would be 0 samples" in few.note
+    assert select(BIMODAL, estimated=estimated).rule == "beta mixture, p_noisy < 0.05"  # only in its place
+    assert select(scores, use_bmm=False, estimated=estimated).rule == "lowest 20% of the scores"
+
+
 def test_the_fall_back_is_balanced_where_asked():
     labels = np.repeat([0, 1], [80, 20])
     selected = select(np.linspace(0, 1, 100, dtype=np.float32), labels, balanced=True)
