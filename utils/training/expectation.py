@@ -30,7 +30,8 @@ TIMED_STEPS, TIMED_BATCHES = 4, 2  # after one of each that warms up, as far as 
 TIMED_SECONDS = 2.0  # ... about so many; of a longer step the first has to do
 PROBED_SIDE = 64  # pixels of an image that tell what a step keeps in memory
 SHORT = 20  # seconds: a shorter run is not worth the timing
-START_AND_END = 4.0  # seconds for reading, figures and files of a small set ...
+# Seconds for reading, figures and files of a small set: twice the imports, which tell how fast a core is ...
+START_AND_END = min(2 * time.process_time(), 10.0)
 PER_SAMPLE = 4e-4  # ... and for each sample more
 KEPT_PER_CLASS = 40  # bytes a sample and class: accumulated sums, predictions, posteriors
 FILES_PER_CLASS, FILES_PER_SAMPLE = 16, 400  # bytes a sample: arrays (N, C); scores and a row of the table of suspects
