@@ -108,7 +108,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
 def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:
     """What the run will take: an epoch of both models is one of all samples, and both score all of them after it."""
     epochs, name = args.epoch_1st, models.PREACT_RESNET18
-    passes = len(data) + images_of_a_pass(data)
+    passes = 2 * images_of_a_pass(data)
     searches = epochs if args.track_CE else 0  # own and cross, among either half: four quarters of a whole one
     work = [Work(name, epochs * len(data), epochs * passes, searches, networks=2)]
     optimisation, tracking = optimisation_of(args, schedule_of(args, epochs)), tracking_of(args)
