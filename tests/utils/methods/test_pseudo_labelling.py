@@ -38,9 +38,18 @@ def test_runs_of_other_lengths_begin_with_the_clean_set_alone_for_the_same_share
 def test_the_forgetting_scores_veto_with_what_was_estimated_beside_them():
     posterior = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], dtype=np.float32)
     found = {"forget": Found(SCORES, "a.npy", posterior), "parallel": Found(SCORES, "b.npy")}
-    veto = split("--forget --parallel --f_FND --fn_th 0.5 --epoch 8", [8], **found).veto
-    assert veto.above == 0.5
-    np.testing.assert_allclose(veto.estimated, [0.1, 0.8, 0.7, 0.4])
+    made = split("--forget --parallel --f_FND --fn_th 0.5 --epoch 8", [8], **found)
+    assert made.veto == 0.5
+    np.testing.assert_allclose(made.first.selected["forget"].p_noisy, [0.1, 0.8, 0.7, 0.4])  # four fit no mixture
+
+
+def test_the_mixture_s_place_is_taken_by_what_was_estimated_beside_its_scores():
+    posterior = np.array([[0.99, 0.01], [0.8, 0.2], [0.3, 0.7], [0.01, 0.99]], dtype=np.float32)
+    found = {"parallel": Found(SCORES, "a.npy", posterior)}
+    first = split("--parallel --use_bmm --bmm_th 0.3 --epoch 8", [8], **found).first
+    np.testing.assert_allclose(first.p_noisy, [0.01, 0.8, 0.7, 0.01], atol=1e-6)
+    assert first.clean.tolist() == [True, False, False, True]
+    assert "the estimated p_noisy takes the place" in first.selected["parallel"].note
 
 
 def test_a_separation_without_a_posterior_makes_no_posterior_targets():
