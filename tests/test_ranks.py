@@ -288,6 +288,7 @@ def test_what_two_processes_find_each_of_its_own_seeds(tmp_path):
     first, second = run_of(tmp_path, 2, "relabel.py", *short, *of_two).end()
     assert (first.status, second.status, second.output) == (0, 0, ""), first.errors + second.errors
     assert "seeds 1 2: mean ± sd (n)" in first.output
+    assert (tmp_path / "run_1" / "relabel_score.npy").exists() and (tmp_path / "run_2" / "relabel_score.npy").exists()
     (ended,) = run_of(tmp_path, 1, "relabel.py", *short, "--experiment_name", "alone", "--seed", 2).end()
     assert ended.status == 0, ended.errors
     assert differing(tmp_path / "alone", tmp_path / "run_2") == []

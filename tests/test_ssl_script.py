@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +124,8 @@ def test_any_flag_of_the_clean_set_means_split_targets(run, separated, tmp_path)
 
 def test_the_last_run_has_a_network_and_epochs_of_its_own(run, separated, tmp_path):
     printed = run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
-    assert re.search(r"epochs: 4 \+ 4, for \d+ images \(as given\)", printed)  # meant for each
+    assert "epochs: 4 + 4, for" in printed  # a flag given by hand is meant for each
+    assert "images (as given)" in printed
     assert torch.load(tmp_path / "e" / "model.pt", weights_only=True)["network"] == "PR18"
 
 
