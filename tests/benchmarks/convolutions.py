@@ -25,6 +25,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
 
 import models
 from models.cnn13 import ConvBlock
@@ -70,8 +71,9 @@ def sees_images(convolution: Convolution) -> bool:
 
 def flops_of(convolutions: list[Convolution], compute: Compute) -> int:
     """Of the forward pass: two for each multiplication and addition."""
-    with torch.no_grad(), compute.autocast():
-        return sum(2 * layer(entering).numel() * layer.weight[0].numel() for layer, entering in convolutions)
+    with FlopCounterMode(display=False) as counter:
+        alone(convolutions, compute, backward=False)()
+    return counter.get_total_flops()
 
 
 def alone(convolutions: list[Convolution], compute: Compute, backward: bool) -> Call:

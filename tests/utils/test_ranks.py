@@ -1,12 +1,14 @@
 """One process alone is the identity; how many there are, and what a run of several is called, the environment says."""
 
+import signal
 import sys
 
 import pytest
 import torch
 
 from utils import launch, ranks
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
+from utils.experiments.stop_request import StopRequest
 from utils.experiments.track_file import LastRow
 from utils.files import write_atomically
 
@@ -67,3 +69,12 @@ def test_one_that_follows_writes_nothing_and_remembers_the_last_row(monkeypatch,
     track = LastRow()
     track.extend(torch.arange(6).reshape(3, 2).numpy())
     assert track.rows == 3 and track.read()[-1].tolist() == [4, 5] and not track.close()
+
+
+def test_a_request_within_another_knows_that_it_was_torchrun_s(launched, monkeypatch):
+    monkeypatch.setattr(launch, "gone", lambda: [0])
+    with StopRequest("python3 main.py") as outer:
+        signal.raise_signal(signal.SIGTERM)
+        with StopRequest("python3 main.py") as inner, pytest.raises(Stopped):
+            inner.raise_if_asked()
+        assert outer.after_a_loss and inner.after_a_loss

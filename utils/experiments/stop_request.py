@@ -33,7 +33,8 @@ class StopRequest:
     def __enter__(self) -> Self:
         self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
         if self._open:
-            self.signum, self.command = self._open[-1].signum, self._open[-1].command
+            outer = self._open[-1]
+            self.signum, self.after_a_loss, self.command = outer.signum, outer.after_a_loss, outer.command
         self._open.append(self)
         return self
 
@@ -45,8 +46,7 @@ class StopRequest:
             self._open[-1].signum, self._open[-1].after_a_loss = self.signum, self.after_a_loss
 
     def _note(self, signum: int, _frame: object) -> None:
-        several = ranks.current().several
-        if self.signum is not None and not several:  # asked twice: do not wait for the step
+        if self.signum is not None and not ranks.current().several:  # asked twice: do not wait for the step
             raise Stopped(signum, self.command, launch.launcher())
         self.signum, self.after_a_loss = signum, bool(launch.gone())
         if not launch.launched():  # else torchrun may have passed on that another one is gone, and says what it does

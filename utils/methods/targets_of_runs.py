@@ -68,8 +68,9 @@ class Split:
         first = partial(selector, bmm_th=args.bmm_th, threshold=args.threshold)
         veto = args.fn_th if args.f_FND else None
         scores = {key: of.scores for key, of in found.items()}
-        posteriors = {key: of.posterior for key, of in found.items()}
-        estimated = {key: None if of is None else wrong(of, data.labels) for key, of in posteriors.items()}
+        estimated = {
+            key: None if of.posterior is None else wrong(of.posterior, data.labels) for key, of in found.items()
+        }
         return cls(
             data=data,
             first=select(first, scores, estimated, args.agree_on_clean, veto, data),

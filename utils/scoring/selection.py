@@ -47,29 +47,27 @@ def select_clean(
     of every class (see `lowest`); a set by p_noisy is trimmed, keeping the lowest scores, to the smallest share that it
     has of any class with a clean sample.
     """
-    notes, mixture, p_noisy, rule = [], None, None, ""
+    notes, mixture, p_noisy = [], None, None
     if use_bmm:
         fitted = BetaMixture().fit(scores)
         if fitted.usable_:
             # Compared as stored, so that whoever reads p_noisy back finds the same set.
-            mixture, p_noisy, rule = fitted, fitted.p_noisy(scores).astype(np.float32), "beta mixture"
+            mixture, p_noisy = fitted, fitted.p_noisy(scores).astype(np.float32)
         else:
-            p_noisy, rule = estimated, "estimate"
+            p_noisy = estimated
             instead = "threshold rule" if estimated is None else "estimated p_noisy"
             notes.append(f"{fitted.reason_}, so the {instead} takes the place of the beta mixture")
-    if p_noisy is not None:
-        clean, rule = p_noisy < bmm_th, f"{rule}, p_noisy < {bmm_th:g}"
+    if p_noisy is None:
+        clean = lowest(scores, threshold, labels if balanced else None)
+        rule = f"lowest {100 * threshold:g}% of the scores{' of each class' if balanced else ''}"
+    else:
+        clean, rule = p_noisy < bmm_th, f"{'beta mixture' if mixture else 'estimate'}, p_noisy < {bmm_th:g}"
         if (few := clean.sum()) < MIN_CLEAN * len(scores):
             notes.append(f"that would be {few} samples, too few to train on: the lowest {MIN_CLEAN:.0%} instead")
             clean = lowest(scores, MIN_CLEAN)
         if balanced:
             clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to the same share of each class"
-        return Selected(clean, p_noisy, rule, "; ".join(notes) or None, mixture)
-    note = "; ".join(notes) or None
-    rule = f"lowest {100 * threshold:g}% of the scores"
-    if balanced:
-        return Selected(lowest(scores, threshold, labels), None, f"{rule} of each class", note)
-    return Selected(lowest(scores, threshold), None, rule, note)
+    return Selected(clean, p_noisy, rule, "; ".join(notes) or None, mixture)
 
 
 def lowest(scores: np.ndarray, share: float, labels: np.ndarray | None = None) -> np.ndarray:
