@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,14 @@ class Evidence:
         return columns | criteria
 
     def conclude(self) -> None:
-        """A training is over: keep the predictions that speak best for held-out labels.
+        """A training is over: keep what the predictions of all its epochs and of either half say of the labels.
 
-        Without such labels those of all epochs. Where the loss under the prediction was chosen, that under these takes
-        its place, with p_noisy, which knows other things, beside it.
+        And those that speak best for held-out labels; without such labels those of all epochs. Where the loss under the
+        prediction was chosen, that under these takes its place, with p_noisy, which knows other things, beside it.
         """
-        best = None
-        for window, predictions in self.accumulated.windows():  # one after the other: each is (N, C)
-            fit = self._posterior(predictions)
-            if best is None or np.nan_to_num(fit.likelihood_) > best:  # the first where all are nan
-                best = np.nan_to_num(fit.likelihood_)
-                self.predictions, self.window, self._concluded = predictions, window, fit
+        words, predictions = zip(*self.accumulated.windows(), strict=True)
+        self._concluded = self._posterior(predictions)
+        self.window, self.predictions = words[self._concluded.span_], predictions[self._concluded.span_]
         if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
             trained = self.data.trained
             p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
@@ -77,12 +74,12 @@ class Evidence:
             self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
 
     def posterior(self) -> CalibratedPosterior:
-        """Of the kept predictions."""
+        """What was concluded."""
         if self._concluded is None:  # in another process
-            self._concluded = self._posterior(self.predictions)
+            self._concluded = self._posterior([predictions for _, predictions in self.accumulated.windows()])
         return self._concluded
 
-    def _posterior(self, predictions: np.ndarray) -> CalibratedPosterior:
+    def _posterior(self, predictions: Sequence[np.ndarray]) -> CalibratedPosterior:
         planted = None if self.data.planted is None else self.data.planted.ids
         trained = self.data.trained
         return CalibratedPosterior().fit(predictions, trained, self.data.labels, planted)

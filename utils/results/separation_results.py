@@ -85,7 +85,7 @@ def draw_roc(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarr
 
 def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence, experiment: Experiment) -> None:
     """What it finds; by what it was calibrated, in the log file alone."""
-    said = f"{what}: {posterior.noise_rate_:.3f} of the labels wrong, by the predictions of {evidence.window}"
+    said = f"{what}: {posterior.noise_rate_:.3f} of the labels wrong, above all by the predictions of {evidence.window}"
     if not posterior.calibrated_:
         experiment.log(f"{said}; not calibrated: too few errors were planted")
         return
@@ -94,5 +94,6 @@ def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence,
     alike = "" if posterior.alike_ < ALIKE else "; their losses are taken for those of wrong labels"
     experiment.log.quietly(
         f"{what}: calibrated by {len(evidence.data.planted.ids)} errors planted on purpose: being the label trained on "
-        f"makes a class {factor:.2f} times as probable (1 = not memorised), temperature {temperature:.2f}{alike}"
+        f"makes a class {factor:.2f} times as probable (1 = not memorised), temperature {temperature:.2f}, symmetric "
+        f"noise with {posterior.symmetric_:.2f}{alike}"
     )

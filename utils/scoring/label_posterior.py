@@ -4,8 +4,11 @@ Bayes' rule with a noise matrix M[c, y] = P(observed label y | true class c), wh
 "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm" (https://doi.org/10.2307/2346806), find
 an observer's errors: here the labels are the one observer, and the network's predictions are the prior of each sample.
 Bringing predictions to known class frequencies is iterative proportional fitting, as in Saerens et al. 2002, "Adjusting
-the Outputs of a Classifier to New a Priori Probabilities" (https://doi.org/10.1162/089976602753284446). The
-sharpening, and the matrix shrunk towards the symmetric one, are this suite's.
+the Outputs of a Classifier to New a Priori Probabilities" (https://doi.org/10.1162/089976602753284446). Unfolding the
+frequencies of the labels to those of the true classes is that of Richardson 1972, "Bayesian-Based Iterative Method of
+Image Restoration" (https://doi.org/10.1364/JOSA.62.000055). That the surest samples of a class show its noise is the
+assumption of anchor points in Patrini et al. 2017, "Making Deep Neural Networks Robust to Label Noise"
+(https://arxiv.org/abs/1609.03683). The sharpening, and what the matrix is shrunk towards, are this suite's.
 """
 
 import numpy as np
@@ -14,6 +17,9 @@ MAX_FACTOR = 1e3  # a class predicted a thousand times too rarely is not brought
 MIN_RATE = 0.005  # of the symmetric matrix: no label is beyond doubt
 MAX_RATE = 0.8
 FIRST_RATE = 0.3  # where EM starts; it ends in the same place from 0.1 or 0.5
+SYMMETRIC, SUREST = "symmetric", "surest"  # what a noise matrix is shrunk towards
+LITTLE = 0.02  # of an average class: so that no label is impossible where none was counted
+ENOUGH = 50_000  # samples for a noise matrix: of more, so many at least, evenly spread
 
 
 def align(probs: np.ndarray, prior: np.ndarray, rounds: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -34,71 +40,86 @@ def align(probs: np.ndarray, prior: np.ndarray, rounds: int = 10) -> tuple[np.nd
 class LabelPosterior:
     """Posterior of the true class c of sample x with label y: p(c | x, y) ~ s_c(x) M[c, y], in scikit-learn's shape.
 
-    s are the mean predicted probabilities, aligned to the prior of the observed labels, sharpened (s^(1/temperature))
-    and aligned again: averages over epochs, and networks trained with mixup, are less sure than they are right. The
-    temperature decides how many labels are called wrong; held-out labels find it (planted.py).
+    s are the mean predicted probabilities, aligned to the frequencies of the observed labels, sharpened
+    (s^(1/temperature)) and aligned to those of the true classes: averages over epochs, and networks trained with mixup,
+    are less sure than they are right. The temperature decides how many labels are called wrong; held-out labels find it
+    (planted.py). How frequent the true classes are follows from the labels and M: class-dependent noise gives some
+    labels more often than their class is there.
 
-    Each iteration first takes the symmetric matrix of the current noise rate, then the counts of (true class, label)
-    under the posterior, to which the symmetric one adds `shrink` of an average class: a matrix of C² numbers alone
-    would follow the network's own confusions, above all where the noise is symmetric. Of each class no wrong label is
-    taken to be given more often than the right one.
+    Each iteration takes the counts of (true class, label) under the posterior, to which another matrix adds `shrink` of
+    an average class: C² numbers alone would follow the network's own confusions, above all where the noise is
+    symmetric. That other one is `towards` it: "symmetric", at the current noise rate, or "surest", which counts labels
+    among the surer half of the samples that are predicted as a class. Predictions that are half one class and half
+    another may be of images that look like both, or of one class whose labels were changed: the surest know.
+    Of each class no wrong label is taken to be given more often than the right one.
 
-    Parameters: `temperature`, > 0, below 1 sharpens; `shrink`, 0 = the counts alone, infinite = the symmetric matrix;
-    `iterations` of EM; `rounds` of either alignment.
+    Parameters: `temperature`, > 0, below 1 sharpens; `shrink`, 0 = the counts alone, infinite = the other matrix;
+    `iterations` of EM; `rounds` of either alignment. Raises ValueError for another word in `towards`.
 
     Learnt by `fit`:
       posterior_    float32 (N, C), rows sum to 1
       likely_       float64 (N, C), s
       noise_rate_   mean probability that the observed label is wrong, in [0, 1]
       transition_   float64 (C, C), M: rows = true class, columns = observed label, rows sum to 1
+      prior_        float64 (C,), of the true classes, sum 1
       factors_      float64 (C,), of `align` before the sharpening; their log is what a classifier's logits lack
       suggested_    int64 (N,), the most probable class
     """
 
-    def __init__(self, temperature: float = 0.5, shrink: float = 0.3, iterations: int = 50, rounds: int = 10) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        shrink: float = 0.3,
+        towards: str = "symmetric",
+        iterations: int = 30,
+        rounds: int = 10,
+    ) -> None:
+        if towards not in (SYMMETRIC, SUREST):
+            raise ValueError(f"towards must be {SYMMETRIC!r} or {SUREST!r}, not {towards!r}")
         self.temperature = temperature
         self.shrink = shrink
+        self.towards = towards
         self.iterations = iterations
         self.rounds = rounds
 
-    def fit(self, probs: np.ndarray, labels: np.ndarray, transition: np.ndarray | None = None) -> "LabelPosterior":
-        """Fit to mean predicted probabilities (N, C) and observed labels int (N,) in 0..C-1.
-
-        `transition`: what such a fit has found already, which is not looked for again.
-        """
+    def fit(self, probs: np.ndarray, labels: np.ndarray) -> "LabelPosterior":
+        """Fit to mean predicted probabilities (N, C) and observed labels int (N,) in 0..C-1."""
         probs, labels = _checked(probs), np.asarray(labels)
         n, c = probs.shape
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= c:
             raise ValueError(f"labels must be {n} classes below {c}")
-        prior = np.bincount(labels, minlength=c) / n
-        aligned, self.factors_ = _align(probs, prior, self.rounds)
-        self.likely_, _ = _align(_sharpen(aligned, self.temperature), prior, self.rounds)
+        given = np.bincount(labels, minlength=c) / n
+        aligned, self.factors_ = _align(probs, given, self.rounds)
+        sharp = _sharpen(aligned, self.temperature)
 
-        self.transition_ = self._transition(labels) if transition is None else transition
+        self.transition_ = self._transition(aligned, sharp, labels, given)
+        self.prior_ = _unfolded(given, self.transition_)
+        self.likely_, _ = _align(sharp, self.prior_, self.rounds)
         self.posterior_ = _posterior(self.likely_, self.transition_, labels).astype(np.float32)
         self.suggested_ = self.posterior_.argmax(axis=1)
         self.noise_rate_ = float(np.mean(self.p_noisy(labels), dtype=np.float64))
         return self
 
-    def _transition(self, labels: np.ndarray) -> np.ndarray:
-        """By EM. The posteriors themselves are not made: with a million samples that takes most of a run's end."""
-        n, c = self.likely_.shape
+    def _transition(self, aligned: np.ndarray, sharp: np.ndarray, labels: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """By EM, from predictions (N, C), the same sharpened, and the frequencies (C,) of the labels."""
+        towards = _of_surest(aligned, labels) if self.towards == SUREST else None
+        step = max(len(labels) // ENOUGH, 1)
+        sharp, labels = sharp[::step], labels[::step]
+        n, c = sharp.shape
         ends = np.bincount(labels, minlength=c).cumsum()[:-1]
-        of_label = np.split(self.likely_[np.argsort(labels, kind="stable")], ends)
-        matrix = _symmetric(FIRST_RATE, c)
+        of_label = np.split(sharp[np.argsort(labels, kind="stable")], ends)
+        matrix, factors = _symmetric(FIRST_RATE, c), np.ones(c)
+        for _ in range(self.rounds):
+            factors = _aligning(sharp, factors, _unfolded(given, matrix))
         for _ in range(self.iterations):
             columns = [
-                column * ((1 / (likely @ column)) @ likely) for likely, column in zip(of_label, matrix.T, strict=True)
+                column * ((1 / (likely @ column)) @ likely)  # a row's sum cancels out
+                for likely, column in zip(of_label, (factors[:, None] * matrix).T, strict=True)
             ]
             counts = np.stack(columns, axis=1)  # (true class, label), sums of the posterior
-            matrix = _symmetric(1 - np.trace(counts) / n, c)
-            if np.isfinite(self.shrink):
-                matrix = counts + self.shrink * n / c * matrix
-                matrix = np.minimum(matrix, np.diag(matrix)[:, None])  # else two classes may change places
-                # Without shrinkage a class that nobody belongs to has no row; it may as well be the symmetric one.
-                empty = matrix.sum(axis=1) == 0
-                matrix[empty] = _symmetric(FIRST_RATE, c)[empty]
-                matrix /= matrix.sum(axis=1, keepdims=True)
+            other = _symmetric(1 - np.trace(counts) / n, c) if towards is None else towards
+            matrix = _shrunk(counts, self.shrink, other)
+            factors = _aligning(sharp, factors, _unfolded(given, matrix))
         return matrix
 
     def p_noisy(self, labels: np.ndarray) -> np.ndarray:
@@ -151,12 +172,17 @@ def _align(probs: np.ndarray, prior: np.ndarray, rounds: int) -> tuple[np.ndarra
     """`align` in float64."""
     factors = np.ones(len(prior))
     for _ in range(rounds):
-        mean = factors * ((1 / (probs @ factors)) @ probs) / len(probs)  # of the predictions aligned so far
-        step = np.divide(prior, mean, out=np.ones_like(prior), where=mean > 0)
-        factors = np.clip(factors * step, 1 / MAX_FACTOR, MAX_FACTOR)
+        factors = _aligning(probs, factors, prior)
     aligned = probs * factors
     aligned /= aligned.sum(axis=1, keepdims=True)
     return aligned, factors / np.exp(np.log(factors).mean())
+
+
+def _aligning(probs: np.ndarray, factors: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The factors (C,) after one more round."""
+    mean = factors * ((1 / (probs @ factors)) @ probs) / len(probs)  # of the predictions aligned so far
+    step = np.divide(prior, mean, out=np.ones_like(prior), where=mean > 0)
+    return np.clip(factors * step, 1 / MAX_FACTOR, MAX_FACTOR)
 
 
 def _sharpen(probs: np.ndarray, temperature: float) -> np.ndarray:
@@ -174,6 +200,43 @@ def _symmetric(rate: float, num_classes: int) -> np.ndarray:
     matrix = np.full((num_classes, num_classes), rate / max(num_classes - 1, 1))
     np.fill_diagonal(matrix, 1 - rate)
     return matrix
+
+
+def _shrunk(counts: np.ndarray, shrink: float, towards: np.ndarray) -> np.ndarray:
+    """Counts (C, C) of (true class, label), with `shrink` of an average class added as `towards` has it, rows sum 1."""
+    if np.isinf(shrink):
+        return towards
+    matrix = counts + shrink * counts.sum() / len(counts) * towards
+    matrix = np.minimum(matrix, np.diag(matrix)[:, None])  # else two classes may change places
+    # Without shrinkage a class that nobody belongs to has no row; it may as well be the symmetric one.
+    empty = matrix.sum(axis=1) == 0
+    matrix[empty] = _symmetric(FIRST_RATE, len(matrix))[empty]
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def _of_surest(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Noise matrix (C, C) of the labels (N,) among the surer half of those predicted as each class, by probs (N, C)."""
+    predicted, sureness, num_classes = probs.argmax(axis=1), probs.max(axis=1), probs.shape[1]
+    counts = np.zeros((num_classes, num_classes))
+    for cls in range(num_classes):
+        ids = np.flatnonzero(predicted == cls)
+        surest = ids[np.argsort(-sureness[ids], kind="stable")[: (len(ids) + 1) // 2]]
+        counts[cls] = np.bincount(labels[surest], minlength=num_classes)
+    symmetric = _symmetric(1 - np.trace(counts) / counts.sum(), num_classes)
+    return _shrunk(counts, LITTLE, symmetric)
+
+
+def _unfolded(given: np.ndarray, matrix: np.ndarray, rounds: int = 30) -> np.ndarray:
+    """How frequent the true classes are, float64 (C,), if labels are given with `given` (C,) and M = `matrix` (C, C).
+
+    EM from the labels' own frequencies, whose fixed point fulfils prior @ M = given; it stays positive, and near them
+    where M leaves it open.
+    """
+    prior = given
+    for _ in range(rounds):
+        ratio = np.divide(given, prior @ matrix, out=np.zeros_like(given), where=given > 0)
+        prior = prior * (matrix @ ratio)
+    return prior / prior.sum()
 
 
 def _posterior(likely: np.ndarray, matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:

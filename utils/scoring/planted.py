@@ -16,18 +16,20 @@ right labels than planted ones do, is left to the posterior's matrix.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.special import softmax
 from scipy.stats import rankdata
 
-from utils.scoring.label_posterior import LabelPosterior, wrong
+from utils.scoring.label_posterior import SUREST, SYMMETRIC, LabelPosterior, wrong
 
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
-TEMPERATURES = np.geomspace(0.1, 0.8, 13)
+TEMPERATURES = np.geomspace(0.1, 0.8, 7)
+NOISES = ((np.inf, SYMMETRIC), (0.3, SUREST))  # what the matrix is shrunk towards: all the way, or less than the data
 SMALLEST = 1e-12  # probability
 
 
@@ -87,16 +89,20 @@ class CalibratedPosterior:
     """Posterior of the true class given label and predictions, calibrated by planted errors; in scikit-learn's shape.
 
     The predictions of a network that was trained on the labels owe something to them. That is taken out; then
-    `LabelPosterior` is fitted at TEMPERATURES, and all are averaged, weighted by the likelihood of the planted samples'
-    own labels, which were never trained on: a hundred of these leave the best temperature open. (Of two classes the
-    planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) Where wrong
-    labels are drawn like planted ones, a temperature also counts by how near its share of them is to `share_like`.
-    Without planted errors nothing is taken out, at the default temperature.
+    `LabelPosterior` is fitted at TEMPERATURES, once for symmetric noise and once for errors that each class has of its
+    own (NOISES), to the predictions of several spans of epochs, which err in opposite directions. All of these fits are
+    averaged, weighted by the likelihood of the planted samples' own labels, which were never trained on: a hundred of
+    them leave the best one open. (Of two classes the planted one gives the own one away; then the mean likelihood of
+    the trained labels takes its place.) A fit by which wrong labels are drawn like planted ones also counts by how near
+    its share of them is to `share_like`. Without planted errors nothing is taken out, and the first span is fitted at
+    the defaults of `LabelPosterior`.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
-      memorisation_   what was taken out of the predictions
+      span_           of which predictions the likeliest fits are, an index
+      memorisation_   what was taken out of these
       temperature_    of the predictions, the mean
+      symmetric_      how probable symmetric noise is, in [0, 1]; nan where it is not calibrated
       posterior_      float32 (N, C): of the samples with their own labels, rows sum to 1
       trained_        float32 (N, C): of the samples with the labels that the network was trained on
       p_noisy_        float32 (N,): how probably each own label is wrong
@@ -107,65 +113,80 @@ class CalibratedPosterior:
     """
 
     def fit(
-        self, probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
+        self, spans: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
     ) -> "CalibratedPosterior":
-        """Fit to mean predictions (N, C), the labels trained on, the own ones int (N,), and the planted ids (P,)."""
+        """Fit to mean predictions, one (N, C) or more, labels int (N,) trained on, own ones, planted ids (P,)."""
         self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
-        self.memorisation_, self.likelihood_, self.alike_ = Memorisation(1.0, 0.0), np.nan, 0.0
-        temperatures, transitions, weights = [LabelPosterior().temperature], [None], np.ones(1)
         if self.calibrated_:
-            self.memorisation_ = memorisation(probs, trained, own, planted)
-            losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
-            probs, temperatures = self.memorisation_.without(probs, trained), TEMPERATURES
-            likelihoods, odds, shares, transitions = [], [], [], []
-            for temperature in temperatures:
-                fit = LabelPosterior(temperature).fit(probs, trained)
-                likelihoods.append(held_out_likelihood(fit.label_probs(), trained, own, planted))
-                odds.append(odds_of_drawing(fit, trained, own, planted))
-                shares.append(wrong(fit.of(own), own).mean())
-                transitions.append(fit.transition_)
-            weights, self.alike_ = weights_of(likelihoods, odds, shares, losses, planted)
-
-        # The (N, C) numbers of all temperatures together would fill the memory: of each its matrix alone was kept, and
-        # they are made again, one temperature after the other.
-        means: list = [0, 0, 0, 0]
-        for weight, temperature, transition in zip(weights, temperatures, transitions, strict=True):
-            if weight:
-                fit = LabelPosterior(temperature).fit(probs, trained, transition)
-                parts = (fit.posterior_, fit.of(own), fit.transition_, fit.label_probs())
-                means = [mean + weight * part for mean, part in zip(means, parts, strict=True)]
-        posterior_of_trained, posterior_of_own, self.transition_, label_probs = means
-        if self.calibrated_:
-            self.likelihood_ = held_out_likelihood(label_probs, trained, own, planted)
-        self.temperature_ = float(sum(w * t for w, t in zip(weights, temperatures, strict=True)))
-        self.trained_ = posterior_of_trained.astype(np.float32)
-        self.posterior_ = posterior_of_own.astype(np.float32)
+            self._average(spans, trained, own, planted)
+        else:
+            plain = LabelPosterior().fit(spans[0], trained)
+            self.trained_, self.posterior_, self.transition_ = plain.posterior_, plain.of(own), plain.transition_
+            self.span_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
+            self.symmetric_, self.alike_, self.likelihood_ = np.nan, 0.0, np.nan
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
 
+    def _average(self, spans: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> None:
+        mean, logs, alike, memorised = LogWeightedMean(), [], [], []
+        for probs in spans:
+            losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
+            memorised.append(memorisation(probs, trained, own, planted))
+            probs = memorised[-1].without(probs, trained)
+            for temperature, noise in product(TEMPERATURES, NOISES):
+                fit = LabelPosterior(temperature, *noise).fit(probs, trained)
+                log, alike_by_it = log_weight(fit, losses, trained, own, planted)
+                logs.append(log)
+                alike.append(alike_by_it)
+                mean.add(log, fit.posterior_, fit.of(own), fit.transition_, fit.label_probs())
+        posterior_of_trained, posterior_of_own, self.transition_, label_probs = mean.means()
+        self.trained_, self.posterior_ = posterior_of_trained.astype(np.float32), posterior_of_own.astype(np.float32)
+        self.likelihood_ = held_out_likelihood(label_probs, trained, own, planted)
+        weights = softmax(logs).reshape(len(spans), len(TEMPERATURES), len(NOISES))
+        self.span_ = int(weights.sum(axis=(1, 2)).argmax())
+        self.memorisation_ = memorised[self.span_]
+        self.temperature_ = float(weights.sum(axis=(0, 2)) @ TEMPERATURES)
+        self.symmetric_ = float(weights[..., 0].sum())
+        self.alike_ = float(weights.ravel() @ alike)
 
-def weights_of(
-    likelihoods: Sequence[float],
-    odds: Sequence[np.ndarray],
-    shares: Sequence[float],
-    losses: np.ndarray,
-    planted: np.ndarray,
-) -> tuple[np.ndarray, float]:
-    """How probable planted errors (P,) make each of some posteriors, float64, sum 1; the share that counts as alike.
 
-    By the mean log likelihood of the held-out labels and, where wrong labels are drawn like planted ones, which `odds`
-    (P,) of each posterior tell, by how near its share of wrong labels is to the one that the `losses` (N,) of the
-    labels trained on tell, within the standard deviation of that.
+class LogWeightedMean:
+    """Means of arrays, with weights given as logarithms, one after the other: together they would fill the memory."""
+
+    def __init__(self) -> None:
+        self._largest, self._total, self._sums = -np.inf, 0.0, []
+
+    def add(self, log: float, *arrays: np.ndarray) -> None:
+        if log > self._largest:  # what came before is counted relative to it from now on
+            scale = np.exp(self._largest - log)
+            self._largest, self._total = log, scale * self._total
+            self._sums = [scale * of for of in self._sums]
+        weight = np.exp(log - self._largest)
+        self._total += weight
+        self._sums = [of + weight * array for of, array in zip(self._sums or [0] * len(arrays), arrays, strict=True)]
+
+    def means(self) -> list[np.ndarray]:
+        return [of / self._total for of in self._sums]
+
+
+def log_weight(
+    fit: LabelPosterior, losses: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray
+) -> tuple[float, float]:
+    """How probable planted errors (P,) make a fit, a logarithm up to a constant; the share of them that count as alike.
+
+    By the likelihood of the held-out labels and, if wrong labels are drawn like planted ones, by how near its share of
+    wrong labels is to the one that the `losses` (N,) of the labels trained on tell, within the standard deviation of
+    that.
     """
-    logs = len(planted) * np.array(likelihoods)
-    odds = np.tensordot(softmax(logs), np.array(odds), 1)
+    log = len(planted) * held_out_likelihood(fit.label_probs(), trained, own, planted)
+    odds = odds_of_drawing(fit, trained, own, planted)
     count = odds.sum() ** 2 / max((odds**2).sum(), SMALLEST)  # Kish's effective number
-    alike = float(count / len(planted))
-    if alike >= ALIKE:
+    if count >= ALIKE * len(planted):
         share = share_like(losses, planted, odds)
-        logs -= ((np.array(shares) - share) / max(share / np.sqrt(count), SMALLEST_SD)) ** 2 / 2
-    return softmax(logs), alike
+        deviation = max(share / np.sqrt(count), SMALLEST_SD)
+        log -= ((wrong(fit.of(own), own).mean() - share) / deviation) ** 2 / 2
+    return log, count / len(planted)
 
 
 def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from tests.utils.scoring.drawn_labels import pick, symmetric
+from utils.scoring import label_posterior
 from utils.scoring.label_posterior import LabelPosterior, align, relabelled, wrong
 
 
@@ -121,10 +122,26 @@ def test_two_classes_by_hand():
 
 def test_agrees_with_a_sample_by_sample_loop():
     probs, _, labels = draw(0.3, 60, 3)
-    prior = np.bincount(labels, minlength=3) / 60
-    likely = align(align(probs, prior)[0].astype(float) ** 2, prior)[0].astype(float)
-    matrix = symmetric(0.3, 3)
+    given = np.bincount(labels, minlength=3) / 60
+    sharp = align(probs, given)[0].astype(float) ** 2
+    sharp /= sharp.sum(axis=1, keepdims=True)
+    matrix, factors = symmetric(0.3, 3), np.ones(3)
+
+    def unfolded():
+        prior = given
+        for _ in range(30):
+            folded = [sum(prior[c] * matrix[c, y] for c in range(3)) for y in range(3)]
+            prior = np.array([prior[c] * sum(matrix[c, y] * given[y] / folded[y] for y in range(3)) for c in range(3)])
+        return prior
+
+    def step():
+        aligned = sharp * factors / (sharp * factors).sum(axis=1, keepdims=True)
+        return factors * unfolded() / aligned.mean(axis=0)
+
+    for _ in range(10):
+        factors = step()
     for iteration in range(8):
+        likely = sharp * factors if iteration < 7 else align(sharp, unfolded())[0].astype(float)
         posterior = np.array([[likely[i, c] * matrix[c, labels[i]] for c in range(3)] for i in range(60)])
         posterior /= posterior.sum(axis=1, keepdims=True)
         if iteration == 7:
@@ -134,10 +151,37 @@ def test_agrees_with_a_sample_by_sample_loop():
         for i in range(60):
             counts[:, labels[i]] += posterior[i]
         matrix = counts / counts.sum(axis=1, keepdims=True)
+        factors = step()
     model = fit(probs, labels, iterations=7)
     # `align` hands out float32 where the class goes on in float64.
     np.testing.assert_allclose(model.posterior_, posterior, atol=1e-5)
     np.testing.assert_allclose(model.transition_, matrix, atol=1e-5)
+
+
+def test_the_matrix_of_the_surest_by_hand():
+    # Five samples are predicted as class 0; the surest three of them carry 0, 0, 1. One as class 1: it carries 1.
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.65, 0.35], [0.6, 0.4], [0.1, 0.9]])
+    model = fit(probs, np.array([0, 1, 0, 1, 1, 1]), shrink=np.inf, towards="surest", rounds=0)
+    # 0.02 of an average class, which is two samples: 0.04 of the symmetric matrix, whose rate is 1 of 4.
+    counts = np.array([[2.0, 1.0], [0.0, 1.0]]) + 0.04 * np.array([[0.75, 0.25], [0.25, 0.75]])
+    np.testing.assert_allclose(model.transition_, counts / counts.sum(axis=1, keepdims=True))
+
+
+def test_predictions_between_two_classes_are_explained_by_what_the_surest_carry():
+    # A third of class 0 is labelled 1, and a network that learnt this predicts (2/3, 1/3) for all of it. So would one
+    # to which these images look like both. Which it is the noise matrix decides, and the labels alone do not.
+    probs = np.repeat([[2 / 3, 1 / 3], [0.01, 0.99]], 300, axis=0)
+    labels = np.append(np.tile([0, 1, 0], 100), np.ones(300, dtype=int))
+    found = {towards: fit(probs, labels, towards=towards) for towards in ("symmetric", "surest")}
+    assert found["surest"].noise_rate_ == pytest.approx(1 / 6, abs=0.05)
+    assert found["surest"].transition_[0, 1] == pytest.approx(1 / 3, abs=0.05)
+    np.testing.assert_allclose(found["surest"].prior_, 0.5, atol=0.05)
+    assert found["symmetric"].noise_rate_ < 0.01
+
+
+def test_towards_what_is_checked():
+    with pytest.raises(ValueError, match="'symmetric' or 'surest', not 'sure'"):
+        LabelPosterior(towards="sure")
 
 
 # What it promises.
@@ -242,16 +286,30 @@ def test_a_class_dependent_transition():
     transition[1, 1:3] = 0.7, 0.3
     probs, clean, labels = draw(0, transition=transition)
     model = fit(unsharp(probs), labels)
-    # The prior of the labels is not that of the classes: too few of the first, 0.12 for 0.20, so that its row is seen
-    # through samples that are surer than they ought to be. Without shrinkage that costs a quarter of the rate.
+    # The prior of the labels is not that of the classes: too few of the first, 0.12 for 0.20. An entry without
+    # shrinkage has the standard error of a share of 4,000, and of the predictions that tell who they are: 0.015.
     loose = fit(unsharp(probs), labels, shrink=0)
-    np.testing.assert_allclose(loose.transition_, transition, atol=0.1)
+    np.testing.assert_allclose(loose.transition_, transition, atol=0.05)
+    np.testing.assert_allclose(loose.prior_, np.bincount(clean) / 20_000, atol=0.015)
+    assert abs(np.bincount(labels)[0] / 20_000 - 0.2) > 0.05  # else it would not show
     # Shrunk, half of it is lost, but which class takes the labels of which is still plain.
     for true, observed in ((0, 1), (1, 2)):
         others = np.delete(model.transition_[true], [true, observed])
         assert 0.4 < model.transition_[true, observed] / transition[true, observed] < 0.7
         assert model.transition_[true, observed] > 6 * others.max()
     assert model.noise_rate_ == pytest.approx(np.mean(labels != clean), abs=0.02)
+
+
+def test_a_part_of_many_samples_finds_the_matrix(monkeypatch):
+    probs, _, labels = draw(0.4)
+    whole = fit(unsharp(probs), labels)
+    monkeypatch.setattr(label_posterior, "ENOUGH", 2_500)  # of 20,000
+    part = fit(unsharp(probs), labels)
+    # Entries of 500 samples of a class: a standard error of sqrt(0.24 / 500) = 0.02 each, and fifty of them.
+    np.testing.assert_allclose(part.transition_, whole.transition_, atol=0.06)
+    assert np.abs(part.transition_ - whole.transition_).max() > 1e-4  # it was a part
+    assert part.posterior_.shape == whole.posterior_.shape
+    assert part.noise_rate_ == pytest.approx(whole.noise_rate_, abs=0.03)
 
 
 def test_the_sharper_the_more_is_called_wrong():
