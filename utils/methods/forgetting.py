@@ -84,6 +84,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     announce(experiment, first, compute, epochs=[args.epoch_1st], why=why, expected=expected, **more)
     experiment.log.quietly("second " + second.describe().splitlines()[0])
     save_left_out(experiment, second, "skipped_2nd.csv")
+    trained_before = source is not None or experiment.done(STAGE1)
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
@@ -94,7 +95,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
             source.take_over(experiment)
     stage1 = read_stage1(experiment.path)
     network.load_state_dict(stage1["weights"])
-    evidence.load_state_dict(stage1["evidence"])
+    if trained_before:  # else it knows, and need not weigh its predictions once more
+        evidence.load_state_dict(stage1["evidence"])
     schedule = Schedule(args.lr_2nd, milestones=args.M_2nd or [], gamma=args.gamma_scheduler)
     optimisation = replace(optimisation_of(args, schedule), mixup=0.0, ema=0.0)  # it is to forget, not to resist
     oracle = Oracle() if args.save_best_AUC_model else None

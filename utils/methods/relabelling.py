@@ -105,14 +105,15 @@ def learn_labels(
     learner: Learner, epochs: int, evidence: Evidence, losses: ScoreTracks, experiment: Experiment
 ) -> CalibratedPosterior:
     """The plain loss on the labels, by a network that is kept from memorising them; what it says of them."""
-    if not experiment.done(WARM_UP):
+    if experiment.done(WARM_UP):
+        of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence": dict}, "use --overwrite to start anew")
+        evidence.load_state_dict(of_warm_up["evidence"])
+    else:
         soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
         train_and_track(
             learner, WARM_UP, 0, epochs, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
             experiment, at_end=lambda: experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()}),
         )  # fmt: skip
-    of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence": dict}, "use --overwrite to start anew")
-    evidence.load_state_dict(of_warm_up["evidence"])
     posterior = evidence.posterior()
     log_posterior(f"after {epochs} epochs", posterior, evidence, experiment)
     return posterior

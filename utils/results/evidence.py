@@ -42,11 +42,12 @@ class Evidence:
             self._own = Accumulated(data.device_labels[self._planted], data.num_classes)
         self.predictions: np.ndarray | None = None  # float32 (N, C), rows sum to 1; once the training is over ...
         self.window = ""  # ... and of which epochs they are
-        self._concluded: CalibratedPosterior | None = None  # fitted to them
+        self._concluded: CalibratedPosterior | None = None  # fitted to those of all epochs and of either half
 
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
+        self._concluded = None
         if self._planted is not None:
             planted = self.data.training_labels[self._planted]
             self._own.add(logits[self._planted].scatter(1, planted[:, None], -torch.inf))
@@ -66,7 +67,7 @@ class Evidence:
         """
         words, predictions = zip(*self.accumulated.windows(), strict=True)
         self._concluded = self._posterior(predictions)
-        self.window, self.predictions = words[self._concluded.span_], predictions[self._concluded.span_]
+        self.window, self.predictions = words[self._concluded.window_], predictions[self._concluded.window_]
         if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
             trained = self.data.trained
             p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
@@ -74,7 +75,9 @@ class Evidence:
             self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
 
     def posterior(self) -> CalibratedPosterior:
-        """What was concluded."""
+        """What was concluded. Raises RuntimeError before that."""
+        if self.predictions is None:
+            raise RuntimeError("nothing was concluded yet")
         if self._concluded is None:  # in another process
             self._concluded = self._posterior([predictions for _, predictions in self.accumulated.windows()])
         return self._concluded

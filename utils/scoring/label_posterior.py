@@ -6,9 +6,9 @@ an observer's errors: here the labels are the one observer, and the network's pr
 Bringing predictions to known class frequencies is iterative proportional fitting, as in Saerens et al. 2002, "Adjusting
 the Outputs of a Classifier to New a Priori Probabilities" (https://doi.org/10.1162/089976602753284446). Unfolding the
 frequencies of the labels to those of the true classes is that of Richardson 1972, "Bayesian-Based Iterative Method of
-Image Restoration" (https://doi.org/10.1364/JOSA.62.000055). That the surest samples of a class show its noise is the
-assumption of anchor points in Patrini et al. 2017, "Making Deep Neural Networks Robust to Label Noise"
-(https://arxiv.org/abs/1609.03683). The sharpening, and what the matrix is shrunk towards, are this suite's.
+Image Restoration" (https://doi.org/10.1364/JOSA.62.000055). Anchors, the surest samples of a class, show its noise in
+Patrini et al. 2017, "Making Deep Neural Networks Robust to Label Noise" (https://arxiv.org/abs/1609.03683). The
+sharpening, and that the matrix is shrunk towards another one, are this suite's.
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ MAX_FACTOR = 1e3  # a class predicted a thousand times too rarely is not brought
 MIN_RATE = 0.005  # of the symmetric matrix: no label is beyond doubt
 MAX_RATE = 0.8
 FIRST_RATE = 0.3  # where EM starts; it ends in the same place from 0.1 or 0.5
-SYMMETRIC, SUREST = "symmetric", "surest"  # what a noise matrix is shrunk towards
-LITTLE = 0.02  # of an average class: so that no label is impossible where none was counted
-ENOUGH = 50_000  # samples for a noise matrix: of more, so many at least, evenly spread
+SYMMETRIC, ANCHORS = "symmetric", "anchors"  # what a noise matrix is shrunk towards
+PSEUDO_COUNT = 0.02  # of an average class: so that no label is impossible where none was counted
+EM_SAMPLES = 50_000  # find a noise matrix as well as a million do
 
 
 def align(probs: np.ndarray, prior: np.ndarray, rounds: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -48,13 +48,15 @@ class LabelPosterior:
 
     Each iteration takes the counts of (true class, label) under the posterior, to which another matrix adds `shrink` of
     an average class: C² numbers alone would follow the network's own confusions, above all where the noise is
-    symmetric. That other one is `towards` it: "symmetric", at the current noise rate, or "surest", which counts labels
+    symmetric. That other one is `towards` it: "symmetric", at the current noise rate, or "anchors", which counts labels
     among the surer half of the samples that are predicted as a class. Predictions that are half one class and half
-    another may be of images that look like both, or of one class whose labels were changed: the surest know.
-    Of each class no wrong label is taken to be given more often than the right one.
+    another may be of images that look like both, or of one class whose labels were changed: anchors tell them apart.
+    Of each class no wrong label is taken to be given more often than the right one. Of many samples EM sees every so
+    many of each label, EM_SAMPLES at least.
 
     Parameters: `temperature`, > 0, below 1 sharpens; `shrink`, 0 = the counts alone, infinite = the other matrix;
-    `iterations` of EM; `rounds` of either alignment. Raises ValueError for another word in `towards`.
+    `iterations` of EM, each with a round of alignment; `rounds` of alignment before and after. Raises ValueError for
+    another word in `towards`.
 
     Learnt by `fit`:
       posterior_    float32 (N, C), rows sum to 1
@@ -69,13 +71,14 @@ class LabelPosterior:
     def __init__(
         self,
         temperature: float = 0.5,
+        *,
         shrink: float = 0.3,
-        towards: str = "symmetric",
+        towards: str = SYMMETRIC,
         iterations: int = 30,
         rounds: int = 10,
     ) -> None:
-        if towards not in (SYMMETRIC, SUREST):
-            raise ValueError(f"towards must be {SYMMETRIC!r} or {SUREST!r}, not {towards!r}")
+        if towards not in (SYMMETRIC, ANCHORS):
+            raise ValueError(f"towards must be {SYMMETRIC!r} or {ANCHORS!r}, not {towards!r}")
         self.temperature = temperature
         self.shrink = shrink
         self.towards = towards
@@ -88,38 +91,39 @@ class LabelPosterior:
         n, c = probs.shape
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= c:
             raise ValueError(f"labels must be {n} classes below {c}")
-        given = np.bincount(labels, minlength=c) / n
-        aligned, self.factors_ = _align(probs, given, self.rounds)
+        frequencies = np.bincount(labels, minlength=c) / n
+        aligned, self.factors_ = _align(probs, frequencies, self.rounds)
         sharp = _sharpen(aligned, self.temperature)
 
-        self.transition_ = self._transition(aligned, sharp, labels, given)
-        self.prior_ = _unfolded(given, self.transition_)
+        anchors = _of_anchors(aligned, labels) if self.towards == ANCHORS else None
+        self.transition_ = self._transition(sharp, labels, frequencies, anchors)
+        self.prior_ = _unfolded(frequencies, self.transition_)
         self.likely_, _ = _align(sharp, self.prior_, self.rounds)
         self.posterior_ = _posterior(self.likely_, self.transition_, labels).astype(np.float32)
         self.suggested_ = self.posterior_.argmax(axis=1)
         self.noise_rate_ = float(np.mean(self.p_noisy(labels), dtype=np.float64))
         return self
 
-    def _transition(self, aligned: np.ndarray, sharp: np.ndarray, labels: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """By EM, from predictions (N, C), the same sharpened, and the frequencies (C,) of the labels."""
-        towards = _of_surest(aligned, labels) if self.towards == SUREST else None
-        step = max(len(labels) // ENOUGH, 1)
-        sharp, labels = sharp[::step], labels[::step]
+    def _transition(
+        self, sharp: np.ndarray, labels: np.ndarray, frequencies: np.ndarray, anchors: np.ndarray | None
+    ) -> np.ndarray:
+        """By EM, from sharpened predictions (N, C), labels and their frequencies (C,), and the matrix of anchors."""
+        order = np.argsort(labels, kind="stable")[:: max(len(labels) // EM_SAMPLES, 1)]
+        sharp, labels = sharp[order], labels[order]
         n, c = sharp.shape
-        ends = np.bincount(labels, minlength=c).cumsum()[:-1]
-        of_label = np.split(sharp[np.argsort(labels, kind="stable")], ends)
+        of_label = np.split(sharp, np.bincount(labels, minlength=c).cumsum()[:-1])
         matrix, factors = _symmetric(FIRST_RATE, c), np.ones(c)
         for _ in range(self.rounds):
-            factors = _aligning(sharp, factors, _unfolded(given, matrix))
+            factors = _aligning(sharp, factors, _unfolded(frequencies, matrix))
         for _ in range(self.iterations):
             columns = [
                 column * ((1 / (likely @ column)) @ likely)  # a row's sum cancels out
                 for likely, column in zip(of_label, (factors[:, None] * matrix).T, strict=True)
             ]
             counts = np.stack(columns, axis=1)  # (true class, label), sums of the posterior
-            other = _symmetric(1 - np.trace(counts) / n, c) if towards is None else towards
-            matrix = _shrunk(counts, self.shrink, other)
-            factors = _aligning(sharp, factors, _unfolded(given, matrix))
+            towards = _symmetric(1 - np.trace(counts) / n, c) if anchors is None else anchors
+            matrix = _shrunk(counts, self.shrink, towards)
+            factors = _aligning(sharp, factors, _unfolded(frequencies, matrix))
         return matrix
 
     def p_noisy(self, labels: np.ndarray) -> np.ndarray:
@@ -151,7 +155,10 @@ def wrong(posterior: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def relabelled(posterior: np.ndarray, transition: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The posterior float32 (N, C) of samples with `labels` (N,), had they been given the labels `others` (N,)."""
+    """The posterior float32 (N, C) of samples with `labels` (N,), had they been given the labels `others` (N,).
+
+    Exact for the posterior and the matrix of one fit; for means over fits as near as their matrices are to each other.
+    """
     changed = posterior * np.divide(transition.T[others], np.maximum(transition.T[labels], 1e-12))
     return (changed / changed.sum(axis=1, keepdims=True)).astype(np.float32)
 
@@ -214,27 +221,27 @@ def _shrunk(counts: np.ndarray, shrink: float, towards: np.ndarray) -> np.ndarra
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 
-def _of_surest(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _of_anchors(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Noise matrix (C, C) of the labels (N,) among the surer half of those predicted as each class, by probs (N, C)."""
     predicted, sureness, num_classes = probs.argmax(axis=1), probs.max(axis=1), probs.shape[1]
     counts = np.zeros((num_classes, num_classes))
-    for cls in range(num_classes):
+    for cls in np.unique(predicted):
         ids = np.flatnonzero(predicted == cls)
-        surest = ids[np.argsort(-sureness[ids], kind="stable")[: (len(ids) + 1) // 2]]
-        counts[cls] = np.bincount(labels[surest], minlength=num_classes)
+        anchors = ids[sureness[ids] >= np.median(sureness[ids])]  # with all that are as sure: they may lie in any order
+        counts[cls] = np.bincount(labels[anchors], minlength=num_classes)
     symmetric = _symmetric(1 - np.trace(counts) / counts.sum(), num_classes)
-    return _shrunk(counts, LITTLE, symmetric)
+    return _shrunk(counts, PSEUDO_COUNT, symmetric)
 
 
-def _unfolded(given: np.ndarray, matrix: np.ndarray, rounds: int = 30) -> np.ndarray:
-    """How frequent the true classes are, float64 (C,), if labels are given with `given` (C,) and M = `matrix` (C, C).
+def _unfolded(frequencies: np.ndarray, matrix: np.ndarray, rounds: int = 30) -> np.ndarray:
+    """How frequent the true classes are, float64 (C,), by the frequencies (C,) of the labels and M (C, C).
 
-    EM from the labels' own frequencies, whose fixed point fulfils prior @ M = given; it stays positive, and near them
-    where M leaves it open.
+    EM from the labels' own frequencies towards prior @ M = frequencies. It stops short of that where most labels are
+    wrong: there the prior would have to make up for every chance in the labels.
     """
-    prior = given
+    prior = frequencies
     for _ in range(rounds):
-        ratio = np.divide(given, prior @ matrix, out=np.zeros_like(given), where=given > 0)
+        ratio = np.divide(frequencies, prior @ matrix, out=np.zeros_like(frequencies), where=frequencies > 0)
         prior = prior * (matrix @ ratio)
     return prior / prior.sum()
 

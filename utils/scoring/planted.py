@@ -5,8 +5,9 @@ like on any other label. That shows four things which nobody knows of the labels
   - a score which ranks planted errors above the rest ranks wrong labels above right ones (`planted_auc`);
   - how much more probable the network calls a class because it was given as the label. The planted class has no other
     reason to be predicted than the classes beside it (`memorisation`);
-  - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood finds the
-    temperature of the predictions, which the likelihood of trained labels does not;
+  - the planted samples' own labels were never trained on. They are held-out labels, and their likelihood weighs what
+    the predictions may mean (how sharp they ought to be, how the labels were changed, which epochs say it best), which
+    the likelihood of trained labels does not;
   - where wrong labels are drawn like planted ones, the planted errors' losses are a sample of theirs: how many labels
     in all have losses so large tells how many are wrong (`share_like`).
 So the posterior of the true class can be calibrated without the truth (`CalibratedPosterior`). What is measured depends
@@ -22,14 +23,14 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import rankdata
 
-from utils.scoring.label_posterior import SUREST, SYMMETRIC, LabelPosterior, wrong
+from utils.scoring.label_posterior import ANCHORS, SYMMETRIC, LabelPosterior, wrong
 
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
-NOISES = ((np.inf, SYMMETRIC), (0.3, SUREST))  # what the matrix is shrunk towards: all the way, or less than the data
+NOISES = ({"towards": SYMMETRIC, "shrink": np.inf}, {"towards": ANCHORS, "shrink": 0.3})
 SMALLEST = 1e-12  # probability
 
 
@@ -90,64 +91,73 @@ class CalibratedPosterior:
 
     The predictions of a network that was trained on the labels owe something to them. That is taken out; then
     `LabelPosterior` is fitted at TEMPERATURES, once for symmetric noise and once for errors that each class has of its
-    own (NOISES), to the predictions of several spans of epochs, which err in opposite directions. All of these fits are
-    averaged, weighted by the likelihood of the planted samples' own labels, which were never trained on: a hundred of
-    them leave the best one open. (Of two classes the planted one gives the own one away; then the mean likelihood of
+    own (NOISES), to the predictions of several windows of epochs, which err in opposite directions. All of these fits
+    are averaged, weighted by the likelihood of the planted samples' own labels, which were never trained on: a hundred
+    of them leave the best one open. (Of two classes the planted one gives the own one away; then the mean likelihood of
     the trained labels takes its place.) A fit by which wrong labels are drawn like planted ones also counts by how near
-    its share of them is to `share_like`. Without planted errors nothing is taken out, and the first span is fitted at
-    the defaults of `LabelPosterior`.
+    its share of them is to `share_like`; to another one that says nothing. Without planted errors nothing is taken out,
+    and the first window is fitted at the defaults of `LabelPosterior`.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
-      span_           of which predictions the likeliest fits are, an index
+      window_         of which predictions the likeliest fits are, an index
       memorisation_   what was taken out of these
       temperature_    of the predictions, the mean
       symmetric_      how probable symmetric noise is, in [0, 1]; nan where it is not calibrated
+      alike_          how probable it is that wrong labels are drawn like planted ones, in [0, 1]; nan likewise
       posterior_      float32 (N, C): of the samples with their own labels, rows sum to 1
       trained_        float32 (N, C): of the samples with the labels that the network was trained on
       p_noisy_        float32 (N,): how probably each own label is wrong
       transition_     float64 (C, C): rows = true class, columns = label, rows sum to 1
       noise_rate_     mean of p_noisy_
-      alike_          share of the planted errors that count as drawn like the wrong labels, in [0, 1]
-      likelihood_     mean log likelihood of the held-out labels; nan where it is not calibrated
     """
 
     def fit(
-        self, spans: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
+        self, windows: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
     ) -> "CalibratedPosterior":
-        """Fit to mean predictions, one (N, C) or more, labels int (N,) trained on, own ones, planted ids (P,)."""
+        """Fit to mean predictions (N, C) of one window of epochs or more.
+
+        `trained` and `own`: the labels int (N,) that were trained on, and those before errors were planted at the
+        sample ids `planted` (P,). Raises ValueError for windows of different shapes, or none.
+        """
+        if not windows or any(probs.ndim != 2 or probs.shape != windows[0].shape for probs in windows):
+            raise ValueError("windows must be one (N, C) array or more, of one shape")
         self.calibrated_ = planted is not None and len(planted) >= MIN_PLANTED
         if self.calibrated_:
-            self._average(spans, trained, own, planted)
+            self._average(windows, trained, own, planted)
         else:
-            plain = LabelPosterior().fit(spans[0], trained)
+            plain = LabelPosterior().fit(windows[0], trained)
             self.trained_, self.posterior_, self.transition_ = plain.posterior_, plain.of(own), plain.transition_
-            self.span_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
-            self.symmetric_, self.alike_, self.likelihood_ = np.nan, 0.0, np.nan
+            self.window_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
+            self.symmetric_ = self.alike_ = np.nan
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
 
-    def _average(self, spans: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> None:
+    def _average(
+        self, windows: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray
+    ) -> None:
         mean, logs, alike, memorised = LogWeightedMean(), [], [], []
-        for probs in spans:
+        for probs in windows:
             losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
             memorised.append(memorisation(probs, trained, own, planted))
             probs = memorised[-1].without(probs, trained)
             for temperature, noise in product(TEMPERATURES, NOISES):
-                fit = LabelPosterior(temperature, *noise).fit(probs, trained)
-                log, alike_by_it = log_weight(fit, losses, trained, own, planted)
+                fit = LabelPosterior(temperature, **noise).fit(probs, trained)
+                posterior = fit.of(own)
+                log, drawn_alike = log_weight(fit, posterior, losses, trained, own, planted)
                 logs.append(log)
-                alike.append(alike_by_it)
-                mean.add(log, fit.posterior_, fit.of(own), fit.transition_, fit.label_probs())
-        posterior_of_trained, posterior_of_own, self.transition_, label_probs = mean.means()
-        self.trained_, self.posterior_ = posterior_of_trained.astype(np.float32), posterior_of_own.astype(np.float32)
-        self.likelihood_ = held_out_likelihood(label_probs, trained, own, planted)
-        weights = softmax(logs).reshape(len(spans), len(TEMPERATURES), len(NOISES))
-        self.span_ = int(weights.sum(axis=(1, 2)).argmax())
-        self.memorisation_ = memorised[self.span_]
+                alike.append(drawn_alike)
+                mean.add(log, posterior, fit.posterior_[planted], fit.transition_)
+        posterior, of_planted, self.transition_ = mean.means()
+        self.posterior_ = posterior.astype(np.float32)
+        self.trained_ = self.posterior_.copy()  # the labels differ where errors were planted alone
+        self.trained_[planted] = of_planted
+        weights = softmax(logs).reshape(len(windows), len(TEMPERATURES), len(NOISES))
+        self.window_ = int(weights.sum(axis=(1, 2)).argmax())
+        self.memorisation_ = memorised[self.window_]
         self.temperature_ = float(weights.sum(axis=(0, 2)) @ TEMPERATURES)
-        self.symmetric_ = float(weights[..., 0].sum())
+        self.symmetric_ = float(weights.sum(axis=(0, 1)) @ [noise["towards"] == SYMMETRIC for noise in NOISES])
         self.alike_ = float(weights.ravel() @ alike)
 
 
@@ -155,38 +165,48 @@ class LogWeightedMean:
     """Means of arrays, with weights given as logarithms, one after the other: together they would fill the memory."""
 
     def __init__(self) -> None:
-        self._largest, self._total, self._sums = -np.inf, 0.0, []
+        self._largest, self._total = -np.inf, 0.0
+        self._sums: list[np.ndarray] = []
 
     def add(self, log: float, *arrays: np.ndarray) -> None:
+        """`log`: of their weight, finite; `arrays`: of the same shapes every time."""
         if log > self._largest:  # what came before is counted relative to it from now on
             scale = np.exp(self._largest - log)
             self._largest, self._total = log, scale * self._total
-            self._sums = [scale * of for of in self._sums]
+            self._sums = [scale * total for total in self._sums]
         weight = np.exp(log - self._largest)
         self._total += weight
-        self._sums = [of + weight * array for of, array in zip(self._sums or [0] * len(arrays), arrays, strict=True)]
+        sums = self._sums or [0] * len(arrays)
+        self._sums = [total + weight * array for total, array in zip(sums, arrays, strict=True)]
 
     def means(self) -> list[np.ndarray]:
-        return [of / self._total for of in self._sums]
+        """In the order in which `add` takes them; none before it."""
+        return [total / self._total for total in self._sums]
 
 
 def log_weight(
-    fit: LabelPosterior, losses: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray
-) -> tuple[float, float]:
-    """How probable planted errors (P,) make a fit, a logarithm up to a constant; the share of them that count as alike.
+    fit: LabelPosterior,
+    posterior: np.ndarray,
+    losses: np.ndarray,
+    trained: np.ndarray,
+    own: np.ndarray,
+    planted: np.ndarray,
+) -> tuple[float, bool]:
+    """How probable planted errors (P,) make a fit, a logarithm up to a constant; whether it was asked for its share.
 
-    By the likelihood of the held-out labels and, if wrong labels are drawn like planted ones, by how near its share of
-    wrong labels is to the one that the `losses` (N,) of the labels trained on tell, within the standard deviation of
-    that.
+    By the likelihood of the held-out labels and, if wrong labels are drawn like planted ones by its `posterior` (N, C)
+    of the own labels, by how near its share of wrong labels is to the one that the `losses` (N,) of the labels trained
+    on tell, within the standard deviation of that.
     """
     log = len(planted) * held_out_likelihood(fit.label_probs(), trained, own, planted)
-    odds = odds_of_drawing(fit, trained, own, planted)
+    odds = odds_of_drawing(fit.transition_, posterior[planted], trained[planted])
     count = odds.sum() ** 2 / max((odds**2).sum(), SMALLEST)  # Kish's effective number
-    if count >= ALIKE * len(planted):
+    alike = bool(count >= ALIKE * len(planted))
+    if alike:
         share = share_like(losses, planted, odds)
         deviation = max(share / np.sqrt(count), SMALLEST_SD)
-        log -= ((wrong(fit.of(own), own).mean() - share) / deviation) ** 2 / 2
-    return log, count / len(planted)
+        log -= ((wrong(posterior, own).mean() - share) / deviation) ** 2 / 2
+    return float(log), alike
 
 
 def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> float:
@@ -203,15 +223,16 @@ def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.nd
     return float(np.mean(np.log(np.maximum(label_probs[rows, own][rest], SMALLEST))))
 
 
-def odds_of_drawing(fit: LabelPosterior, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> np.ndarray:
+def odds_of_drawing(transition: np.ndarray, posterior: np.ndarray, given: np.ndarray) -> np.ndarray:
     """How many times as probable the noise draws each planted class as planting does, float64 (P,).
 
-    By the transition matrix and the posteriors of `fit`; 1 for symmetric noise.
+    Near 1 for symmetric noise. By a noise matrix (C, C), and of the planted samples the posterior (P, C) and the
+    classes int (P,) planted there.
     """
-    num_classes = len(fit.transition_)
-    drawn = fit.transition_ * (1 - np.eye(num_classes))
+    num_classes = len(transition)
+    drawn = transition * (1 - np.eye(num_classes))
     drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), SMALLEST)
-    return (num_classes - 1) * np.einsum("pc,cp->p", fit.of(own)[planted], drawn[:, trained[planted]])
+    return (num_classes - 1) * np.einsum("pc,cp->p", posterior, drawn[:, given])
 
 
 def share_like(losses: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> float:

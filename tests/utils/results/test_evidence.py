@@ -14,6 +14,7 @@ from utils.scoring.accumulated import Accumulated
 from utils.scoring.choosing import Candidate, mean_rank
 from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
+from utils.scoring.planted import CalibratedPosterior
 from utils.scoring.tracker import Snapshot
 
 N, C = 60, 3
@@ -184,6 +185,23 @@ def test_a_saved_state_goes_on_where_it_was(passes, planted):
         one.conclude()
     np.testing.assert_array_equal(evidence.predictions, again.predictions)
     assert evidence.window == again.window
+
+
+def test_what_was_concluded_is_found_again_in_another_process():
+    evidence, again = (Evidence("x", data(), "proxy", 4) for _ in range(2))
+    for epoch, sure in enumerate((1, 1, 3, 3)):
+        evidence.add(logits(sure, OBSERVED, seed=epoch), f"epoch {epoch}")
+    with pytest.raises(RuntimeError, match="nothing was concluded"):
+        evidence.posterior()
+    evidence.conclude()
+    again.load_state_dict(evidence.state_dict())
+    windows = [predictions for _, predictions in evidence.accumulated.windows()]
+    expected = CalibratedPosterior().fit(windows, TRAINED, OBSERVED, PLANTED)  # of all windows
+    for one in (evidence, again):
+        np.testing.assert_array_equal(one.posterior().posterior_, expected.posterior_)
+        assert one.window == ("all epochs", "the first half", "the second half")[expected.window_]
+    evidence.add(logits(0), "epoch 5")
+    assert not np.array_equal(evidence.posterior().posterior_, expected.posterior_)  # not what it was before
 
 
 def test_at_the_end_p_noisy_votes_beside_the_prediction():

@@ -158,39 +158,40 @@ def test_agrees_with_a_sample_by_sample_loop():
     np.testing.assert_allclose(model.transition_, matrix, atol=1e-5)
 
 
-def test_the_matrix_of_the_surest_by_hand():
+def test_the_matrix_of_anchors_by_hand():
     # Five samples are predicted as class 0; the surest three of them carry 0, 0, 1. One as class 1: it carries 1.
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.65, 0.35], [0.6, 0.4], [0.1, 0.9]])
-    model = fit(probs, np.array([0, 1, 0, 1, 1, 1]), shrink=np.inf, towards="surest", rounds=0)
+    model = fit(probs, np.array([0, 1, 0, 1, 1, 1]), shrink=np.inf, towards="anchors", rounds=0)
     # 0.02 of an average class, which is two samples: 0.04 of the symmetric matrix, whose rate is 1 of 4.
     counts = np.array([[2.0, 1.0], [0.0, 1.0]]) + 0.04 * np.array([[0.75, 0.25], [0.25, 0.75]])
     np.testing.assert_allclose(model.transition_, counts / counts.sum(axis=1, keepdims=True))
 
 
-def test_predictions_between_two_classes_are_explained_by_what_the_surest_carry():
+def test_predictions_between_two_classes_are_explained_by_what_anchors_carry():
     # A third of class 0 is labelled 1, and a network that learnt this predicts (2/3, 1/3) for all of it. So would one
     # to which these images look like both. Which it is the noise matrix decides, and the labels alone do not.
     probs = np.repeat([[2 / 3, 1 / 3], [0.01, 0.99]], 300, axis=0)
     labels = np.append(np.tile([0, 1, 0], 100), np.ones(300, dtype=int))
-    found = {towards: fit(probs, labels, towards=towards) for towards in ("symmetric", "surest")}
-    assert found["surest"].noise_rate_ == pytest.approx(1 / 6, abs=0.05)
-    assert found["surest"].transition_[0, 1] == pytest.approx(1 / 3, abs=0.05)
-    np.testing.assert_allclose(found["surest"].prior_, 0.5, atol=0.05)
+    found = {towards: fit(probs, labels, towards=towards) for towards in ("symmetric", "anchors")}
+    assert found["anchors"].noise_rate_ == pytest.approx(1 / 6, abs=0.05)
+    assert found["anchors"].transition_[0, 1] == pytest.approx(1 / 3, abs=0.05)
+    np.testing.assert_allclose(found["anchors"].prior_, 0.5, atol=0.05)
     assert found["symmetric"].noise_rate_ < 0.01
 
 
 def test_towards_what_is_checked():
-    with pytest.raises(ValueError, match="'symmetric' or 'surest', not 'sure'"):
+    with pytest.raises(ValueError, match="'symmetric' or 'anchors', not 'sure'"):
         LabelPosterior(towards="sure")
 
 
 # What it promises.
 
 
+@pytest.mark.parametrize("towards", ["symmetric", "anchors"])
 @pytest.mark.parametrize("shrink", [0.0, 0.3, np.inf])
-def test_shapes_types_and_sums(shrink):
+def test_shapes_types_and_sums(shrink, towards):
     probs, _, labels = draw(0.4, 500)
-    model = fit(probs.astype(np.float32), labels, shrink=shrink)
+    model = fit(probs.astype(np.float32), labels, shrink=shrink, towards=towards)
     assert model.posterior_.shape == (500, 5) and model.posterior_.dtype == np.float32
     np.testing.assert_allclose(model.posterior_.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(model.transition_.sum(axis=1), 1)
@@ -216,15 +217,18 @@ def test_the_input_is_untouched_and_the_fit_repeatable():
     np.testing.assert_array_equal(labels, before[1])
 
 
-def test_the_order_of_samples_and_of_classes_does_not_matter():
+@pytest.mark.parametrize("towards", ["symmetric", "anchors"])
+def test_the_order_of_samples_and_of_classes_does_not_matter(towards):
     probs, _, labels = draw(0.4, 400)
-    model = fit(probs, labels)
+    probs = np.round(probs, 1) + 0.01  # many are as sure as others
+    model = fit(probs, labels, towards=towards)
     samples, classes = (
         np.random.default_rng(1).permutation(400),
         np.array([3, 0, 4, 1, 2]),
     )  # new class k was classes[k]
-    np.testing.assert_allclose(fit(probs[samples], labels[samples]).posterior_, model.posterior_[samples], atol=1e-6)
-    renamed = fit(probs[:, classes], np.argsort(classes)[labels])
+    shuffled = fit(probs[samples], labels[samples], towards=towards)
+    np.testing.assert_allclose(shuffled.posterior_, model.posterior_[samples], atol=1e-6)
+    renamed = fit(probs[:, classes], np.argsort(classes)[labels], towards=towards)
     np.testing.assert_allclose(renamed.posterior_, model.posterior_[:, classes], atol=1e-6)
     np.testing.assert_allclose(renamed.transition_, model.transition_[np.ix_(classes, classes)], atol=1e-6)
     np.testing.assert_allclose(renamed.factors_, model.factors_[classes])
@@ -303,13 +307,26 @@ def test_a_class_dependent_transition():
 def test_a_part_of_many_samples_finds_the_matrix(monkeypatch):
     probs, _, labels = draw(0.4)
     whole = fit(unsharp(probs), labels)
-    monkeypatch.setattr(label_posterior, "ENOUGH", 2_500)  # of 20,000
+    monkeypatch.setattr(label_posterior, "EM_SAMPLES", 2_500)  # of 20,000
     part = fit(unsharp(probs), labels)
     # Entries of 500 samples of a class: a standard error of sqrt(0.24 / 500) = 0.02 each, and fifty of them.
     np.testing.assert_allclose(part.transition_, whole.transition_, atol=0.06)
     assert np.abs(part.transition_ - whole.transition_).max() > 1e-4  # it was a part
     assert part.posterior_.shape == whole.posterior_.shape
     assert part.noise_rate_ == pytest.approx(whole.noise_rate_, abs=0.03)
+    # A part of each class, also where classes come in turn and every eighth sample is of one.
+    turns = np.argsort(np.argsort(labels, kind="stable") % 4000, kind="stable")
+    in_turn = fit(unsharp(probs)[turns], labels[turns])
+    np.testing.assert_allclose(in_turn.transition_, whole.transition_, atol=0.06)
+
+
+def test_class_frequencies_are_unfolded_by_hand():
+    # Of the first class 0.4 are labelled as the second: 0.3 of the labels are 0.6 of it, the prior halves.
+    unfolded = label_posterior._unfolded(np.array([0.3, 0.7]), np.array([[0.6, 0.4], [0.0, 1.0]]), rounds=300)
+    np.testing.assert_allclose(unfolded, [0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(label_posterior._unfolded(np.array([0.3, 0.7]), np.eye(2)), [0.3, 0.7])
+    # A class without a label has no samples; nothing is divided by zero.
+    np.testing.assert_allclose(label_posterior._unfolded(np.array([0.0, 1.0]), np.eye(2)), [0, 1])
 
 
 def test_the_sharper_the_more_is_called_wrong():
@@ -334,6 +351,7 @@ ONE_HOT = np.eye(4)[np.random.default_rng(0).integers(0, 4, 200)]
 LABELS = np.random.default_rng(1).integers(0, 4, 200)
 
 
+@pytest.mark.parametrize("towards", ["symmetric", "anchors"])
 @pytest.mark.parametrize("shrink", [0.0, 0.3, np.inf])
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 0.01])
 @pytest.mark.parametrize(
@@ -354,8 +372,8 @@ LABELS = np.random.default_rng(1).integers(0, 4, 200)
         (np.ones((3, 1)), np.zeros(3, int)),
     ],
 )
-def test_never_nan(probs, labels, temperature, shrink):
-    p_noisy = finite(fit(probs, labels, temperature=temperature, shrink=shrink)).p_noisy(labels)
+def test_never_nan(probs, labels, temperature, shrink, towards):
+    p_noisy = finite(fit(probs, labels, temperature=temperature, shrink=shrink, towards=towards)).p_noisy(labels)
     assert np.isfinite(p_noisy).all() and p_noisy.min() >= 0 and p_noisy.max() <= 1
 
 

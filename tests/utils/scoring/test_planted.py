@@ -15,6 +15,7 @@ from utils.scoring.planted import (
     Memorisation,
     held_out_likelihood,
     in_the_order_of,
+    log_weight,
     memorisation,
     planted_auc,
     share_like,
@@ -199,16 +200,27 @@ def test_too_few_planted_errors_leave_it_uncalibrated(errors):
 def test_two_classes_are_calibrated_too():
     draw = Draw(0.3, 3.0, num_classes=2, planted=1000)
     assert draw.fit().noise_rate_ == pytest.approx(0.3, abs=0.07)
+    one_way = Draw(None, 3.0, num_classes=2, planted=1000, transition=np.array([[0.6, 0.4], [0.0, 1.0]]))
+    found = one_way.fit()
+    assert found.noise_rate_ == pytest.approx(0.2, abs=0.07) and found.transition_[1, 0] < 0.1
+
+
+@pytest.mark.parametrize("windows", [[], [np.ones(3)], [np.ones((3, 2)), np.ones((4, 2))]])
+def test_windows_are_checked(windows):
+    with pytest.raises(ValueError, match="windows must be one"):
+        CalibratedPosterior().fit(windows, np.zeros(3, dtype=int), np.zeros(3, dtype=int), None)
 
 
 def test_temperatures_are_averaged_by_the_likelihood_of_the_held_out_labels(monkeypatch):
     monkeypatch.setattr(planted, "ALIKE", 2)  # by nothing else
-    monkeypatch.setattr(planted, "NOISES", ((0.3, "symmetric"),))
+    monkeypatch.setattr(planted, "NOISES", ({"towards": "symmetric", "shrink": 0.3},))
     draw, rates, likelihoods = Draw(0.4, size=2000, planted=20), {}, {}
+    freed = memorisation(draw.predicted, draw.trained, draw.own, draw.ids).without(draw.predicted, draw.trained)
     for temperatures in [(0.2,), (0.5,), (0.2, 0.5)]:
-        monkeypatch.setattr(planted, "TEMPERATURES", temperatures)
-        found = draw.fit()
-        rates[temperatures], likelihoods[temperatures] = found.noise_rate_, found.likelihood_
+        monkeypatch.setattr(planted, "TEMPERATURES", np.array(temperatures))
+        rates[temperatures] = draw.fit().noise_rate_
+        alone = LabelPosterior(temperatures[0]).fit(freed, draw.trained)
+        likelihoods[temperatures] = held_out_likelihood(alone.label_probs(), draw.trained, draw.own, draw.ids)
     # 20 labels with a mean log likelihood each: as probable as e to the power of their sum.
     odds = np.exp(20 * (likelihoods[0.2,] - likelihoods[0.5,]))
     expected = (odds * rates[0.2,] + rates[0.5,]) / (odds + 1)
@@ -218,7 +230,8 @@ def test_temperatures_are_averaged_by_the_likelihood_of_the_held_out_labels(monk
 
 def test_means_weighted_by_logarithms():
     mean = LogWeightedMean()
-    for log, array in ((np.log(1), [0.0, 4.0]), (np.log(3), [4.0, 0.0]), (-np.inf, [9.0, 9.0])):
+    assert mean.means() == []
+    for log, array in ((np.log(1), [0.0, 4.0]), (np.log(3), [4.0, 0.0]), (-1e9, [9.0, 9.0])):
         mean.add(log, np.array(array), np.array([[log > 0]], dtype=float))
     first, second = mean.means()
     np.testing.assert_allclose(first, [3, 1])
@@ -229,19 +242,19 @@ def test_means_weighted_by_logarithms():
     np.testing.assert_allclose(mean.means(), [[1e4]])
 
 
-def test_spans_of_epochs_are_averaged_by_the_likelihood_of_the_held_out_labels():
+def test_windows_of_epochs_are_averaged_by_the_likelihood_of_the_held_out_labels():
     draw = Draw(0.4, size=2000, planted=20)
     worse = softmax(np.log(draw.predicted) + np.random.default_rng(0).normal(size=(2000, C)) / 2, axis=1)
 
-    def fit(*spans):
-        return CalibratedPosterior().fit(spans, draw.trained, draw.own, draw.ids)
+    def fit(*windows):
+        return CalibratedPosterior().fit(windows, draw.trained, draw.own, draw.ids)
 
     one, other, both = fit(draw.predicted), fit(worse), fit(worse, draw.predicted)
-    assert (one.span_, other.span_, both.span_) == (0, 0, 1)
+    assert (one.window_, other.window_, both.window_) == (0, 0, 1)
     assert both.memorisation_ == one.memorisation_ != other.memorisation_
     shares = sorted([one.noise_rate_, other.noise_rate_])
     assert shares[0] < both.noise_rate_ < shares[1] and shares[1] - shares[0] > 0.002  # else it would not show
-    np.testing.assert_array_equal(fit(draw.predicted, draw.predicted).span_, 0)
+    np.testing.assert_array_equal(fit(draw.predicted, draw.predicted).window_, 0)
     np.testing.assert_allclose(fit(draw.predicted, draw.predicted).posterior_, one.posterior_, atol=1e-6)
 
 
@@ -279,6 +292,24 @@ def test_the_share_that_losses_allow_is_that_of_the_wrong_labels():
 def test_symmetric_noise_draws_as_planting_does_and_pair_flips_do_not():
     assert Draw(0.4).fit().alike_ > 0.9
     assert Draw(0.4, transition=pair_flips(0.4)).fit().alike_ < 0.5
+
+
+def test_a_fit_is_asked_for_its_share_if_by_it_wrong_labels_are_drawn_like_planted_ones(monkeypatch):
+    draw = Draw(0.4, size=2000, planted=60)
+    losses = np.where(draw.is_noisy | np.isin(np.arange(2000), draw.ids), 2.0, 1.0)  # of them 0.4: every planted one's
+    arguments = losses, draw.trained, draw.own, draw.ids
+    fit = LabelPosterior(0.3).fit(draw.predicted, draw.trained)
+    posterior = fit.of(draw.own)
+    likelihood = 60 * held_out_likelihood(fit.label_probs(), draw.trained, draw.own, draw.ids)
+    log, alike = log_weight(fit, posterior, *arguments)
+    odds = planted.odds_of_drawing(fit.transition_, posterior[draw.ids], draw.trained[draw.ids])
+    assert alike and share_like(losses, draw.ids, odds) == pytest.approx(0.4, abs=0.03)
+    count = odds.sum() ** 2 / (odds**2).sum()
+    share = share_like(losses, draw.ids, odds)
+    z = (1 - posterior[np.arange(2000), draw.own].mean() - share) / (share / np.sqrt(count))
+    assert log == pytest.approx(likelihood - z**2 / 2, abs=1e-3)
+    monkeypatch.setattr(planted, "ALIKE", 2)
+    assert log_weight(fit, posterior, *arguments) == (pytest.approx(likelihood), False)
 
 
 def test_losses_make_up_for_few_held_out_labels(monkeypatch):
