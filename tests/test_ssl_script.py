@@ -164,7 +164,7 @@ def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_
     probs = Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1).probabilities(
         datasets.load("digits", split="train", classes=[0, 1, 2]).images
     )
-    targets = np.load(tmp_path / "e" / "pseudo_labels.npy")
+    targets = np.load(tmp_path / "e" / "pseudo_labels_run1.npy")  # what the second run, the last one, learnt from
     # Ten rounds of alignment come this near; before it a class is off by 0.1 and more.
     np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.02)
 
