@@ -55,7 +55,7 @@ class LabelPosterior:
     many of each label, EM_SAMPLES at least.
 
     Parameters: `temperature`, > 0, below 1 sharpens; `shrink`, 0 = the counts alone, infinite = the other matrix;
-    `iterations` of EM, each with a round of alignment; `rounds` of alignment before and after. Raises ValueError for
+    `unfold`, False = take the true classes to be as frequent as the labels, whatever M says; `iterations` of EM, each with a round of alignment; `rounds` of alignment before and after. Raises ValueError for
     another word in `towards`.
 
     Learnt by `fit`:
@@ -74,6 +74,7 @@ class LabelPosterior:
         *,
         shrink: float = 0.3,
         towards: str = SYMMETRIC,
+        unfold: bool = True,
         iterations: int = 30,
         rounds: int = 10,
     ) -> None:
@@ -82,6 +83,7 @@ class LabelPosterior:
         self.temperature = temperature
         self.shrink = shrink
         self.towards = towards
+        self.unfold = unfold
         self.iterations = iterations
         self.rounds = rounds
 
@@ -97,7 +99,7 @@ class LabelPosterior:
 
         anchors = _of_anchors(aligned, labels) if self.towards == ANCHORS else None
         self.transition_ = self._transition(sharp, labels, frequencies, anchors)
-        self.prior_ = _unfolded(frequencies, self.transition_)
+        self.prior_ = self._prior(frequencies, self.transition_)
         self.likely_, _ = _align(sharp, self.prior_, self.rounds)
         self.posterior_ = _posterior(self.likely_, self.transition_, labels).astype(np.float32)
         self.suggested_ = self.posterior_.argmax(axis=1)
@@ -114,7 +116,7 @@ class LabelPosterior:
         of_label = np.split(sharp, np.bincount(labels, minlength=c).cumsum()[:-1])
         matrix, factors = _symmetric(FIRST_RATE, c), np.ones(c)
         for _ in range(self.rounds):
-            factors = _aligning(sharp, factors, _unfolded(frequencies, matrix))
+            factors = _aligning(sharp, factors, self._prior(frequencies, matrix))
         for _ in range(self.iterations):
             columns = [
                 column * ((1 / (likely @ column)) @ likely)  # a row's sum cancels out
@@ -123,8 +125,12 @@ class LabelPosterior:
             counts = np.stack(columns, axis=1)  # (true class, label), sums of the posterior
             towards = _symmetric(1 - np.trace(counts) / n, c) if anchors is None else anchors
             matrix = _shrunk(counts, self.shrink, towards)
-            factors = _aligning(sharp, factors, _unfolded(frequencies, matrix))
+            if self.unfold:
+                factors = _aligning(sharp, factors, _unfolded(frequencies, matrix))
         return matrix
+
+    def _prior(self, frequencies: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        return _unfolded(frequencies, matrix) if self.unfold else frequencies
 
     def p_noisy(self, labels: np.ndarray) -> np.ndarray:
         """Probability that each of the fitted `labels` (N,) is wrong, float32 (N,) in [0, 1]."""

@@ -96,7 +96,7 @@ class CalibratedPosterior:
     of them leave the best one open. (Of two classes the planted one gives the own one away; then the mean likelihood of
     the trained labels takes its place.) A fit by which wrong labels are drawn like planted ones also counts by how near
     its share of them is to `share_like`; to another one that says nothing. Without planted errors nothing is taken out,
-    and the first window is fitted at the defaults of `LabelPosterior`.
+    and the first window is fitted at the defaults of `LabelPosterior`, but for unfolded frequencies.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
@@ -126,7 +126,8 @@ class CalibratedPosterior:
         if self.calibrated_:
             self._average(windows, trained, own, planted)
         else:
-            plain = LabelPosterior().fit(windows[0], trained)
+            # With nothing to calibrate a matrix by, its errors are not to move whole classes.
+            plain = LabelPosterior(unfold=False, iterations=50).fit(windows[0], trained)
             self.trained_, self.posterior_, self.transition_ = plain.posterior_, plain.of(own), plain.transition_
             self.window_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
             self.symmetric_ = self.alike_ = np.nan
