@@ -55,8 +55,9 @@ class LabelPosterior:
     many of each label, EM_SAMPLES at least.
 
     Parameters: `temperature`, > 0, below 1 sharpens; `shrink`, 0 = the counts alone, infinite = the other matrix;
-    `unfold`, False = take the true classes to be as frequent as the labels, whatever M says; `iterations` of EM, each with a round of alignment; `rounds` of alignment before and after. Raises ValueError for
-    another word in `towards`.
+    `unfold`, False = take the true classes to be as frequent as the labels, whatever M says; `iterations` of EM, each
+    with a round of alignment where it unfolds; `rounds` of alignment before and after. Raises ValueError for another
+    word in `towards`.
 
     Learnt by `fit`:
       posterior_    float32 (N, C), rows sum to 1
