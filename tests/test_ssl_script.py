@@ -18,6 +18,7 @@ from utils.classifier import Classifier
 from utils.classifier import main as classify
 from utils.compute import Compute
 from utils.data.device_images import DeviceImages
+from utils.data.noise import share_to_plant
 from utils.errors import Diverged, UserError
 from utils.methods import targets_of_runs
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
@@ -104,7 +105,7 @@ def test_each_label_counts_as_far_as_the_separation_trusts_it(run, separated, tm
     labels, trained = (np.load(separated / f"{name}.npy") for name in ("labels", "trained_labels"))
     posterior = np.load(separated / "parallel_posterior.npy")
     planted = trained != labels
-    assert planted.sum() == round(0.03 * len(labels)) == len(data.planted.ids)
+    assert planted.sum() == round(share_to_plant(len(labels)) * len(labels)) == len(data.planted.ids)
     # Means over separations are brought to a sum of 1 again, which moves the last digit.
     np.testing.assert_allclose(targets[~planted], posterior[~planted], atol=1e-5)
     rows = np.flatnonzero(planted)  # there the label that was planted counts, as far as the matrix trusts it

@@ -9,6 +9,8 @@ import numpy as np
 from datasets.image_set import NO_CLASS
 
 KINDS = ("random_in_noise", "real_in_noise", "none")
+# Errors planted by default: this share of the labels, or if that is more so many, up to another share.
+PLANTED, ENOUGH_PLANTED, MOST_PLANTED = 0.03, 150, 0.1
 
 # Class-dependent noise goes from each class to the one people mistake it for, by class name.
 CONFUSED_WITH = {
@@ -39,6 +41,11 @@ CIFAR100_SUPERCLASSES = (
     ("bicycle", "bus", "motorcycle", "pickup_truck", "train"),
     ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
 )
+
+
+def share_to_plant(samples: int) -> float:
+    """The share of the labels of a set among which errors are planted by default, in (0, 1]."""
+    return min(max(PLANTED, ENOUGH_PLANTED / samples), MOST_PLANTED)
 
 
 def add_label_noise(

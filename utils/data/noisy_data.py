@@ -17,7 +17,7 @@ from datasets.image_set import ImageSet
 from utils.compute import Compute, stream_generator
 from utils.data.choice import DataChoice
 from utils.data.device_images import DeviceImages, stay_on_host
-from utils.data.noise import add_label_noise, confusion_of, describe_noise
+from utils.data.noise import add_label_noise, confusion_of, describe_noise, share_to_plant
 from utils.data.out_of_distribution import mix
 from utils.errors import UserError
 
@@ -177,12 +177,12 @@ def prepare(
     stream: str = "label_noise",
     like: DeviceImages | None = None,
     with_test: bool = True,
-    plant: float = 0.0,
+    plant: float | None = 0.0,
 ) -> NoisyData:
     """Load, corrupt the training labels and images as `choice` says, and put the images where they belong.
 
     `like`: the images of another set, whose size and normalisation are taken over. `plant`: share of the labels among
-    which errors are planted for training. Test labels stay as they are.
+    which errors are planted for training, None = `share_to_plant`. Test labels stay as they are.
     Raises UserError where class counts disagree, the data cannot be read or images of another set cannot be put in.
     """
     train, test = read(choice, compute, like, with_test)
@@ -217,6 +217,7 @@ def prepare(
         replaced=mixed.replaced,
         ood_digest=mixed.digest,
     )
+    plant = share_to_plant(len(labels)) if plant is None else plant
     generator = stream_generator(choice.seed_of_labels, "planted")
     trained = add_label_noise(labels, "random_in_noise", plant, generator, num_classes=train.num_classes)
     return data.with_planted(trained)

@@ -56,6 +56,9 @@ def announce(
             experiment.log(line)
         if epochs:
             experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images ({why})")
+        if data.planted is not None:
+            planted = len(data.planted.ids)
+            experiment.log(f"planted: {planted} labels changed for the training, to choose and calibrate by (--plant)")
     if expected is not None:
         experiment.log(expected)
     # Written again on a resume: the first start may have been stopped before it came this far.

@@ -1,6 +1,6 @@
 """Choosing among scores, and among the moments of a training, without the truth: by errors planted among the labels.
 
-A small share of the labels is changed on purpose before the training (--plant: 3 %; trained_labels.npy). Which of them
+A small share of the labels is changed on purpose before the training (--plant; trained_labels.npy). Which of them
 are wrong is known, so how well a score tells them from the rest estimates how well it tells the wrong labels that
 nobody knows. A planted sample is never reported for its planted label: its own one is scored by the predictions.
 """

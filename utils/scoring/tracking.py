@@ -9,12 +9,12 @@ import argparse
 from dataclasses import dataclass
 
 from utils.command_line.parser import COUNT, RATE, RATIO, Parser
+from utils.data.noise import ENOUGH_PLANTED, MOST_PLANTED, PLANTED
 from utils.errors import UserError
 
 NN_K, MEMORY_GB = 100, 1.0
 PASSES, BATCHES = "passes", "batches"  # of --track_from
 CHOOSE = ("proxy", "last", "oracle")  # what each means: utils/scoring/choosing.py
-PLANT = 0.03
 STILL, LONGEST = 0.1, 16  # mean change of the ranks, and steps, of --track_every auto: utils/scoring/pace.py
 
 
@@ -70,9 +70,9 @@ def add_choosing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--plant",
         type=RATIO,
-        default=PLANT,
         metavar="SHARE",
-        help="share of the labels changed on purpose before the training, to choose and calibrate by; 0 = none",
+        help="share of the labels changed on purpose before the training, to choose and calibrate by; 0 = none "
+        f"(default: {PLANTED:g}, of small sets more, for {ENOUGH_PLANTED} errors, up to {MOST_PLANTED:g})",
     )
 
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from utils.data.noise import CIFAR100_SUPERCLASSES, add_label_noise, confusion_of, describe_noise, transition_matrix
+from utils.data.noise import (
+    CIFAR100_SUPERCLASSES,
+    add_label_noise,
+    confusion_of,
+    describe_noise,
+    share_to_plant,
+    transition_matrix,
+)
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100 = tuple(sorted(name for superclass in CIFAR100_SUPERCLASSES for name in superclass))
@@ -198,3 +205,10 @@ def test_many_classes_are_described_by_what_they_mostly_become():
     lines = describe_noise(clean, observed, CIFAR100, "random_in_noise", 0.0025).splitlines()
     assert len(lines) == 102
     assert lines[2].split() == [f"{CIFAR100[0]}:", "75.0", "kept;", "25.0", CIFAR100[5]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "errors"), [(1_000_000, 30_000), (5_000, 150), (3_000, 150), (1_438, 144), (600, 60)]
+)
+def test_of_small_sets_a_larger_share_is_planted_but_at_most_a_tenth(samples, errors):
+    assert round(share_to_plant(samples) * samples) == errors

@@ -31,6 +31,11 @@ def test_errors_are_planted_among_exactly_that_share_of_the_labels(noise, share)
     assert trained.dtype == ids.dtype == np.int64 and set(trained) == {0, 1, 2}
 
 
+def test_how_many_errors_are_planted_by_default_depends_on_the_size_of_the_set():
+    data = prepare(DIGITS, CPU, plant=None)
+    assert len(data) < 1_000 and len(data.planted.ids) == round(len(data) / 10)
+
+
 def test_planting_touches_neither_observed_nor_true_nor_test_labels():
     plain, planted = prepare(DIGITS, CPU), prepare(DIGITS, CPU, plant=0.1)
     for name in ("labels", "clean_labels", "is_noisy", "test_labels", "device_labels"):
