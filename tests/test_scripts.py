@@ -449,7 +449,8 @@ def streak(holds, moments):
 
 
 def test_dynamics_are_those_of_the_tracks(run, tmp_path):
-    run("main.py", *TINY_ARGS["main.py"], "--track_every", "2", "--lr_2nd", "0.5", "--experiment_name", "e")
+    flags = ["--track_every", "2", "--lr_2nd", "0.5", "--plant", "0.03"]
+    run("main.py", *TINY_ARGS["main.py"], *flags, "--experiment_name", "e")
     folder = tmp_path / "e"
     with (folder / "dynamics.csv").open() as handle:
         rows = list(csv.DictReader(handle))

@@ -9,7 +9,6 @@ import argparse
 from dataclasses import dataclass
 
 from utils.command_line.parser import COUNT, RATE, RATIO, Parser
-from utils.data.noise import ENOUGH_PLANTED, MOST_PLANTED, PLANTED
 from utils.errors import UserError
 
 NN_K, MEMORY_GB = 100, 1.0
@@ -72,7 +71,7 @@ def add_choosing(group: argparse._ArgumentGroup) -> None:
         type=RATIO,
         metavar="SHARE",
         help="share of the labels changed on purpose before the training, to choose and calibrate by; 0 = none "
-        f"(default: {PLANTED:g}, of small sets more, for {ENOUGH_PLANTED} errors, up to {MOST_PLANTED:g})",
+        "(default: by the size of the set, from 0.1 of a small one to 0.03 from 5,000 images on)",
     )
 
 
