@@ -63,6 +63,7 @@ def test_a_run_leaves_what_a_training_leaves_and_others_go_on_from_it(run, tmp_p
     np.testing.assert_allclose(load(folder, "cross_probs").sum(axis=1), 1, atol=1e-5)
     assert sorted(load(folder, "permutation")) == list(range(20))
     assert (load(folder, "trained_labels") != load(folder, "labels")).sum() == 2  # 10 % of 20, planted
+    assert "planted: 2 labels changed for the training" in printed
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "finished" and list(record["seconds"]) == ["extraction", "regression"]
     assert record["features"]["network"] == NAME and 0 <= record["figures"]["auc_parallel_score"] <= 1
