@@ -9,7 +9,7 @@ from tests.benchmarks.measuring import documented
 from tests.tiny import load_script, without_pixels
 from tests.torchvision_files import write_cifar10, write_cifar100
 
-IMAGES = 100  # the networks are as wide as documented
+IMAGES = 60  # the networks are as wide as documented
 LOWERED = {
     "--epoch_1st": "3",
     "--epoch_2nd": "1",
