@@ -20,6 +20,7 @@ from utils.classifier import Classifier
 from utils.command_line.flags import resolve
 from utils.compute import choose
 from utils.data.choice import data_choice
+from utils.data.noise import share_to_plant
 from utils.data.noisy_data import prepare
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.phase import Phase
@@ -393,6 +394,15 @@ def test_stage_1_is_reused_where_everything_agrees_and_refused_with_the_differen
             "--first_stage_noise_ratio",
             "0.2",
         )
+
+
+def test_the_share_planted_by_default_and_the_same_by_hand_are_one_setting(run, finished, tmp_path):
+    finished("main.py", "a")
+    reuse = [*TINY_ARGS["main.py"], "--first_stage_from", "a", "--experiment_name"]
+    share = share_to_plant(len(load(tmp_path / "a", "labels")))
+    assert "stage 1 taken from a" in run("main.py", *reuse, "b", "--plant", share)
+    with pytest.raises(UserError, match=f"plant {share} there, 0.0 here"):
+        run("main.py", *reuse, "c", "--plant", "0")
 
 
 def test_a_damaged_first_stage_is_refused_before_it_is_taken_over(run, finished, tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 import models
 from utils.compute import Compute
 from utils.data.choice import SECOND, data_choice
+from utils.data.noise import share_to_plant
 from utils.data.noisy_data import NoisyData, prepare
 from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
@@ -66,6 +67,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
         raise UserError("--save_best_AUC_model needs true labels that tell right ones from wrong ones", "leave it out")
     why = why_epochs(args.epoch_1st is not None, len(first))
     args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
+    args.plant = share_to_plant(len(first)) if args.plant is None else args.plant  # so that settings tell it
     settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
     if args.track_from == BATCHES:
         settings["track_from"] = BATCHES
