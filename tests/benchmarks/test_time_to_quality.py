@@ -10,8 +10,10 @@ from utils.results.tables import as_text
 
 def test_when_a_curve_reaches_a_value():
     points = [(1, 2.0, 0.6), (2, 4.0, 0.8), (3, 6.0, 0.7)]
-    assert reached(points, 0.7) == "relabel.py's running score reaches it after 4 s (epoch 2)"
-    assert reached(points, 0.9) == "relabel.py's running score does not reach it"
+    assert reached(points, Found(8.0, 0.7)) == (
+        "relabel.py's running score reaches it after 4 s, 0.50 of that time (epoch 2)"
+    )
+    assert reached(points, Found(8.0, 0.9)) == "relabel.py's running score does not reach it"
 
 
 def test_of_a_way_without_a_figure_the_cell_stays_empty():

@@ -225,7 +225,8 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     experiment = f"relabel_{name}"
     key = of_run | {"flags": separation}
     relabel = make(experiment, key, partial(ours, RELABEL, separation, args.root, experiment))
-    found = {RELABEL: Found(relabel["seconds"], relabel["figures"].get("auc_relabel_score"))}
+    figures = relabel["figures"]
+    found = {RELABEL: Found(relabel["seconds"], figures.get("auc_relabel_score"), figures.get("test_accuracy"))}
     loop = Loop(args.width, args.epochs or sum(relabel["epochs"]), args.workers, seed)
     key = of_run | vars(loop) | {"aum": Aum(0).name}
     found |= of_usual(make(f"usual_{name}", key, partial(usual, data, compute, loop)))
@@ -270,13 +271,16 @@ def say_curve(points: list[Point], found: dict[str, Found], report: peers.PeersR
     report(f"    {RELABEL}'s running score after epoch: {', '.join(shown)}")
     for way, of in found.items():
         if way not in (RELABEL, CHAIN) and of.auc is not None:
-            report(f"    {way}: {of.auc:.4f} after {of.seconds:.0f} s; {reached(points, of.auc)}")
+            report(f"    {way}: {of.auc:.4f} after {of.seconds:.0f} s; {reached(points, of)}")
+            whole = found[RELABEL]
+            report(f"        the whole of {RELABEL}: {whole.auc:.4f} in {whole.seconds / of.seconds:.2f} of that time")
 
 
-def reached(points: list[Point], value: float) -> str:
+def reached(points: list[Point], peer: Found) -> str:
     for epoch, seconds, now in points:
-        if now >= value:
-            return f"{RELABEL}'s running score reaches it after {seconds:.0f} s (epoch {epoch})"
+        if now >= peer.auc:
+            share = f"{seconds / peer.seconds:.2f} of that time"
+            return f"{RELABEL}'s running score reaches it after {seconds:.0f} s, {share} (epoch {epoch})"
     return f"{RELABEL}'s running score does not reach it"
 
 

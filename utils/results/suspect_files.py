@@ -34,6 +34,7 @@ def write_suspects(
 
     `p_noisy` (N,); `posterior` (N, C): of the true class, given label and predictions.
     """
+    twins = write_twins(experiment, data)
     suspects = Suspects.ranked(
         class_names=data.class_names,
         sample_ids=data.sample_ids,
@@ -43,9 +44,9 @@ def write_suspects(
         scores=scores,
         p_noisy=p_noisy,
         posterior=posterior,
+        twins=twins.nearest(len(data)),
     )
     experiment.write_csv("suspects.csv", suspects.rows(), suspects.columns)
-    twins = write_twins(experiment, data)
     report = experiment.record["settings"].get("report")
     if report is None and data.file_names is None:  # only images of the user's own have a page unasked
         return

@@ -6,6 +6,9 @@ other sizes, compression, brightness and contrast make no difference. The distan
 their contents, from 0 (copies) over 1.41 (nothing in common) to 2 (one is the other's negative), or of one of them and
 the other's mirror image, where that means the same.
 
+Not the features of a network that was trained on the labels: it is made to take all pictures of a class for the same,
+and twins under different labels for different ones.
+
 Mirroring costs nothing: with content = even + odd part under mirroring, the product of two contents is
 <even, even'> + <odd, odd'>, and that with the mirrored one <even, even'> - <odd, odd'>.
 """
@@ -41,6 +44,13 @@ class Twins(NamedTuple):
     first: np.ndarray  # int64 (P,), positions in the data set
     second: np.ndarray  # int64 (P,), each larger than its first
     distance: np.ndarray  # float32 (P,), from 0 = the same content
+
+    def nearest(self, n: int) -> np.ndarray:
+        """int64 (n,): of each of n pictures the nearest one that it is paired with, -1 = none."""
+        found = np.full(n, -1, dtype=np.int64)
+        for first, second in zip(self.first[::-1], self.second[::-1], strict=True):  # so the nearest comes last
+            found[first], found[second] = second, first
+        return found
 
 
 def contents(pixels: Iterable[np.ndarray]) -> Contents:

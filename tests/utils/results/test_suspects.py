@@ -66,7 +66,7 @@ def test_the_rows_of_samples_are_found_by_their_positions():
 def test_a_row_says_in_words_what_is_known():
     assert list(suspects().rows())[1] == {
         "sample_id": 11, "file": "b.png", "label": "dog", "first": "2", "second": "3", "p_noisy": "0.9000",
-        "is_suspect": 1, "suggested_label": "owl", "confidence": "0.6000",
+        "is_suspect": 1, "suggested_label": "owl", "confidence": "0.6000", "twin": "",
     }  # fmt: skip
 
 
@@ -74,6 +74,13 @@ def test_the_truth_is_told_where_it_is_known_and_blank_where_a_sample_is_of_no_c
     rows = list(suspects(true_labels=np.array([0, 2, -1, 1]), files=None).rows())
     assert [row["true_label"] for row in rows] == ["", "owl", "dog", "cat"]
     assert "file" not in rows[0]
+
+
+@pytest.mark.parametrize("files, first, third", [(("a", "b", "c", "d"), "c", "a"), (None, "12", "10")])
+def test_a_twin_under_another_label_is_named_by_its_file_or_else_by_its_sample(files, first, third):
+    """The first and the third sample show the same, and come last and first in the ranking."""
+    rows = list(suspects(files=files, twins=np.array([2, -1, 0, -1])).rows())
+    assert [row["twin"] for row in rows] == [third, "", "", first]
 
 
 @pytest.mark.parametrize("report, count", [(0, 0), (3, 3), (1000, 500)])

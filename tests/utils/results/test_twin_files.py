@@ -94,6 +94,9 @@ def test_twins_that_differ_are_on_the_page_whatever_their_rank(experiment):
     shown = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
     assert shown["sample_id"] == [139, 138, 120, 104] and shown["rank"] == [1, 2, 20, 36]
     assert shown["twins"] == [[3, 2]]
+    with (experiment.path / "suspects.csv").open(newline="") as handle:
+        named = {row["file"]: row["twin"] for row in csv.DictReader(handle) if row["twin"]}
+    assert named == {"4.png": "20.png", "20.png": "4.png"}  # 3 and 30, under the same label, contradict nobody
 
 
 @pytest.mark.parametrize("at_a_time", [1, 7, N])

@@ -57,6 +57,12 @@ def test_copies_are_at_distance_0_and_come_first():
     assert found.distance.dtype == np.float32 and found.distance[0] == 0 < found.distance[1] < LEAST_DISTANCE
 
 
+def test_the_nearest_twin_of_each_picture():
+    """Pairs come the nearest first: 5 is nearer to 2 than to 0."""
+    found = twins.Twins(np.array([2, 0, 1]), np.array([5, 5, 4]), np.array([0.0, 0.1, 0.2], dtype=np.float32))
+    assert found.nearest(7).tolist() == [5, 4, 5, -1, 1, 2, -1]
+
+
 def test_where_left_and_right_mean_something_a_mirror_image_is_another_picture():
     of = pictures(40)
     of[20], of[30] = of[3], of[4, :, ::-1]
