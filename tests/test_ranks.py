@@ -146,6 +146,9 @@ def test_what_processes_tell_each_other(tmp_path):
 # -- one end -------------------------------------------------------------------------------------------------------
 
 
+UNANSWERED = "error: a process of this run has not answered for 2 s (RANKS_TIME_LIMIT) — the same command"
+
+
 def fails(rank: int, how: str) -> None:
     """Process 1 ends or hangs while the other one waits for it."""
 
@@ -153,8 +156,10 @@ def fails(rank: int, how: str) -> None:
         sharing = ranks.open_ranks()
         sharing.wait()
         if rank == 0:
+            if how == "hangs while the other one ends":
+                return
             sharing.wait()
-        if how == "hangs":
+        if how.startswith("hangs"):
             time.sleep(60)
         if how == "error":
             raise UserError("this is wrong", "mend it")
@@ -171,17 +176,18 @@ def fails(rank: int, how: str) -> None:
         ("error", 2, "error: this is wrong — mend it"),
         ("bug", 1, "\nZeroDivisionError\n"),
         ("killed", -9, "error: process 1 of this run (0 to 1) has ended — the same command goes on"),
-        ("hangs", None, "error: a process of this run has not answered for 2 s (RANKS_TIME_LIMIT) — the same command"),
+        ("hangs", None, UNANSWERED),
+        ("hangs while the other one ends", None, UNANSWERED),
     ],
 )
 def test_whatever_happens_to_one_process_all_end_and_one_says_why(tmp_path, how, status, line):
     begun = time.monotonic()
-    processes = Processes(tmp_path, 2, fails, how, limit=2.0 if how == "hangs" else 60.0)
-    if how == "hangs":
+    processes = Processes(tmp_path, 2, fails, how, limit=2.0 if status is None else 60.0)
+    if status is None:  # it hangs
         processes.processes[0].join(30)
         processes.processes[1].kill()  # as torchrun does
     first, second = processes.end()
-    assert first.status == 2 and (second.status == status or how == "hangs")
+    assert first.status == 2 and (second.status == status or status is None)
     said = first.errors + second.errors
     assert said.count(line) == 1 and said.count("error: ") == (how != "bug")
     assert ("Traceback" in said) == (how == "bug")
@@ -213,13 +219,22 @@ def stopped(folder, size, name, *more, when):
     return "".join(one.errors for one in ended)
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_number_goes_on(tmp_path):
+@pytest.mark.parametrize(
+    ("size", "command", "then", "said"),
+    [
+        (2, "torchrun --nproc_per_node 2", 1, "begun with 2 processes, going on with 1 process"),
+        pytest.param(1, "python3", 2, "begun with 1 process, going on with 2 processes", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_number_goes_on(
+    tmp_path, size, command, then, said
+):
     flags = ["--epoch_1st", 2, "--warmup_e", 1]
-    said = stopped(tmp_path, 2, "relabel.py", *flags, when="warm_up")
-    assert said.count("\n") == 1 and "stopped by SIGTERM; go on with: torchrun --nproc_per_node 2 relabel.py" in said
-    (ended,) = run_of(tmp_path, 1, "relabel.py", "--experiment_name", "run", *flags).end()
-    assert ended.status == 0, ended.errors
-    assert "begun with 2 processes, going on with 1 process: the bytes will differ" in ended.output
+    errors = stopped(tmp_path, size, "relabel.py", *flags, when="warm_up")
+    assert errors.count("\n") == 1 and f"stopped by SIGTERM; go on with: {command} relabel.py" in errors
+    ended = run_of(tmp_path, then, "relabel.py", "--experiment_name", "run", *flags).end()
+    assert [one.status for one in ended] == [0] * then, ended[0].errors
+    assert f"{said}: the bytes will differ" in ended[0].output
 
 
 @pytest.mark.slow
@@ -235,13 +250,18 @@ def test_an_estimate_of_two_processes_ends_well_and_leaves_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size", "when"), [("main.py", 3, "stage1: epoch 1"), ("parallel.py", 3, "training: epoch 1")]
+    ("name", "size", "when", "flags"),
+    [
+        ("main.py", 3, "stage1: epoch 1", []),
+        ("parallel.py", 3, "training: epoch 1", []),
+        ("relabel.py", 2, "warm_up: epoch 1", ["--images_on", "host", "--epoch_1st", 4, "--warmup_e", 2]),
+    ],
 )
-def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path, name, size, when):
-    ended = run_of(tmp_path, size, name, "--experiment_name", "calm").end()
+def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path, name, size, when, flags):
+    ended = run_of(tmp_path, size, name, "--experiment_name", "calm", *flags).end()
     assert [one.status for one in ended] == [0] * size, ended[0].errors
-    stopped(tmp_path, size, name, when=when)
-    ended = run_of(tmp_path, size, name, "--experiment_name", "run").end()
+    stopped(tmp_path, size, name, *flags, when=when)
+    ended = run_of(tmp_path, size, name, "--experiment_name", "run", *flags).end()
     assert [one.status for one in ended] == [0] * size, ended[0].errors
     assert "going on from the checkpoint" in ended[0].output and "will differ" not in ended[0].output
     assert differing(tmp_path / "calm", tmp_path / "run") == []

@@ -87,25 +87,28 @@ def export(args: argparse.Namespace) -> str:
         decided = decisions.by_review(samples, Path(args.review))
     else:
         decided = decisions.by_p_noisy(samples, args.p_noisy, args.suspects == "relabel")
-    cleaned_set.require_all_classes(decided, decisions.classes_of(samples))
+    class_names = decisions.classes_of(samples)
+    cleaned_set.require_all_classes(decided, class_names)
 
     lines = summary(record, decided)
     if args.to is not None or args.format != "csv":
         require_files(record)
+        images = originals_of(record, args.train_root)
     if args.labels_csv is not None:
         cleaned_set.require_new(Path(args.labels_csv))
     if args.to is not None:
-        images, to = originals_of(record, args.train_root), Path(os.path.abspath(args.to))
+        to = Path(os.path.abspath(args.to))
         cleaned_set.require_free(to, images)
         linked = cleaned_set.write_folder(decided, images, to, args.copy)
         kept = sum(one.label is not None for one in decided)
         lines.append(f"{args.to}/: {linked} hard links, {kept - linked} copies")
     if args.labels_csv is not None:
+        file = Path(args.labels_csv)
+        lines.append(str(file))
         if args.format == "csv":
-            cleaned_set.write_labels(decided, Path(args.labels_csv))
+            cleaned_set.write_labels(decided, file)
         else:
-            cleaned_set.write_label_studio(decided, Path(args.labels_csv), record.path.name)
-        lines.append(str(args.labels_csv))
+            lines += cleaned_set.write_label_studio(decided, class_names, images, file, record.path.name)
     return "\n".join(lines)
 
 

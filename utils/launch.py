@@ -133,14 +133,18 @@ def speaks() -> bool:
 def leave(status: int) -> NoReturn:
     """End this process: together with all others, or, where it failed, soon, whatever they do.
 
-    Nothing is waited for that a lost process could hold up, as the threads of a group.
+    Where one of them does not come within the limit, all the same, with status 2 and a line that says so. Nothing is
+    waited for that a lost process could hold up, as the threads of a group.
     """
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     if _store is not None and not _broken:
         with contextlib.suppress(Exception):  # torchrun itself is gone
-            meet("end", within=GOODBYE if status else float("inf"))
+            if not meet("end", within=GOODBYE if status else limit()) and not status:
+                status = 2
+                if speaks():
+                    print(f"error: {lost('timed out')}", file=sys.__stderr__, flush=True)
     os._exit(status)
 
 

@@ -4,17 +4,19 @@
     python3 -m tests.benchmarks.expected --shorter --data="--dataset folder --train_root ROOT --width 0.25"
 
 Each script is typed twice, once with --estimate. Seconds are those from the moment that it names its epochs, which is
-when the work begins, until the process ends; memory is ru_maxrss of the process; disk is what lies in the folder in the
-end, while what is expected is the peak, with a checkpoint beside the next one. ssl.py takes the scores of relabel.py.
+when the work begins, until the process ends; memory is ru_maxrss of the process; disk is the most that
+lay in the folder, which is looked at a hundred times a second. ssl.py takes the scores of relabel.py.
 --shorter: fewer epochs, with which an estimate is as hard, and a try is shorter.
 """
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +54,35 @@ def expected(printed: str) -> Cost:
 
 def taken(command: list[str], folder: Path) -> Cost:
     """By the command, from the moment that it names its epochs."""
-    start = time.perf_counter()
+    start, most, ended = time.perf_counter(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.01):
+            most = max(most, bytes_in(folder))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     process = subprocess.Popen([sys.executable, "-u", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epochs: "):
             start = time.perf_counter()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
+    ended.set()
+    watcher.join()
     if status:  # it has said why
         sys.exit(f"{command} ended with status {os.waitstatus_to_exitcode(status)}")
-    return Cost(seconds, 1024 * usage.ru_maxrss, sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
+    return Cost(seconds, 1024 * usage.ru_maxrss, most)
+
+
+def bytes_in(folder: Path) -> int:
+    """What its files take on the disk, some of which may vanish meanwhile; of a track what is written of it."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += 512 * file.stat().st_blocks
+    return total
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -228,12 +228,15 @@ def test_images_that_moved_since_are_found_where_they_are_said_to_be(call, refus
 def test_label_studio_gets_every_image_with_its_label_as_a_prediction(call, tmp_path, photos):
     table = experiment(tmp_path, photos)
     out = tmp_path / "tasks.json"
-    call("--p_noisy", 0.5, "--suspects", "relabel", "--labels_csv", out, "--format", "labelstudio")
+    printed = call("--p_noisy", 0.5, "--suspects", "relabel", "--labels_csv", out, "--format", "labelstudio")
+    choices = "".join(f'<Choice value="{name}"/>' for name in CLASSES)
+    assert f"_DOCUMENT_ROOT={photos.parent}, and the project needs the local storage {photos} and" in printed
+    assert f'<Choices name="label" toName="image">{choices}</Choices></View>' in printed
     tasks = json.loads(out.read_text())
     assert len(tasks) == N
     assert tasks[0] == {
         "data": {
-            "image": "/data/local-files/?d=" + table.files[0],
+            "image": f"/data/local-files/?d={photos.name}/{table.files[0]}",
             "file": table.files[0],
             "label_given": table.class_names[table.labels[0]],
             "p_noisy": 0.95,

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
 
 from utils.errors import UserError
 from utils.files import rename, write_atomically, write_csv
@@ -134,23 +135,33 @@ def write_labels(decided: list[Decided], file: Path) -> None:
     write_csv(file, rows, (column, "label"))
 
 
-def write_label_studio(decided: list[Decided], file: Path, model_version: str) -> None:
-    """The tasks that Label Studio imports, the worst first, each with its label as a prediction.
+def write_label_studio(
+    decided: list[Decided], class_names: list[str], images: Path, file: Path, model_version: str
+) -> list[str]:
+    """The tasks that Label Studio imports, the worst first, each with its label as a prediction; what it needs, to say.
 
-    Images are named as files below the data's root, which Label Studio has to serve as its local files. The interface
-    needs <Image name="image" value="$image"/> and <Choices name="label" toName="image"> with the classes.
+    Label Studio takes no folder as local storage that is itself the one whose files it serves, so images are named
+    from the folder that holds `images` on.
     """
-    tasks = [_task(one, model_version) for one in decided if one.label is not None]
+    images = Path(os.path.abspath(images))
+    tasks = [_task(one, images.name, model_version) for one in decided if one.label is not None]
     text = json.dumps(tasks, indent=1) + "\n"
     write_atomically(file, lambda handle: handle.write(text.encode()))
+    choices = "".join(f"<Choice value={quoteattr(printable(name))}/>" for name in class_names)
+    return [
+        f"Label Studio has to be started with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={images.parent}, and the project needs the local storage {images} and "
+        "this labelling interface:",
+        f'<View><Image name="image" value="$image"/><Choices name="label" toName="image">{choices}</Choices></View>',
+    ]
 
 
-def _task(one: Decided, model_version: str) -> dict[str, Any]:
+def _task(one: Decided, root: str, model_version: str) -> dict[str, Any]:
     sample = one.sample
     choice = {"from_name": "label", "to_name": "image", "type": "choices"}
     return {
         "data": {
-            "image": LOCAL_FILES + quote(os.fsencode(sample.file)),
+            "image": LOCAL_FILES + quote(os.fsencode(f"{root}/{sample.file}")),
             "file": printable(sample.file),
             "label_given": sample.label,
             "p_noisy": sample.p_noisy,
@@ -159,7 +170,7 @@ def _task(one: Decided, model_version: str) -> dict[str, Any]:
             {
                 "model_version": model_version,
                 "score": round(one.score, 4),
-                "result": [choice | {"value": {"choices": [one.label]}}],
+                "result": [choice | {"value": {"choices": [printable(one.label)]}}],
             }
         ],
     }

@@ -103,8 +103,7 @@ def foresee(
         elsewhere = 0 if expected.images_on_host else expected.images
         raise UserError(
             f"the run needs {expected.more_memory / 1e9:.1f} GB of memory more, and {free / 1e9:.1f} GB are free",
-            "take fewer images, fewer epochs or, in main.py, a larger --track_every"
-            + host_instead(expected.more_memory - free, elsewhere),
+            "take fewer images" + host_instead(expected.more_memory - free, elsewhere),
         )
     if only:
         compute.ranks.wait()  # until all have looked at the folder, which rank 0 removes next

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from utils.files import let_go
 from utils.results.drawing import (
     AUC,
     DASHED,
@@ -48,6 +49,7 @@ def quartiles(track: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         if mask is not None:
             chunk = chunk[:, mask]
         result[:, start : start + rows] = np.quantile(chunk, (0.25, 0.5, 0.75), axis=1)
+        let_go(track)
     return result
 
 

@@ -104,7 +104,7 @@ def expect(
         return None
     seconds = START_AND_END + PER_SAMPLE * len(data) + sum(rates[part.network].seconds(part) for part in work)
     tracks, per_class = 4 * track_rows * len(data), len(data) * data.num_classes
-    more_memory = KEPT_PER_CLASS * per_class + tracks // 2  # figures read one or two of them
+    more_memory = KEPT_PER_CLASS * per_class  # tracks stay on the disk
     weights = max(part.networks * rates[part.network].weights for part in work)
     files = FILES_PER_CLASS * per_class + FILES_PER_SAMPLE * len(data) + 2 * weights  # networks that are kept
     # Weights, their average, momentum; two of them are there while the next one is written.
