@@ -74,6 +74,8 @@ class Classifier:
         Images that do not decode are left out; `broken` is told why. Raises UserError where there are no images.
         """
         folder = Path(folder)
+        if not folder.exists():
+            raise UserError(f"there is no {folder}", "name a folder of images")
         found = [folder] if folder.is_file() else folder.rglob("*")
         files = [file for file in found if file.suffix.lower() in EXTENSIONS and file.is_file()]
         files = sorted(file for file in files if not file.name.startswith("."))

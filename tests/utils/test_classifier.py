@@ -61,6 +61,11 @@ def test_answers_are_the_same_in_portions_which_alone_are_in_memory(model, pictu
 
 def test_a_folder_without_images_is_refused(model, tmp_path):
     with pytest.raises(UserError, match="holds no images"):
+        Classifier.load(model, cuda_dev=-1).classify_folder(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_told_from_an_empty_one(model, tmp_path):
+    with pytest.raises(UserError, match="there is no .*nowhere"):
         Classifier.load(model, cuda_dev=-1).classify_folder(tmp_path / "nowhere")
 
 

@@ -85,8 +85,8 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
         type=WHOLE,
         metavar="N",
         help="suspects.html shows the N samples that are most likely mislabelled, and up to 200 pairs of "
-        "near-duplicates under different labels; 0 = no page (default: for 'folder' every suspect, at least 200 and at "
-        "most 20000; no page for other sets)",
+        "near-duplicates under different labels; 0 = no page (default: for 'folder' every suspect, at least 1000 and "
+        "at most 20000; no page for other sets)",
     )
     return group
 

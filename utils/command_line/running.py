@@ -159,6 +159,9 @@ def run_script(
         _fail(str(stopped), stopped.exit_status, prefix="")
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read what is printed has gone, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end would fail again
+        _end(141)  # 128 + SIGPIPE, as the shell says it
     except MemoryError:
         _fail(f"out of memory — {remedy}", 2)
     except Exception as error:

@@ -265,7 +265,7 @@ def write_results(
     experiment: Experiment,
 ) -> None:
     """Scores, figures and final numbers, from what the training left in the folder."""
-    rows = experiment.history.rows
+    rows, marks = experiment.history.rows, {"relabelling begins": relabelling_from}
     draw_tracks(
         experiment,
         data,
@@ -274,7 +274,7 @@ def write_results(
         losses.scores,
         losses.read(),
         rows,
-        marks={"relabelling begins": relabelling_from},
+        marks=marks,
     )
     write_accuracy_figure(
         experiment,
@@ -285,6 +285,7 @@ def write_results(
             "soft labels (truth)": "soft_label_accuracy",
             "test": "test_accuracy",
         },
+        marks=marks,
     )
     figures = save_scores(experiment, data, RELABEL, evidence, losses.last())
     write_dynamics(experiment, data, evidence)

@@ -167,9 +167,14 @@ def save_model(experiment: Experiment, data: NoisyData, network: nn.Module, name
 
 
 def write_accuracy_figure(
-    experiment: Experiment, data: NoisyData, rows: list[dict], names: dict[str, str], file: str = "accuracy.png"
+    experiment: Experiment,
+    data: NoisyData,
+    rows: list[dict],
+    names: dict[str, str],
+    file: str = "accuracy.png",
+    marks: dict[str, float] | None = None,
 ) -> None:
-    """An accuracy figure from the history columns `names` {label: column}, with the learning rate."""
+    """An accuracy figure from the history columns `names` {label: column}, with the learning rate, and marks."""
     rates = history_columns(rows, {"lr": "lr"}).get("lr")
     accuracy_figure(
         experiment.record.own(file),
@@ -179,6 +184,7 @@ def write_accuracy_figure(
         "Accuracy",
         data.choice.in_words(),
         rates,
+        marks,
     )
 
 

@@ -71,11 +71,11 @@ def histogram_figure(
             peak = max(peak, _draw_mixture(panel, mixture, values, edges, handles))
         if (threshold := (thresholds or {}).get(name)) is not None:
             handles.setdefault(threshold_label, panel.axvline(threshold, color="#000000", lw=1.4, ls=":"))
-        panel.set(title=name, ylabel="samples in a bin", yscale="log", xlim=(low, high), ylim=(FLOOR, 1.6 * peak))
+        panel.set(title=name, ylabel="samples in a bin (log)", yscale="log", xlim=(low, high), ylim=(FLOOR, 1.6 * peak))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         outside = int(np.sum((values < low) | (values > high)))
         said = f"; {outside:,} of {len(values):,} samples outside" if outside else ""
-        panel.set_xlabel(f"score (higher = more likely mislabelled){said}")
+        panel.set_xlabel(f"{name} (higher = more likely mislabelled){said}")
     title = "Scores of clean and noisy samples" if both_kinds(is_noisy) else "Scores of all samples"
     finish(figure, path, title, subject, handles)
     return figure

@@ -15,7 +15,7 @@ import numpy as np
 from datasets.image_set import NO_CLASS
 
 SUSPECT_FROM = 0.5  # p_noisy from which a label is called wrong
-LEAST_SHOWN, MOST_SHOWN = 200, 20_000  # rows of a page whose length nobody asked for
+LEAST_SHOWN, MOST_SHOWN = 1000, 20_000  # rows of a page whose length nobody asked for
 
 
 @dataclass(frozen=True)

@@ -111,13 +111,14 @@ def accuracy_figure(
     title: str,
     subject: str,
     rates: np.ndarray | None = None,
+    marks: Mapping[str, float | Sequence[float]] | None = None,
 ) -> Figure | None:
     """Accuracies in percent over `x` (T,), ascending, and below them the learning rate.
 
     curves: name -> (T,) fractions in [0, 1], NaN where not measured. Measured points are joined across the
     missing ones; a curve without any is left out; with no curve left there is no file and None is returned.
     rates: (T,): the learning rate with which each point was reached from the one before; without (None) or with none
-    above zero there is no such panel.
+    above zero there is no such panel. marks: as in `track_figure`.
     """
     x = np.asarray(x, dtype=float)
     curves = {name: 100 * np.asarray(values, dtype=float) for name, values in curves.items()}
@@ -136,6 +137,7 @@ def accuracy_figure(
     low, high = min(low, high - 5), max(high, low + 5)  # a flat curve should look flat
     panel.set_ylim(max(low, -0.7), min(high, 100.7))  # a line at 100 % is seen whole
     panel.set_ylabel("accuracy (%)")
+    _draw_marks(panel, x, marks, handles)
     if has_rates:
         _draw_rates(panels[1], x, np.asarray(rates, dtype=float))
     _finish_time_axis(panels, x, xlabel)

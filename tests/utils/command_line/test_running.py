@@ -150,6 +150,16 @@ def test_names_that_no_terminal_shows_are_printed_all_the_same():
     assert process.stdout.decode().strip() == r"caf\udce9.png"
 
 
+def test_a_reader_that_has_gone_ends_a_script_without_a_word():
+    """As `| head -1` does, which closes the pipe long before all of this has gone through."""
+    code = "from utils.command_line.running import run_script; run_script(lambda argv: print('line\\n' * 10**6))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
 def test_a_bug_keeps_its_traceback():
     def main(argv):
         raise ZeroDivisionError

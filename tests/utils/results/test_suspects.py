@@ -89,9 +89,10 @@ def test_a_page_shows_as_many_as_are_asked_for(report, count):
 
 
 def test_a_page_shows_all_suspects_unasked_and_fills_up_with_the_worst_of_the_rest():
-    few = many(500, 10).shown(None)
-    assert few.tolist() == [*range(LEAST_SHOWN - 10), *range(490, 500)]
-    assert many(500, 300).shown(None).tolist() == list(range(200, 500))
+    few = many(LEAST_SHOWN + 300, 10).shown(None)
+    assert few.tolist() == [*range(LEAST_SHOWN - 10), *range(LEAST_SHOWN + 290, LEAST_SHOWN + 300)]
+    more = many(LEAST_SHOWN + 300, LEAST_SHOWN + 100).shown(None)
+    assert more.tolist() == list(range(200, LEAST_SHOWN + 300))
     assert many(50, 10).shown(None).tolist() == list(range(50))
     most = many(MOST_SHOWN + 7, MOST_SHOWN + 5).shown(None)
     assert most.tolist() == list(range(2, MOST_SHOWN + 2))

@@ -49,6 +49,10 @@ function verdict(row) { // what was decided, in a word or two
   return typeof decision === "number" ? `→ ${className(decision)}` : decision ?? "";
 }
 
+function isOther(row) { // whether it was relabelled as another class than the suggested one
+  return typeof review.of(row) === "number" && review.of(row) !== data.suggested[row];
+}
+
 function kind(decision) {
   return typeof decision === "number" ? "relabel" : decision ?? "";
 }
@@ -74,7 +78,7 @@ function card(row) {
   image.addEventListener("load", () => pixelated(image));
   const decision = review.of(row), named = (text) => element("bdi", { textContent: text, title: text });
   const name = (c) => named(className(c));
-  const made = element("div", { className: `card ${kind(decision)} ${data.suggested[row] === data.label[row] ? "same" : ""}` },
+  const made = element("div", { className: `card ${kind(decision)} ${data.suggested[row] === data.label[row] ? "same" : ""} ${isOther(row) ? "other" : ""}` },
     element("div", { className: "frame" }, image),
     element("span", { className: "badge rank", textContent: `#${data.rank[row]}` }),
     element("div", { className: "line given" }, name(data.label[row]),
