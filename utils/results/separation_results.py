@@ -16,7 +16,7 @@ from utils.results.suspect_files import write_suspects
 from utils.results.suspects import SUSPECT_FROM
 from utils.scoring.metrics import aucs
 from utils.scoring.mixture import BetaMixture
-from utils.scoring.planted import CalibratedPosterior, in_the_order_of
+from utils.scoring.planted import MIN_PER_CLASS, CalibratedPosterior, in_the_order_of
 from utils.scoring.selection import boundary
 from utils.separations import Separation
 
@@ -84,15 +84,18 @@ def draw_roc(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarr
 
 
 def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence, experiment: Experiment) -> None:
-    """What it finds; by what it was calibrated, in the log file alone."""
+    """What it finds, and whether to trust it; by what it was calibrated, in the log file alone."""
     said = f"{what}: {posterior.noise_rate_:.3f} of the labels wrong"
     if not posterior.calibrated_:
-        experiment.log(f"{said}, by the predictions of {evidence.window}; not calibrated: too few errors were planted")
+        experiment.log(f"{said}; not calibrated: too few errors were planted (go by the order, not by p_noisy)")
         return
-    experiment.log(f"{said}, most of all by the predictions of {evidence.window}")
+    if len(evidence.data) < MIN_PER_CLASS * evidence.data.num_classes:
+        said += f"; fewer than {MIN_PER_CLASS} images of a class: it may be far off (go by the order, not by p_noisy)"
+    experiment.log(said)
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_
     experiment.log.quietly(
-        f"{what}: calibrated by {len(evidence.data.planted.ids)} errors planted on purpose: being the label trained on "
-        f"makes a class {factor:.2f} times as probable (1 = not memorised), temperature {temperature:.2f}; symmetric "
-        f"noise with {posterior.symmetric_:.2f}, errors like the planted ones with {posterior.alike_:.2f}"
+        f"{what}: calibrated by {len(evidence.data.planted.ids)} errors planted on purpose, most of all by the "
+        f"predictions of {evidence.window}: being the label trained on makes a class {factor:.2f} times as probable "
+        f"(1 = not memorised), temperature {temperature:.2f}; symmetric noise with {posterior.symmetric_:.2f}, errors "
+        f"like the planted ones with {posterior.alike_:.2f}"
     )

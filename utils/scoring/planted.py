@@ -31,6 +31,7 @@ ALIKE = 0.75  # of their number, which counts once they are weighted like the wr
 SMALLEST_SD = 0.01  # of an estimated share
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
 NOISES = ({"towards": SYMMETRIC, "shrink": np.inf}, {"towards": ANCHORS, "shrink": 0.3})
+MIN_PER_CLASS = 100  # samples, on average: of fewer the surest are the network's errors as often as wrong labels
 SMALLEST = 1e-12  # probability
 
 
@@ -90,13 +91,14 @@ class CalibratedPosterior:
     """Posterior of the true class given label and predictions, calibrated by planted errors; in scikit-learn's shape.
 
     The predictions of a network that was trained on the labels owe something to them. That is taken out; then
-    `LabelPosterior` is fitted at TEMPERATURES, once for symmetric noise and once for errors that each class has of its
-    own (NOISES), to the predictions of several windows of epochs, which err in opposite directions. All of these fits
-    are averaged, weighted by the likelihood of the planted samples' own labels, which were never trained on: a hundred
-    of them leave the best one open. (Of two classes the planted one gives the own one away; then the mean likelihood of
-    the trained labels takes its place.) A fit by which wrong labels are drawn like planted ones also counts by how near
-    its share of them is to `share_like`; to another one that says nothing. Without planted errors nothing is taken out,
-    and the first window is fitted at the defaults of `LabelPosterior`, but for unfolded frequencies.
+    `LabelPosterior` is fitted at TEMPERATURES, once for symmetric noise and, from MIN_PER_CLASS samples of a class
+    on, once for errors that each class has of its own (NOISES), to the predictions of several windows of epochs,
+    which err in opposite directions. All of these fits are averaged, weighted by the likelihood of the planted
+    samples' own labels, which were never trained on: a hundred of them leave the best one open. (Of two classes the
+    planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
+    which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
+    another one that says nothing. Without planted errors nothing is taken out, and the first window is fitted at
+    the defaults of `LabelPosterior`, but for unfolded frequencies.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
@@ -139,11 +141,12 @@ class CalibratedPosterior:
         self, windows: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray
     ) -> None:
         mean, logs, alike, memorised = LogWeightedMean(), [], [], []
+        noises = NOISES if len(own) >= MIN_PER_CLASS * windows[0].shape[1] else NOISES[:1]
         for probs in windows:
             losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
             memorised.append(memorisation(probs, trained, own, planted))
             probs = memorised[-1].without(probs, trained)
-            for temperature, noise in product(TEMPERATURES, NOISES):
+            for temperature, noise in product(TEMPERATURES, noises):
                 fit = LabelPosterior(temperature, **noise).fit(probs, trained)
                 posterior = fit.of(own)
                 log, drawn_alike = log_weight(fit, posterior, losses, trained, own, planted)
@@ -154,11 +157,11 @@ class CalibratedPosterior:
         self.posterior_ = posterior.astype(np.float32)
         self.trained_ = self.posterior_.copy()  # the labels differ where errors were planted alone
         self.trained_[planted] = of_planted
-        weights = softmax(logs).reshape(len(windows), len(TEMPERATURES), len(NOISES))
+        weights = softmax(logs).reshape(len(windows), len(TEMPERATURES), len(noises))
         self.window_ = int(weights.sum(axis=(1, 2)).argmax())
         self.memorisation_ = memorised[self.window_]
         self.temperature_ = float(weights.sum(axis=(0, 2)) @ TEMPERATURES)
-        self.symmetric_ = float(weights.sum(axis=(0, 1)) @ [noise["towards"] == SYMMETRIC for noise in NOISES])
+        self.symmetric_ = float(weights.sum(axis=(0, 1)) @ [noise["towards"] == SYMMETRIC for noise in noises])
         self.alike_ = float(weights.ravel() @ alike)
 
 

@@ -165,6 +165,14 @@ def test_class_dependent_noise_is_found_although_errors_are_planted_uniformly():
     assert Draw(0.4).fit().symmetric_ > 0.1  # a matrix of its own can be symmetric too
 
 
+@pytest.mark.parametrize(("size", "asked"), [(C * planted.MIN_PER_CLASS, True), (C * planted.MIN_PER_CLASS - 1, False)])
+def test_of_few_samples_of_a_class_nothing_is_asked_but_symmetric_noise(size, asked):
+    found = Draw(0.4, size=size, planted=60).fit()
+    assert (found.symmetric_ < 1) == asked
+    different = found.transition_[~np.eye(C, dtype=bool)]
+    assert (np.ptp(different) > 1e-6) == asked
+
+
 def test_planted_samples_are_judged_for_their_own_labels():
     draw = Draw(0.2, 3.0)
     found = draw.fit()
