@@ -322,6 +322,7 @@ def of_names(class_names: list[str], files: list[str], experiment: str) -> Suspe
         scores={"score": np.zeros(n)},
         p_noisy=np.ones(n, dtype=np.float32),
         posterior=np.full((n, len(class_names)), 0.5, dtype=np.float32),
+        twin_of=np.full(n, -1),
     )
 
 

@@ -39,6 +39,7 @@ def made_up(files: list[Path], class_names: list[str], root: Path) -> Suspects:
         scores={"score": p_noisy},
         p_noisy=p_noisy,
         posterior=posterior,
+        twin_of=np.full(len(posterior), -1),
     )
 
 

@@ -150,13 +150,13 @@ UNANSWERED = "error: a process of this run has not answered for 2 s (RANKS_TIME_
 
 
 def fails(rank: int, how: str) -> None:
-    """Process 1 ends or hangs while the other one waits for it."""
+    """Process 1 ends or hangs while the others wait for it, or have come to their end."""
 
     def main(argv):
         sharing = ranks.open_ranks()
         sharing.wait()
-        if rank == 0:
-            if how == "hangs while the other one ends":
+        if rank != 1:
+            if how == "hangs while the others end":
                 return
             sharing.wait()
         if how.startswith("hangs"):
@@ -171,24 +171,25 @@ def fails(rank: int, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "line"),
+    ("how", "size", "status", "line"),
     [
-        ("error", 2, "error: this is wrong — mend it"),
-        ("bug", 1, "\nZeroDivisionError\n"),
-        ("killed", -9, "error: process 1 of this run (0 to 1) has ended — the same command goes on"),
-        ("hangs", None, UNANSWERED),
-        ("hangs while the other one ends", None, UNANSWERED),
+        ("error", 2, 2, "error: this is wrong — mend it"),
+        ("bug", 2, 1, "\nZeroDivisionError\n"),
+        ("killed", 2, -9, "error: process 1 of this run (0 to 1) has ended — the same command goes on"),
+        ("hangs", 2, None, UNANSWERED),
+        ("hangs while the others end", 3, None, UNANSWERED),
     ],
 )
-def test_whatever_happens_to_one_process_all_end_and_one_says_why(tmp_path, how, status, line):
+def test_whatever_happens_to_one_process_all_end_and_one_says_why(tmp_path, how, size, status, line):
     begun = time.monotonic()
-    processes = Processes(tmp_path, 2, fails, how, limit=2.0 if status is None else 60.0)
+    processes = Processes(tmp_path, size, fails, how, limit=2.0 if status is None else 60.0)
     if status is None:  # it hangs
-        processes.processes[0].join(30)
+        for place in (0, *range(2, size)):
+            processes.processes[place].join(30)
         processes.processes[1].kill()  # as torchrun does
-    first, second = processes.end()
-    assert first.status == 2 and (second.status == status or status is None)
-    said = first.errors + second.errors
+    first, second, *others = processes.end()
+    assert {one.status for one in (first, *others)} == {2} and (second.status == status or status is None)
+    said = "".join(one.errors for one in (first, second, *others))
     assert said.count(line) == 1 and said.count("error: ") == (how != "bug")
     assert ("Traceback" in said) == (how == "bug")
     assert time.monotonic() - begun < 30

@@ -65,6 +65,8 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.to is None:
         refuse(args, "copy", without="--to")
+        if args.format == "csv":
+            refuse(args, "train_root", without="--to or --format labelstudio")
     if args.format != "csv" and args.labels_csv is None:
         raise UserError(f"--format {args.format} does nothing without --labels_csv", "add that flag")
 

@@ -19,8 +19,8 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-LIMIT = "RANKS_TIME_LIMIT"  # environment variable: seconds that one waits for the others in any collective ...
-DEFAULT_LIMIT = 1800.0  # ... unless it says otherwise: rank 0 may be decoding a large folder meanwhile
+LIMIT = "RANKS_TIME_LIMIT"  # environment variable: seconds that one waits for the others, together or at the end ...
+DEFAULT_LIMIT = 1800.0  # ... unless it says otherwise: rank 0 may be decoding or writing meanwhile
 WATCHED_EVERY = 1.0  # seconds
 GRACE = 10.0  # seconds to an end by itself once another process is gone; torchrun's SIGKILL comes after 30
 GOODBYE = 2.0  # seconds that a process which fails leaves the others to fail alike
@@ -142,9 +142,9 @@ def leave(status: int) -> NoReturn:
     if _store is not None and not _broken:
         with contextlib.suppress(Exception):  # torchrun itself is gone
             if not meet("end", within=GOODBYE if status else limit()) and not status:
-                status = 2
+                status, reason = 2, lost("timed out")  # before any of those that wait is gone
                 if speaks():
-                    print(f"error: {lost('timed out')}", file=sys.__stderr__, flush=True)
+                    print(f"error: {reason}", file=sys.__stderr__, flush=True)
     os._exit(status)
 
 

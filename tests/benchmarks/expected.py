@@ -61,7 +61,7 @@ def taken(command: list[str], folder: Path) -> Cost:
         while not ended.wait(0.01):
             most = max(most, bytes_in(folder))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     process = subprocess.Popen([sys.executable, "-u", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
@@ -73,15 +73,16 @@ def taken(command: list[str], folder: Path) -> Cost:
     watcher.join()
     if status:  # it has said why
         sys.exit(f"{command} ended with status {os.waitstatus_to_exitcode(status)}")
-    return Cost(seconds, 1024 * usage.ru_maxrss, most)
+    return Cost(seconds, 1024 * usage.ru_maxrss, max(most, bytes_in(folder)))
 
 
 def bytes_in(folder: Path) -> int:
-    """What its files take on the disk, some of which may vanish meanwhile; of a track what is written of it."""
+    """That its files take on the disk; of those that vanish meanwhile, as they are written anew, some are missed."""
     total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += 512 * file.stat().st_blocks
+    with contextlib.suppress(FileNotFoundError):
+        for file in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                total += 512 * file.stat().st_blocks
     return total
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks.expected import Cost, expected
+from tests.benchmarks.expected import Cost, bytes_in, expected
 from utils.training.expectation import Expectation
 
 
@@ -17,3 +17,10 @@ from utils.training.expectation import Expectation
 )
 def test_the_line_is_read_whole(said, cost):
     assert expected(f"device: CPU\nexpected: {said}\n") == cost
+
+
+def test_the_bytes_of_a_folder_are_those_of_its_files_in_whole_blocks(tmp_path):
+    assert bytes_in(tmp_path / "nowhere") == 0
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(bytes(100_000))
+    assert 100_000 <= bytes_in(tmp_path) < 100_000 + 3 * 4096  # folders have blocks of their own

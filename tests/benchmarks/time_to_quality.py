@@ -225,8 +225,9 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
     experiment = f"relabel_{name}"
     key = of_run | {"flags": separation}
     relabel = make(experiment, key, partial(ours, RELABEL, separation, args.root, experiment))
-    figures = relabel["figures"]
-    found = {RELABEL: Found(relabel["seconds"], figures.get("auc_relabel_score"), figures.get("test_accuracy"))}
+    of_relabel = relabel["figures"]
+    quality = of_relabel.get("auc_relabel_score"), of_relabel.get("test_accuracy")
+    found = {RELABEL: Found(relabel["seconds"], *quality)}
     loop = Loop(args.width, args.epochs or sum(relabel["epochs"]), args.workers, seed)
     key = of_run | vars(loop) | {"aum": Aum(0).name}
     found |= of_usual(make(f"usual_{name}", key, partial(usual, data, compute, loop)))

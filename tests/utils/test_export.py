@@ -4,6 +4,9 @@ import csv
 import hashlib
 import json
 import os
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,9 +16,10 @@ from datasets.folder import load_folder
 from datasets.label_file import with_labels
 from utils import export
 from utils.command_line.running import run_script
+from utils.errors import UserError
 from utils.experiments.record import Record
 from utils.files import write_csv
-from utils.results.cleaned_set import names_of
+from utils.results.cleaned_set import names_of, write_label_studio
 from utils.results.decisions import Decided, Listed
 from utils.results.suspects import Suspects
 
@@ -69,6 +73,7 @@ def experiment(tmp_path, root, data_set="folder", certain=0.95):
         scores={"score": p_noisy},
         p_noisy=p_noisy,
         posterior=posterior,
+        twin_of=np.full(N, -1),
     )
     folder = tmp_path / "experiments" / "mine"
     folder.mkdir(parents=True)
@@ -230,7 +235,7 @@ def test_label_studio_gets_every_image_with_its_label_as_a_prediction(call, tmp_
     out = tmp_path / "tasks.json"
     printed = call("--p_noisy", 0.5, "--suspects", "relabel", "--labels_csv", out, "--format", "labelstudio")
     choices = "".join(f'<Choice value="{name}"/>' for name in CLASSES)
-    assert f"_DOCUMENT_ROOT={photos.parent}, and the project needs the local storage {photos} and" in printed
+    assert f"_DOCUMENT_ROOT={photos.parent}\n" in printed and f"interface,\n  {photos}\n" in printed
     assert f'<Choices name="label" toName="image">{choices}</Choices></View>' in printed
     tasks = json.loads(out.read_text())
     assert len(tasks) == N
@@ -256,6 +261,25 @@ def test_label_studio_gets_every_image_with_its_label_as_a_prediction(call, tmp_
             }
         ],
     }
+
+
+def test_label_studio_gets_names_that_it_can_read(tmp_path, photos):
+    """In an address and in the interface, which is XML; of a root that is told from the working folder."""
+    name, file = 'a "b" & <c>', "a/a 1#.png"
+    (photos / "a").mkdir()
+    (photos / file).write_bytes(b"")
+    sample = Listed(7, file, name, "dog", 0.5, 0.5)
+    out = tmp_path / "tasks.json"
+    *_, folder, interface = write_label_studio(
+        [Decided(sample, name, 0.5)], [name, "dog"], Path(os.path.relpath(photos)), out, "mine"
+    )
+    (task,) = json.loads(out.read_text())
+    assert task["data"]["image"] == f"/data/local-files/?d={photos.name}/a/a%201%23.png"
+    assert folder.strip() == str(photos)
+    choices = [choice.get("value") for choice in ElementTree.fromstring(interface.strip()).iter("Choice")]
+    assert choices == [name, "dog"] and task["predictions"][0]["result"][0]["value"] == {"choices": [name]}
+    with pytest.raises(UserError, match="there is no"):
+        write_label_studio([Decided(replace(sample, file="a/gone.png"), name, 0.5)], [name], photos, out, "mine")
 
 
 def test_a_record_that_lacks_what_an_export_needs(refused, call, tmp_path, photos):
@@ -303,6 +327,7 @@ def test_flags_that_say_too_little_or_too_much(refused, tmp_path, photos):
     assert "outside [0, 1]" in refused("--p_noisy", 2, "--suspects", "drop", *out)
     labels = ["--labels_csv", tmp_path / "labels.csv"]
     assert "--copy does nothing without --to" in refused(*DROP, "--copy", *labels)
+    assert "--train_root does nothing without" in refused(*DROP, "--train_root", photos, *labels)
     assert "--format labelstudio does nothing" in refused(*DROP, "--format", "labelstudio", *out)
 
 

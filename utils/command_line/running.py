@@ -153,6 +153,7 @@ def run_script(
     try:
         with launch.quiet():
             main(argv)
+            sys.stdout.flush()  # whose reader may have gone
     except UserError as error:
         _fail(str(error), 2)
     except Stopped as stopped:
@@ -160,7 +161,6 @@ def run_script(
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:  # whoever read what is printed has gone, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end would fail again
         _end(141)  # 128 + SIGPIPE, as the shell says it
     except MemoryError:
         _fail(f"out of memory — {remedy}", 2)
@@ -184,6 +184,10 @@ def _fail(line: str, status: int, prefix: str = "error: ") -> NoReturn:
 
 
 def _end(status: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would fail again as Python ends
     if launch.launched():
         launch.leave(status)
     sys.exit(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -136,34 +137,37 @@ def write_labels(decided: list[Decided], file: Path) -> None:
 
 
 def write_label_studio(
-    decided: list[Decided], class_names: list[str], images: Path, file: Path, model_version: str
+    decided: list[Decided], class_names: list[str], root: Path, file: Path, model_version: str
 ) -> list[str]:
     """The tasks that Label Studio imports, the worst first, each with its label as a prediction; what it needs, to say.
 
     Label Studio takes no folder as local storage that is itself the one whose files it serves, so images are named
-    from the folder that holds `images` on.
+    from the folder that holds `root` on. Raises UserError where one is missing or outside the root.
     """
-    images = Path(os.path.abspath(images))
-    tasks = [_task(one, images.name, model_version) for one in decided if one.label is not None]
+    root, kept = Path(os.path.abspath(root)), [one for one in decided if one.label is not None]
+    sources(kept, root)
+    tasks = [_task(one, root.name, model_version) for one in kept]
     text = json.dumps(tasks, indent=1) + "\n"
     write_atomically(file, lambda handle: handle.write(text.encode()))
     choices = "".join(f"<Choice value={quoteattr(printable(name))}/>" for name in class_names)
     return [
-        f"Label Studio has to be started with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={images.parent}, and the project needs the local storage {images} and "
-        "this labelling interface:",
-        f'<View><Image name="image" value="$image"/><Choices name="label" toName="image">{choices}</Choices></View>',
+        "Label Studio has to be started with",
+        "  LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true",
+        f"  LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={shlex.quote(str(root.parent))}",
+        "and the project needs, as local storage and as labelling interface,",
+        f"  {root}",
+        f'  <View><Image name="image" value="$image"/><Choices name="label" toName="image">{choices}</Choices></View>',
     ]
 
 
-def _task(one: Decided, root: str, model_version: str) -> dict[str, Any]:
+def _task(one: Decided, folder_name: str, model_version: str) -> dict[str, Any]:
     sample = one.sample
     choice = {"from_name": "label", "to_name": "image", "type": "choices"}
     return {
         "data": {
-            "image": LOCAL_FILES + quote(os.fsencode(f"{root}/{sample.file}")),
+            "image": LOCAL_FILES + quote(os.fsencode(f"{folder_name}/{sample.file}")),
             "file": printable(sample.file),
-            "label_given": sample.label,
+            "label_given": printable(sample.label),
             "p_noisy": sample.p_noisy,
         },
         "predictions": [

@@ -71,7 +71,7 @@ def histogram_figure(
             peak = max(peak, _draw_mixture(panel, mixture, values, edges, handles))
         if (threshold := (thresholds or {}).get(name)) is not None:
             handles.setdefault(threshold_label, panel.axvline(threshold, color="#000000", lw=1.4, ls=":"))
-        panel.set(title=name, ylabel="samples in a bin (log)", yscale="log", xlim=(low, high), ylim=(FLOOR, 1.6 * peak))
+        panel.set(ylabel="samples in a bin (log)", yscale="log", xlim=(low, high), ylim=(FLOOR, 1.6 * peak))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         outside = int(np.sum((values < low) | (values > high)))
         said = f"; {outside:,} of {len(values):,} samples outside" if outside else ""

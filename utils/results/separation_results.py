@@ -14,6 +14,7 @@ from utils.results.reporting import write_reliability, write_transition
 from utils.results.score_figures import histogram_figure, roc_figure
 from utils.results.suspect_files import write_suspects
 from utils.results.suspects import SUSPECT_FROM
+from utils.scoring.label_posterior import ANCHORS
 from utils.scoring.metrics import aucs
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.planted import MIN_PER_CLASS, CalibratedPosterior, in_the_order_of
@@ -89,8 +90,8 @@ def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence,
     if not posterior.calibrated_:
         experiment.log(f"{said}; not calibrated: too few errors were planted (go by the order, not by p_noisy)")
         return
-    if len(evidence.data) < MIN_PER_CLASS * evidence.data.num_classes:
-        said += f"; fewer than {MIN_PER_CLASS} images of a class: it may be far off (go by the order, not by p_noisy)"
+    if ANCHORS not in posterior.noises_:
+        said += f"; fewer than {MIN_PER_CLASS} images a class: it may be far off (go by the order, not by p_noisy)"
     experiment.log(said)
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_
     experiment.log.quietly(

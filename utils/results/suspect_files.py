@@ -44,7 +44,7 @@ def write_suspects(
         scores=scores,
         p_noisy=p_noisy,
         posterior=posterior,
-        twins=twins.nearest(len(data)),
+        twin_of=twins.nearest(len(data)),
     )
     experiment.write_csv("suspects.csv", suspects.rows(), suspects.columns)
     report = experiment.record["settings"].get("report")

@@ -35,7 +35,9 @@ class Suspects:
     suggested: np.ndarray  # int64 (N,), 0..C-1
     confidence: np.ndarray  # float32 (N,) in [0, 1]
     p_noisy: np.ndarray  # float32 (N,) in [0, 1]
-    twins: tuple[str, ...]  # N: the picture that shows the same under another label, by file or sample id; "" = none
+    twin_names: tuple[
+        str, ...
+    ]  # N: the picture that shows the same under another label, by file or sample id; "" = none
     true_labels: np.ndarray | None  # int64 (N,), -1 = belongs to no class; None where the truth is unknown
     scores: dict[str, np.ndarray]  # each (N,), higher = more likely mislabelled
 
@@ -51,18 +53,16 @@ class Suspects:
         scores: Mapping[str, np.ndarray],
         p_noisy: np.ndarray,
         posterior: np.ndarray,
-        twins: np.ndarray | None = None,
+        twin_of: np.ndarray,
     ) -> Suspects:
         """Ranked by the first of the scores; all arrays in the data set's order.
 
-        `posterior` (N, C): of the true class, given label and predictions. `twins` int64 (N,): of the picture that
-        shows the same under another label the position, -1 = none; None = nobody has one.
-        Equal scores keep the data set's order.
+        `posterior` (N, C): of the true class, given label and predictions. `twin_of` int64 (N,): of the picture
+        that shows the same under another label the position, -1 = none. Equal scores keep the data set's order.
         """
         order = np.argsort(-next(iter(scores.values())), kind="stable")
         suggested, confidence = suggest(labels, p_noisy, posterior)
         names = sample_ids if files is None else files
-        twins = np.full(len(labels), -1) if twins is None else twins
         return cls(
             class_names=tuple(class_names),
             positions=order,
@@ -72,7 +72,7 @@ class Suspects:
             suggested=suggested[order],
             confidence=confidence[order],
             p_noisy=p_noisy[order],
-            twins=tuple("" if twins[i] < 0 else str(names[twins[i]]) for i in order),
+            twin_names=tuple("" if twin_of[i] < 0 else str(names[twin_of[i]]) for i in order),
             true_labels=None if true_labels is None else true_labels[order],
             scores={name: values[order] for name, values in scores.items()},
         )
@@ -124,7 +124,7 @@ class Suspects:
         row["is_suspect"] = int(self.p_noisy[k] >= SUSPECT_FROM)
         row["suggested_label"] = self.class_names[self.suggested[k]]
         row["confidence"] = f"{self.confidence[k]:.4f}"
-        row["twin"] = self.twins[k]
+        row["twin"] = self.twin_names[k]
         if self.true_labels is not None:
             row["true_label"] = self.true_name(k)
         return row

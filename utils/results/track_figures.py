@@ -137,7 +137,8 @@ def accuracy_figure(
     low, high = min(low, high - 5), max(high, low + 5)  # a flat curve should look flat
     panel.set_ylim(max(low, -0.7), min(high, 100.7))  # a line at 100 % is seen whole
     panel.set_ylabel("accuracy (%)")
-    _draw_marks(panel, x, marks, handles)
+    for panel in panels:
+        _draw_marks(panel, x, marks, handles)
     if has_rates:
         _draw_rates(panels[1], x, np.asarray(rates, dtype=float))
     _finish_time_axis(panels, x, xlabel)

@@ -30,7 +30,7 @@ TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
-NOISES = ({"towards": SYMMETRIC, "shrink": np.inf}, {"towards": ANCHORS, "shrink": 0.3})
+NOISES = {SYMMETRIC: np.inf, ANCHORS: 0.3}  # what a noise matrix is shrunk towards, and how much
 MIN_PER_CLASS = 100  # samples, on average: of fewer the surest are the network's errors as often as wrong labels
 SMALLEST = 1e-12  # probability
 
@@ -91,8 +91,8 @@ class CalibratedPosterior:
     """Posterior of the true class given label and predictions, calibrated by planted errors; in scikit-learn's shape.
 
     The predictions of a network that was trained on the labels owe something to them. That is taken out; then
-    `LabelPosterior` is fitted at TEMPERATURES, once for symmetric noise and, from MIN_PER_CLASS samples of a class
-    on, once for errors that each class has of its own (NOISES), to the predictions of several windows of epochs,
+    `LabelPosterior` is fitted at TEMPERATURES, once for symmetric noise and, from MIN_PER_CLASS samples a class on
+    average, once for errors that each class has of its own (NOISES), to the predictions of several windows of epochs,
     which err in opposite directions. All of these fits are averaged, weighted by the likelihood of the planted
     samples' own labels, which were never trained on: a hundred of them leave the best one open. (Of two classes the
     planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
@@ -105,7 +105,8 @@ class CalibratedPosterior:
       window_         of which predictions the likeliest fits are, an index
       memorisation_   what was taken out of these
       temperature_    of the predictions, the mean
-      symmetric_      how probable symmetric noise is, in [0, 1]; nan where it is not calibrated
+      noises_         the kinds of noise that were fitted
+      symmetric_      how probable symmetric noise is, in [0, 1], 1 where no other was fitted; nan where not calibrated
       alike_          how probable it is that wrong labels are drawn like planted ones, in [0, 1]; nan likewise
       posterior_      float32 (N, C): of the samples with their own labels, rows sum to 1
       trained_        float32 (N, C): of the samples with the labels that the network was trained on
@@ -132,6 +133,7 @@ class CalibratedPosterior:
             plain = LabelPosterior(unfold=False, iterations=50).fit(windows[0], trained)
             self.trained_, self.posterior_, self.transition_ = plain.posterior_, plain.of(own), plain.transition_
             self.window_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
+            self.noises_ = (plain.towards,)
             self.symmetric_ = self.alike_ = np.nan
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
@@ -141,13 +143,13 @@ class CalibratedPosterior:
         self, windows: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray
     ) -> None:
         mean, logs, alike, memorised = LogWeightedMean(), [], [], []
-        noises = NOISES if len(own) >= MIN_PER_CLASS * windows[0].shape[1] else NOISES[:1]
+        self.noises_ = tuple(NOISES) if len(own) >= MIN_PER_CLASS * windows[0].shape[1] else (SYMMETRIC,)
         for probs in windows:
             losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
             memorised.append(memorisation(probs, trained, own, planted))
             probs = memorised[-1].without(probs, trained)
-            for temperature, noise in product(TEMPERATURES, noises):
-                fit = LabelPosterior(temperature, **noise).fit(probs, trained)
+            for temperature, noise in product(TEMPERATURES, self.noises_):
+                fit = LabelPosterior(temperature, towards=noise, shrink=NOISES[noise]).fit(probs, trained)
                 posterior = fit.of(own)
                 log, drawn_alike = log_weight(fit, posterior, losses, trained, own, planted)
                 logs.append(log)
@@ -157,11 +159,11 @@ class CalibratedPosterior:
         self.posterior_ = posterior.astype(np.float32)
         self.trained_ = self.posterior_.copy()  # the labels differ where errors were planted alone
         self.trained_[planted] = of_planted
-        weights = softmax(logs).reshape(len(windows), len(TEMPERATURES), len(noises))
+        weights = softmax(logs).reshape(len(windows), len(TEMPERATURES), len(self.noises_))
         self.window_ = int(weights.sum(axis=(1, 2)).argmax())
         self.memorisation_ = memorised[self.window_]
         self.temperature_ = float(weights.sum(axis=(0, 2)) @ TEMPERATURES)
-        self.symmetric_ = float(weights.sum(axis=(0, 1)) @ [noise["towards"] == SYMMETRIC for noise in noises])
+        self.symmetric_ = float(weights.sum(axis=(0, 1)) @ [noise == SYMMETRIC for noise in self.noises_])
         self.alike_ = float(weights.ravel() @ alike)
 
 

@@ -39,7 +39,7 @@ class SoftLabels:
         """
         recorded = [*self._before, self._next]
         self.keep()
-        mean = sum(recorded[1:], recorded[0]) / len(recorded)
+        mean = sum(recorded[1:], recorded[0]) / len(recorded)  # no copy of all of them
         self.current = mean if replace is None else torch.where(replace[:, None], mean, self.current)
 
     def keep(self) -> None:

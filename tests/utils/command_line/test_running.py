@@ -150,14 +150,27 @@ def test_names_that_no_terminal_shows_are_printed_all_the_same():
     assert process.stdout.decode().strip() == r"caf\udce9.png"
 
 
-def test_a_reader_that_has_gone_ends_a_script_without_a_word():
-    """As `| head -1` does, which closes the pipe long before all of this has gone through."""
-    code = "from utils.command_line.running import run_script; run_script(lambda argv: print('line\\n' * 10**6))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
-    process.stdout.readline()
+@pytest.mark.parametrize("lines", [1, 10**6])  # all of it waits in a buffer, or most of it goes into a closed pipe
+@pytest.mark.parametrize(("then", "status"), [("", 141), ("raise UserError('wrong', 'mend it')", 2)])
+def test_a_reader_that_has_gone_ends_a_script_without_a_word(lines, then, status):
+    """As `| head` does, which closes the pipe before all has gone through."""
+    code = f"""
+from utils.command_line.running import run_script
+from utils.errors import UserError
+def main(argv):
+    input()
+    print("line\\n" * {lines})
+    {then or "pass"}
+run_script(main)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code], **pipes, cwd=ROOT, env=environment)
     process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 141
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    assert process.stderr.read() == ("error: wrong — mend it\n".encode() if then and lines == 1 else b"")
+    assert process.wait() == (status if lines == 1 else 141)
 
 
 def test_a_bug_keeps_its_traceback():

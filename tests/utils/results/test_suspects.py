@@ -21,6 +21,7 @@ def suspects(**changed):
         "scores": {"first": np.array([0.0, 2.0, 3.0, 2.0]), "second": np.array([4.0, 3.0, 2.0, 1.0])},
         "p_noisy": P_NOISY,
         "posterior": POSTERIOR,
+        "twin_of": np.full(4, -1),
     }
     return Suspects.ranked(**given | changed)
 
@@ -35,6 +36,7 @@ def many(n, wrong):
         scores={"score": -np.arange(n)},
         p_noisy=p_noisy,
         posterior=np.stack([1 - p_noisy, p_noisy, 0 * p_noisy], axis=1),
+        twin_of=np.full(n, -1),
     )
 
 
@@ -79,7 +81,7 @@ def test_the_truth_is_told_where_it_is_known_and_blank_where_a_sample_is_of_no_c
 @pytest.mark.parametrize("files, first, third", [(("a", "b", "c", "d"), "c", "a"), (None, "12", "10")])
 def test_a_twin_under_another_label_is_named_by_its_file_or_else_by_its_sample(files, first, third):
     """The first and the third sample show the same, and come last and first in the ranking."""
-    rows = list(suspects(files=files, twins=np.array([2, -1, 0, -1])).rows())
+    rows = list(suspects(files=files, twin_of=np.array([2, -1, 0, -1])).rows())
     assert [row["twin"] for row in rows] == [third, "", "", first]
 
 

@@ -36,6 +36,7 @@ def suspects(n=30, class_names=("cat", "dog", "owl"), seed=0, truth=False, files
         scores={"score": p_noisy},
         p_noisy=p_noisy,
         posterior=posterior,
+        twin_of=np.full(len(posterior), -1),
     )
 
 

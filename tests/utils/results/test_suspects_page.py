@@ -22,6 +22,7 @@ def table(names=HOSTILE, files=("a/1.png", "b/caf\udce9.png", "c/3.png")):
         scores={"score": np.array([1.0, 3.0, 2.0])},
         p_noisy=np.array([0.1, 0.98765432, 0.5], dtype=np.float32),
         posterior=np.array([[0.9, 0.1, 0], [0.8, 0.02, 0.18], [0.1, 0.4, 0.5]], dtype=np.float32),
+        twin_of=np.full(3, -1),
     )
 
 

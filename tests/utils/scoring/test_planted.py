@@ -222,7 +222,7 @@ def test_windows_are_checked(windows):
 
 def test_temperatures_are_averaged_by_the_likelihood_of_the_held_out_labels(monkeypatch):
     monkeypatch.setattr(planted, "ALIKE", 2)  # by nothing else
-    monkeypatch.setattr(planted, "NOISES", ({"towards": "symmetric", "shrink": 0.3},))
+    monkeypatch.setattr(planted, "NOISES", {"symmetric": 0.3})
     draw, rates, likelihoods = Draw(0.4, size=2000, planted=20), {}, {}
     freed = memorisation(draw.predicted, draw.trained, draw.own, draw.ids).without(draw.predicted, draw.trained)
     for temperatures in [(0.2,), (0.5,), (0.2, 0.5)]:
