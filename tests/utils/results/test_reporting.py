@@ -107,8 +107,10 @@ def test_the_accuracy_figure_has_the_rates_of_the_history(tmp_path, monkeypatch,
     for row, rate in zip(rows, rates or (), strict=bool(rates)):
         row["lr"] = rate
     with experiment(tmp_path) as run:
-        write_accuracy_figure(run, data(), rows, {"test": "test_accuracy", "train": "train_accuracy"}, "a.png")
-    ((name, epochs, curves, _, _, subject, drawn),) = given
+        names = {"test": "test_accuracy", "train": "train_accuracy"}
+        write_accuracy_figure(run, data(), rows, names, "a.png", marks={"then": 1})
+    ((name, epochs, curves, _, _, subject, drawn, marks),) = given
+    assert marks == {"then": 1}
     assert (name, epochs, list(curves), subject) == ("a.png", [1, 2], ["test"], SUBJECT)
     assert drawn is None if rates is None else drawn.tolist() == rates
 
@@ -123,6 +125,29 @@ def test_scores_are_drawn_with_where_suspects_begin_and_how_many_are_estimated(t
     assert list(histograms[0][1]) == ["first", "second", "p_noisy"]
     assert histograms[0][3:] == (SUBJECT, {}, {"first": 3.0, "p_noisy": 0.5}, "p_noisy = 0.5")
     assert rocs[0][0] == "roc.png" and rocs[0][3:] == (SUBJECT, 2)
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "noises", "said"),
+    [
+        (False, ("symmetric",), "; not calibrated: too few errors were planted (go by the order, not by p_noisy)"),
+        (True, ("symmetric",), "; fewer than 100 images a class: it may be far off (go by the order, not by p_noisy)"),
+        (True, ("symmetric", "anchors"), ""),
+    ],
+)
+def test_the_share_of_wrong_labels_is_told_with_how_far_it_is_to_be_trusted(tmp_path, capsys, calibrated, noises, said):
+    posterior = SimpleNamespace(
+        noise_rate_=0.25, calibrated_=calibrated, noises_=noises, memorisation_=SimpleNamespace(factor=2.0),
+        temperature_=0.5, symmetric_=1.0, alike_=1.0,
+    )  # fmt: skip
+    planted = SimpleNamespace(planted=SimpleNamespace(ids=np.arange(7)))
+    evidence = SimpleNamespace(window="all epochs", data=planted)
+    with experiment(tmp_path) as run:
+        capsys.readouterr()
+        separation_results.log_posterior("p_noisy", posterior, evidence, run)
+        assert capsys.readouterr().out == f"p_noisy: 0.250 of the labels wrong{said}\n"
+        in_file = (run.path / "log.txt").read_text()
+    assert ("7 errors planted on purpose, most of all by the predictions of all epochs" in in_file) == calibrated
 
 
 @pytest.mark.parametrize("clean", [None, LABELS, 1 - LABELS], ids=["unknown", "all right", "all wrong"])

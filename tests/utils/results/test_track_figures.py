@@ -33,9 +33,11 @@ def test_quartiles_of_a_memory_mapped_track_in_chunks(tmp_path, monkeypatch):
     """Chunks of 4 rows over 6 rows: the last one is shorter."""
     monkeypatch.setattr(track_figures, "VALUES_PER_CHUNK", 4 * SAMPLES)
     np.save(tmp_path / "track.npy", track())
-    mapped = np.load(tmp_path / "track.npy", mmap_mode="r")
+    mapped, gone = np.load(tmp_path / "track.npy", mmap_mode="r"), []
+    monkeypatch.setattr(track_figures, "let_go", gone.append)
     expected = [np.quantile(row[IS_NOISY], (0.25, 0.5, 0.75)) for row in track()]
     np.testing.assert_allclose(quartiles(mapped, IS_NOISY), np.transpose(expected), rtol=1e-6)
+    assert len(gone) == 2 and gone[0] is gone[1] is mapped  # no more than a chunk of it stays in memory
 
 
 # ---- tracks
@@ -186,6 +188,18 @@ def test_the_learning_rate_has_a_panel_in_which_every_drop_is_seen(tmp_path):
     assert low < 0.001 and high > 0.1
     assert title(figure) == f"Accuracy\n{SUBJECT}"
     assert_png(tmp_path / "a.png")
+
+
+def test_marks_go_through_accuracies_and_rates(tmp_path):
+    of = [1, 2, 3], {"test": np.array([0.2, 0.5, 0.8])}, "epoch", "Accuracy", SUBJECT, np.full(3, 0.1)
+    figure = accuracy_figure(tmp_path / "a.png", *of, marks={"relabelling begins": 2})
+    assert [
+        [line for line in panel.get_lines() if list(line.get_xdata()) == [2, 2]] != [] for panel in figure.axes
+    ] == [
+        True,
+        True,
+    ]
+    assert "relabelling begins" in legend(figure)
 
 
 @pytest.mark.parametrize("last", [0.0, 1e-6])
