@@ -22,7 +22,7 @@ from utils.methods.relabelling_flags import (
     add_relabelling,
     resolve_way,
 )
-from utils.scoring.tracking import add_choosing, add_track_from
+from utils.scoring.tracking import BATCHES, PASSES, add_choosing, add_track_from
 from utils.separations import RELABEL
 from utils.training.optimisation import add_optimisation
 
@@ -36,7 +36,7 @@ def declare(parser: Parser) -> None:
     add_relabelling(parser)
     add_by_prediction(parser)
     tracking = parser.add_argument_group("tracking")
-    add_track_from(tracking, "either training")
+    add_track_from(tracking, "either training", f"{BATCHES}; by prediction {PASSES}")
     add_choosing(tracking)
     output = add_output(parser)
     add_compare(output)

@@ -38,7 +38,7 @@ MORE = {  # what else has a state of its own; "SCRIPT-WAY" is another way of a s
     "ssl.py": [*SPLIT, "--epoch_begin", "2"],
     "main.py-auto": ["--checkpoint_every", "2", "--track_every", "auto", "--lr_2nd", "0.001"],
     "relabel.py-prediction": ["--relabel_by", "prediction"],
-    "relabel.py-batches": ["--track_from", "batches"],
+    "relabel.py-passes": ["--track_from", "passes"],
     "relabel.py-seeds": ["--seeds", "1", "2"],
     "ssl.py-posterior": ["--runs", "2", "--relabel", "relabel.py-calm"],  # that of the undisturbed run
     "main.py-first_stage": ["--checkpoint_every", "2", "--first_stage_from", "main.py-calm"],

@@ -308,7 +308,7 @@ def test_scores_of_batches_are_the_same_in_a_run_that_stopped_within_an_epoch(
         run(script, *flags, "e")
     run(script, *flags, "e")
     assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
-    finished(script, "passes")
+    finished(script, "passes", "--track_from", "passes")
     if script == "main.py":
         with pytest.raises(UserError, match="track_from 'batches' there, none here"):
             run(script, *TINY_ARGS[script], "--first_stage_from", "whole", "--experiment_name", "other")

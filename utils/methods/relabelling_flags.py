@@ -11,6 +11,7 @@ import models
 from utils.command_line.flags import add_dropout, add_input_noise, check_input_noise
 from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, truth
 from utils.errors import UserError
+from utils.scoring.tracking import BATCHES
 from utils.separations import RELABEL
 from utils.training.optimisation import BALANCE, FEWER, epochs_for
 
@@ -88,7 +89,7 @@ def resolve_way(args: argparse.Namespace) -> None:
     if args.relabel_by == "prediction" and args.balance != BALANCE:
         raise UserError("--balance does nothing by prediction, whose weight of L_p is --reg_term1", "leave it out")
     defaults = {"model_type": NETWORKS, "default_schedule": "cosine"}
-    defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0}
+    defaults |= {"mixup": 1.0, "ema": 0.99, "reg_term2": 0.0, "track_from": BATCHES}
     if args.relabel_by == "prediction":
         defaults = {"default_schedule": "steps", "mixup": 0.0, "ema": 0.0, "reg_term2": 0.4}
         defaults |= {"model_type": [models.CNN13], "lr_2nd": args.lr, "reg_term1": 0.8, "augment": "standard"}

@@ -46,15 +46,15 @@ def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
     return group
 
 
-def add_track_from(group: argparse._ArgumentGroup, where: str) -> None:
-    """`where`: the trainings that it is about. Its default is None: runs made before there was such a flag had none."""
+def add_track_from(group: argparse._ArgumentGroup, where: str, default: str = PASSES) -> None:
+    """`where`: the trainings that it is about; `default`, in words: None is PASSES, as before there was such a flag."""
     group.add_argument(
         "--track_from",
         choices=(PASSES, BATCHES),
         help=f"what {where} says of every sample after an epoch: passes, the network (or its average) looks at all of "
         "them once more, as they are; batches, what it said while it learnt from them, augmented, with dropout and at "
         "different weights: saves that pass. With mixup a mixed image counts as the one that it is for the larger part "
-        f"(default: {PASSES})",
+        f"(default: {default})",
     )
 
 
