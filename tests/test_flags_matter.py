@@ -13,7 +13,7 @@ ROWS = {  # flag with its value: (script, flags beside it, file)
     "--dropout 0": ("relabel.py", [], "loss_track.npy"),
     "--input_noise 0": ("relabel.py", [], "loss_track.npy"),
     "--mixup 0": ("relabel.py", [], "loss_track.npy"),
-    "--ema 0": ("relabel.py", [], "loss_track.npy"),
+    "--ema 0": ("relabel.py", ["--track_from", "passes"], "loss_track.npy"),
     "--reg_term1 0": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--reg_term2 0": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--label_noise 0.5": ("ssl.py", SPLIT, "ssl_loss.npy"),

@@ -77,7 +77,7 @@ def taken(command: list[str], folder: Path) -> Cost:
 
 
 def bytes_in(folder: Path) -> int:
-    """That its files take on the disk; of those that vanish meanwhile, as they are written anew, some are missed."""
+    """What its files take on the disk; of those that vanish meanwhile, as they are written anew, some are missed."""
     total = 0
     with contextlib.suppress(FileNotFoundError):
         for file in folder.rglob("*"):

@@ -29,6 +29,7 @@ NOT_COMPARED = {
     "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "images_on", "checkpoint_every",
     "experiment_name", "experiments_root",
 }  # fmt: skip
+UNSAID = {"track_from": "passes"}  # what None means of a flag, so that whoever says it now goes on with a run of then
 
 
 class Experiment:
@@ -226,7 +227,8 @@ def require_same_settings(record: Record, script: str, settings: dict[str, Any],
     if record["script"] != script:
         raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
     not_compared = NOT_COMPARED | (settings.keys() - given.keys() - record["settings"].keys())
-    here, there = ({key: value for key, value in flags.items() if key not in not_compared}
+    here, there = ({key: UNSAID.get(key) if value is None else value
+                    for key, value in flags.items() if key not in not_compared}
                    for flags in (settings, record["settings"]))  # fmt: skip
     if differing := differences(here, there):
         raise UserError(

@@ -86,7 +86,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
 
 
 def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:
-    """What the run will take: one or two trainings, each with a pass after every epoch."""
+    """What the run will take: one or two trainings, and what is looked at after every epoch."""
     epochs = [args.epoch_1st]
     if args.relabel_by == "posterior":
         epochs = [args.warmup_e, args.epoch_1st - args.warmup_e]

@@ -88,7 +88,7 @@ class Learner:
 
     @property
     def judge(self) -> nn.Module:
-        """The network that is tracked, that predicts and that is kept: the averaged one where there is one."""
+        """The network that passes are of, that is tested and kept: the averaged one where there is one."""
         return self.network if self.average is None else self.average.module
 
     @property

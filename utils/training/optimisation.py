@@ -60,7 +60,7 @@ class Optimisation:
     weight_decay: float
     seed: int
     mixup: float = 0.0  # alpha; 0 = off
-    ema: float = 0.0  # decay per step of the averaged weights, which are tracked and kept; 0 = off
+    ema: float = 0.0  # decay per step of the averaged weights, see `Learner.judge`; 0 = off
     augment: str = "standard"  # of AUGMENT
     colour_jitter: float = 0.0
     balance: float = 0.0  # weight of L_p in the plain loss
@@ -179,8 +179,8 @@ def _add_resisting(
         type=RATIO,
         default=ema,
         metavar="DECAY",
-        help="average the weights with this decay a step; the average is tracked and kept; 0 = off"
-        + ("" if ema is not None else " (default: 0.99; by prediction 0)"),
+        help="average the weights with this decay a step; the average is tracked (but with --track_from batches), "
+        "tested and kept; 0 = off" + ("" if ema is not None else " (default: 0.99; by prediction 0)"),
     )
     resisting.add_argument(
         "--augment",

@@ -307,7 +307,7 @@ def test_networks_are_kept_from_memorising_by_default(name):
 def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
     args = arguments("relabel.py", *flags)
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("prediction", 40, 20, "steps")
-    assert (args.M, args.mixup, args.ema) == ([], 0, 0)
+    assert (args.M, args.mixup, args.ema, args.track_from) == ([], 0, 0, None)  # None: passes
     assert (args.lr_2nd, args.reg_term1, args.reg_term2) == (0.1, 0.8, 0.4)
     assert (args.epoch_update, args.dropout, args.input_noise) == (1, 0, 0)  # nothing blurs what is recorded
 
@@ -316,6 +316,7 @@ def test_relabelling_by_the_posterior_has_defaults_of_its_own():
     args = arguments("relabel.py")
     assert (args.relabel_by, args.epoch_1st, args.warmup_e, args.schedule) == ("posterior", 120, 60, "cosine")
     assert (args.M, args.reg_term2, args.lr_2nd, args.reg_term1) == ([], 0, None, None)
+    assert args.track_from == "batches"
     assert (args.epoch_update, args.dropout, args.input_noise) == (None, None, None)  # as is usual for each network
     assert arguments("relabel.py", "--epoch_1st", 11).warmup_e == 5
     with pytest.raises(UserError, match="--warmup_e 60 leaves no epoch of --epoch_1st 60"):

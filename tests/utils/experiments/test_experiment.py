@@ -130,6 +130,17 @@ def test_a_flag_that_came_later_had_its_default(tmp_path):
         pass
 
 
+def test_what_a_flag_meant_that_was_not_given_may_be_said(tmp_path):
+    """--track_from, None of which was passes before batches became the default of a script."""
+    with opened(tmp_path, track_from=None):
+        pass
+    with opened(tmp_path, track_from="passes"):
+        pass
+    with pytest.raises(UserError, match="track_from 'passes' there, 'batches' here"), \
+            opened(tmp_path, track_from="batches"):  # fmt: skip
+        pass
+
+
 def test_a_default_counts_only_where_nothing_is_recorded(tmp_path):
     with opened(tmp_path, lr=0.2):
         pass
