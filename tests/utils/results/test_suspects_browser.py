@@ -172,6 +172,8 @@ def test_judged_by_keys_reloaded_undone_and_downloaded(opened, tmp_path):
     assert browser.switch_to.active_element.get_attribute("id") == "chooser-text"
     press(browser, "o", "\ue007")  # "o" leaves owl alone; Enter takes it
     assert text(browser, "progress") == "4 of 30 judged"
+    words = [word.text for word in browser.find_elements("css selector", ".next code span")]
+    assert words[0] == "python3" and browser.find_element("css selector", ".next code").text == " ".join(words)
     others = [card.get_attribute("id") for card in browser.find_elements("css selector", ".card.other")]
     assert others == ["card-3"]  # whose suggestion is no longer what it gets
     browser.refresh()

@@ -319,6 +319,8 @@ window.addEventListener("beforeunload", (event) => { if (!review.kept && !review
 
 byId("summary").append(`${number(data.rank.length)} of ${number(data.samples)} samples`,
   element("span", { textContent: `, ${number(data.suspects)} suspects` }));
+const command = document.querySelector(".next code"); // its words apart, so that a line ends between them alone
+command.replaceChildren(...command.textContent.split(" ").flatMap((word) => [element("span", { textContent: word }), " "]));
 if (matchMedia("(max-width: 60rem)").matches) byId("filters").open = byId("twins").open = false;
 refresh(null);
 byId("grid").focus({ preventScroll: true });
