@@ -232,7 +232,8 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_numbe
 ):
     flags = ["--epoch_1st", 2, "--warmup_e", 1]
     errors = stopped(tmp_path, size, "relabel.py", *flags, when="warm_up")
-    assert errors.count("\n") == 1 and f"stopped by SIGTERM; go on with: {command} relabel.py" in errors
+    assert errors.count("\n") == 1 or size == 1  # which first says that it is stopping
+    assert errors.count(f"stopped by SIGTERM; go on with: {command} relabel.py") == 1
     ended = run_of(tmp_path, then, "relabel.py", "--experiment_name", "run", *flags).end()
     assert [one.status for one in ended] == [0] * then, ended[0].errors
     assert f"{said}: the bytes will differ" in ended[0].output

@@ -78,7 +78,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
 
     expectation = expectation_of(args, stage2, source is None, first, compute)
-    evidence = Evidence(FORGET.prefixes[0], first, args.choose, args.epoch_1st)
+    evidence = Evidence(FORGET.prefixes[0], first, args.choose, args.epoch_1st, from_batches=args.track_from == BATCHES)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
     expected = foresee(experiment, expectation, compute, args.estimate)

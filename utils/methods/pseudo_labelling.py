@@ -143,7 +143,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     data, run = learner.data, learner.name
     losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
     tracker = learner.tracker(data.device_labels)
-    evidence = Evidence("ssl", data, "last", settings.epochs)
+    evidence = Evidence("ssl", data, "last", settings.epochs, from_batches=learner.from_batches)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
     parts = learner.parts() | {"targets": targets, "evidence": evidence}
     if average is not None:

@@ -50,7 +50,8 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     resolve_epochs(args, len(data))
     warm_up, later = args.warmup_e, args.epoch_1st - args.warmup_e
     first_training = warm_up if args.relabel_by == "posterior" else args.epoch_1st
-    evidence = Evidence(RELABEL.prefixes[0], data, args.choose, first_training)
+    from_batches = args.track_from == BATCHES
+    evidence = Evidence(RELABEL.prefixes[0], data, args.choose, first_training, from_batches=from_batches)
     experiment.require_space_for_tracks(args.epoch_1st, len(data))
     expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=[warm_up, later], why=why, expected=expected)
@@ -62,7 +63,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
             name, data.num_classes, compute, width=args.width, dropout=args.dropout, input_noise=args.input_noise,
             seed=args.seed, counter=number - 1,
         )  # fmt: skip
-        return Learner(network, data, compute, optimisation, number, from_batches=args.track_from == BATCHES)
+        return Learner(network, data, compute, optimisation, number, from_batches=from_batches)
 
     if args.relabel_by == "posterior":
         optimisation = replace(optimisation_of(args, schedule_of(args, warm_up)), augment=args.augment or "standard")
@@ -133,7 +134,7 @@ def learn_posterior(
 
     The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
-    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs, before)
+    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs, before, of_warm_up.from_batches)
     evidence.choice.load_state_dict(of_warm_up.choice.state_dict())  # it competes with what was best so far
     targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 

@@ -17,21 +17,23 @@ from utils.scoring.choosing import Candidate, ScoreChoice
 from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc, aucs
-from utils.scoring.planted import CalibratedPosterior
+from utils.scoring.planted import OF_BATCHES, OF_PASSES, CalibratedPosterior
 from utils.scoring.tracker import Snapshot
 
 
 class Evidence:
     """Collects the passes of one training of so many `epochs`; `prefix` names its scores, `PREFIX_mean_loss` and so on.
 
-    `how`: see ScoreChoice. `before`: epochs of the run before this training. Raises UserError for an oracle without the
-    truth.
+    `how`: see ScoreChoice. `before`: epochs of the run before this training. `from_batches`: what is added is of the
+    training batches. Raises UserError for an oracle without the truth.
     """
 
-    def __init__(self, prefix: str, data: NoisyData, how: str, epochs: int, before: int = 0) -> None:
+    def __init__(
+        self, prefix: str, data: NoisyData, how: str, epochs: int, before: int = 0, from_batches: bool = False
+    ) -> None:
         if how == "oracle" and not 0 < (data.noise_ratio or 0) < 1:
             raise UserError("--choose oracle needs true labels that tell right ones from wrong ones", "leave it out")
-        self.prefix, self.data, self.epochs, self.before = prefix, data, epochs, before
+        self.prefix, self.data, self.epochs, self.before, self.from_batches = prefix, data, epochs, before, from_batches
         self.accumulated = Accumulated(data.training_labels, data.num_classes, epochs // 2)
         self.learnt = Streak(len(data.labels), data.device_labels.device)  # by the observed labels
         planted = None if data.planted is None else data.planted.ids
@@ -85,7 +87,8 @@ class Evidence:
     def _posterior(self, predictions: Sequence[np.ndarray]) -> CalibratedPosterior:
         planted = None if self.data.planted is None else self.data.planted.ids
         trained = self.data.trained
-        return CalibratedPosterior().fit(predictions, trained, self.data.labels, planted)
+        temperature = OF_BATCHES if self.from_batches else OF_PASSES
+        return CalibratedPosterior(temperature).fit(predictions, trained, self.data.labels, planted)
 
     def _loss(self, predictions: np.ndarray) -> Candidate:
         """Of either kind of labels under predictions (N, C)."""

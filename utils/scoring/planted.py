@@ -30,6 +30,9 @@ TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
+# Where nothing calibrates them. Of training batches, whose images are augmented and mixed, predictions are less sure:
+# calibrated temperatures were 0.65-0.93 of those of passes (tests/benchmarks/results/notebook_photographs.txt, part 6).
+OF_PASSES, OF_BATCHES = 0.5, 0.4
 NOISES = {SYMMETRIC: np.inf, ANCHORS: 0.3}  # what a noise matrix is shrunk towards, and how much
 MIN_PER_CLASS = 100  # samples, on average: of fewer the surest are the network's errors as often as wrong labels
 SMALLEST = 1e-12  # probability
@@ -98,7 +101,7 @@ class CalibratedPosterior:
     planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
     which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
     another one that says nothing. Without planted errors nothing is taken out, and the first window is fitted at
-    the defaults of `LabelPosterior`, but for unfolded frequencies.
+    the defaults of `LabelPosterior`, but for unfolded frequencies, at the `temperature`.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted
@@ -115,6 +118,9 @@ class CalibratedPosterior:
       noise_rate_     mean of p_noisy_
     """
 
+    def __init__(self, temperature: float = OF_PASSES) -> None:
+        self.temperature = temperature
+
     def fit(
         self, windows: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
     ) -> "CalibratedPosterior":
@@ -130,7 +136,7 @@ class CalibratedPosterior:
             self._average(windows, trained, own, planted)
         else:
             # With nothing to calibrate a matrix by, its errors are not to move whole classes.
-            plain = LabelPosterior(unfold=False, iterations=50).fit(windows[0], trained)
+            plain = LabelPosterior(self.temperature, unfold=False, iterations=50).fit(windows[0], trained)
             self.trained_, self.posterior_, self.transition_ = plain.posterior_, plain.of(own), plain.transition_
             self.window_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
             self.noises_ = (plain.towards,)

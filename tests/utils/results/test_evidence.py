@@ -14,7 +14,7 @@ from utils.scoring.accumulated import Accumulated
 from utils.scoring.choosing import Candidate, mean_rank
 from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
-from utils.scoring.planted import CalibratedPosterior
+from utils.scoring.planted import OF_BATCHES, OF_PASSES, CalibratedPosterior
 from utils.scoring.tracker import Snapshot
 
 N, C = 60, 3
@@ -185,6 +185,16 @@ def test_a_saved_state_goes_on_where_it_was(passes, planted):
         one.conclude()
     np.testing.assert_array_equal(evidence.predictions, again.predictions)
     assert evidence.window == again.window
+
+
+@pytest.mark.parametrize(("from_batches", "temperature"), [(False, OF_PASSES), (True, OF_BATCHES)])
+def test_what_nothing_calibrates_has_the_temperature_of_where_it_is_from(from_batches, temperature):
+    evidence = Evidence("x", data(planted=False), "last", 2, from_batches=from_batches)
+    for epoch in (1, 2):
+        evidence.add(logits(2, OBSERVED, seed=epoch), f"epoch {epoch}")
+    evidence.conclude()
+    assert evidence.posterior().temperature_ == temperature
+    assert OF_BATCHES < OF_PASSES
 
 
 def test_what_was_concluded_is_found_again_in_another_process():
