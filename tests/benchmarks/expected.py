@@ -4,8 +4,8 @@
     python3 -m tests.benchmarks.expected --shorter --data="--dataset folder --train_root ROOT --width 0.25"
 
 Each script is typed twice, once with --estimate. Seconds are those from the moment that it names its epochs, which is
-when the work begins, until the process ends; memory is ru_maxrss of the process; disk is the most that
-lay in the folder, which is looked at a hundred times a second. ssl.py takes the scores of relabel.py.
+when the work begins, until the process ends; memory is ru_maxrss of the process; disk is the most that lay in the
+folder, which is looked at a hundred times a second. ssl.py takes the scores of relabel.py.
 --shorter: fewer epochs, with which an estimate is as hard, and a try is shorter.
 """
 

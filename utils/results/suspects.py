@@ -35,9 +35,7 @@ class Suspects:
     suggested: np.ndarray  # int64 (N,), 0..C-1
     confidence: np.ndarray  # float32 (N,) in [0, 1]
     p_noisy: np.ndarray  # float32 (N,) in [0, 1]
-    twin_names: tuple[
-        str, ...
-    ]  # N: the picture that shows the same under another label, by file or sample id; "" = none
+    twin_names: tuple[str, ...]  # N files or sample ids: what shows the same under another label; "" = nothing
     true_labels: np.ndarray | None  # int64 (N,), -1 = belongs to no class; None where the truth is unknown
     scores: dict[str, np.ndarray]  # each (N,), higher = more likely mislabelled
 

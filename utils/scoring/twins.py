@@ -48,8 +48,9 @@ class Twins(NamedTuple):
     def nearest(self, n: int) -> np.ndarray:
         """int64 (n,): of each of n pictures the nearest one that it is paired with, -1 = none."""
         found = np.full(n, -1, dtype=np.int64)
-        for first, second in zip(self.first[::-1], self.second[::-1], strict=True):  # so the nearest comes last
-            found[first], found[second] = second, first
+        one, other = (np.stack(sides, axis=1).ravel() for sides in (self[:2], self[1::-1]))
+        pictures, first = np.unique(one, return_index=True)  # the first place of each, so the nearest
+        found[pictures] = other[first]
         return found
 
 

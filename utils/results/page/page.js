@@ -128,7 +128,7 @@ function inspect() {
 
 function showDecision(row) {
   const decision = review.of(row), suggested = data.suggested[row];
-  const asSuggested = decision === suggested, other = typeof decision === "number" && !asSuggested;
+  const asSuggested = decision === suggested, other = isOther(row);
   byId("keep").setAttribute("aria-pressed", decision === "keep");
   byId("relabel").setAttribute("aria-pressed", asSuggested);
   byId("other").setAttribute("aria-pressed", other);
