@@ -7,7 +7,8 @@
 
 plain   one training of E epochs under cross-entropy, looked at after each epoch without augmentation: the last loss,
         the best epoch's (ORACLE, chosen with the truth), the mean loss over epochs, and AUM (Pleiss et al. 2020,
-        https://arxiv.org/abs/2001.10528): minus the mean over epochs of the label's logit less the largest other one
+        https://arxiv.org/abs/2001.10528): minus the mean over epochs of the label's logit less the largest other one,
+        of the training batches, as its package takes it, and of the same looks
 folds   cleanlab's self-confidence and normalised margin, 1 - quality each, on out-of-sample probabilities of k folds
         (stratified by observed label), whose networks share the E·N images of the plain training: E / (k - 1) epochs
         on the other folds each. Needs pip install cleanlab
@@ -49,6 +50,7 @@ from utils.training.passes import accuracy_on_test, infer
 
 MOMENTUM = 0.9
 STEPS = (1 / 2, 3 / 4)  # of the epochs, after which --schedule steps divides the rate by ten
+AUM, AUM_OF_LOOKS = "AUM", "AUM of a pass after every epoch"
 QUALITIES = ("self_confidence", "normalized_margin")
 
 
@@ -91,15 +93,20 @@ def train(
     epochs: int,
     ids: Tensor | None = None,
     number: int = 0,
+    see: Callable[[Tensor, Tensor], None] = lambda batch, logits: None,
     after_epoch: Callable[[torch.nn.Module], None] = lambda network: None,
 ) -> torch.nn.Module:
-    """A fresh network after `epochs` of cross-entropy on the samples `ids` (None = all); `number` sets its draws."""
+    """A fresh network after `epochs` of cross-entropy on the samples `ids` (None = all); `number` sets its draws.
+
+    see(sample_ids, logits) is called in each step, with the logits that are trained on.
+    """
     network = new_network(settings.network, data.num_classes, compute, width=settings.width, seed=seed, counter=number)
     learner = Learner(network, data, compute, settings.optimisation(epochs, seed), stream=1 + number)
 
     def loss_of(batch: Tensor) -> Tensor:
         with compute.autocast():
             logits = network(data.images.augmented_batch(batch))
+        see(batch, logits.detach().float())
         return F.cross_entropy(logits, data.device_labels[batch])
 
     for _ in range(epochs):
@@ -128,19 +135,24 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
 
 def plain(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> dict:
     """AUCs and test accuracies after every epoch of the plain training."""
-    labels, losses, sum_of_margins = data.device_labels, [], torch.zeros(len(data), device=compute.device)
-    found = {"last loss": [], "mean loss": [], "AUM": [], "test": []}
+    labels, losses = data.device_labels, []
+    in_batches, in_looks = torch.zeros(2, len(data), device=compute.device)  # sums of margins
+    found = {"last loss": [], "mean loss": [], AUM: [], AUM_OF_LOOKS: [], "test": []}
+
+    def see(batch: Tensor, logits: Tensor) -> None:
+        in_batches[batch] += margins(logits, labels[batch])
 
     def look(network: torch.nn.Module) -> None:
         logits = outputs(network, data, compute)
         losses.append(F.cross_entropy(logits, labels, reduction="none").cpu().numpy())
-        sum_of_margins.add_(margins(logits, labels))
+        in_looks.add_(margins(logits, labels))
         found["last loss"].append(auc(losses[-1], data.is_noisy))
         found["mean loss"].append(auc(np.mean(losses, axis=0), data.is_noisy))
-        found["AUM"].append(auc(-sum_of_margins.cpu().numpy(), data.is_noisy))
+        for name, sums in ((AUM, in_batches), (AUM_OF_LOOKS, in_looks)):
+            found[name].append(auc(-sums.cpu().numpy(), data.is_noisy))
         found["test"].append(accuracy_on_test(network, data, compute))
 
-    train(data, compute, settings, seed, epochs=settings.epochs, after_epoch=look)
+    train(data, compute, settings, seed, epochs=settings.epochs, see=see, after_epoch=look)
     return found | images(data, settings.epochs * len(data), settings.epochs * len(data), settings.epochs)
 
 
@@ -184,6 +196,7 @@ def has_cleanlab() -> bool:
     return importlib.util.find_spec("cleanlab") is not None
 
 
+VERSION = 2  # of what a peer keeps: 2 = AUM of the training batches, too
 PEERS = {"plain": plain, "folds": folds, "true": true}
 OF_NOISE = ("noise_type", "noise_ratio", "labels")  # entries of a fingerprint
 UNUSED = {"plain": ("folds",), "true": ("folds",), "folds": ()}  # settings that do not change a peer
@@ -192,10 +205,11 @@ UNUSED = {"plain": ("folds",), "true": ("folds",), "folds": ()}  # settings that
 def kept(peer: str, data: NoisyData, compute: Compute, settings: Settings, seed: int, root: Path) -> dict:
     """The result of a peer, from its file where there is one made alike; else made now and written."""
     relevant = {name: value for name, value in vars(settings).items() if name not in UNUSED[peer]}
+    relevant |= {"version": VERSION, "mirror": data.choice.mirror}
     fingerprint, noise = data.fingerprint(), f"{data.choice.noise_type}_{data.choice.noise_ratio:g}"
     if peer == "true":  # whatever the noise
         fingerprint, noise = {k: v for k, v in fingerprint.items() if k not in OF_NOISE}, "no_noise"
-    key = {"peer": peer, "seed": seed, **relevant, "data": fingerprint, "mirror": data.choice.mirror}
+    key = {"peer": peer, "seed": seed, **relevant, "data": fingerprint}
     name = f"{peer}_{data.choice.name}_{noise}_seed{seed}"
     return measuring.kept(root, name, key, partial(PEERS[peer], data, compute, settings, seed))
 
@@ -227,7 +241,7 @@ def one_seed(
 def rows_of(
     data: NoisyData, compute: Compute, settings: Settings, seed: int, root: Path, ceiling: bool, report: Report
 ) -> dict[str, float]:
-    """The same of data that are ready; `ceiling`: also by the true labels."""
+    """The same of data that are ready; `ceiling`: also by the true labels, where these are others."""
     make = partial(kept, data=data, compute=compute, settings=settings, seed=seed, root=root)
 
     result = make("plain")
@@ -235,7 +249,8 @@ def rows_of(
         "last loss": result["last loss"][-1],
         "best-epoch loss, ORACLE": best_of(result["last loss"]),
         "mean loss over epochs": result["mean loss"][-1],
-        "AUM": result["AUM"][-1],
+        AUM: result[AUM][-1],
+        AUM_OF_LOOKS: result[AUM_OF_LOOKS][-1],
     }
     test = {
         "cross-entropy, last epoch": result["test"][-1],

@@ -60,7 +60,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, compute: Compute, rep
         compiled=compute.compile,
     )  # fmt: skip
     data = prepare(choice, compute)
-    ceiling = data.clean_labels is not None
+    ceiling = bool(data.noise_ratio)  # without noise the true labels are those of the plain training
     rows |= peers.rows_of(data, compute, settings, seed, args.root / "peers", ceiling, report)
     if ceiling:
         rows["gap closed by ssl.py"] = (rows[OURS] - rows[CROSS_ENTROPY]) / (rows[CEILING] - rows[CROSS_ENTROPY])

@@ -1,12 +1,16 @@
 """The parts of the peers' benchmark that could be wrong without anyone noticing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.benchmarks import peers
+from tests.benchmarks.over_seeds import choices
+from utils.compute import Compute
+from utils.data.noisy_data import prepare
 
 TINY = ["--first_stage_subset", "0", "1", "2", "--width", "0.1", "--epochs", "2", "--cuda_dev", "-1", "--folds", "3"]
 
@@ -33,6 +37,20 @@ def test_the_rate_falls_over_the_epochs_of_each_network(schedule, rates):
 def test_margin_is_the_labels_logit_less_the_largest_other_one():
     logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [-1.0, -1.0, -5.0]])
     assert peers.margins(logits, torch.tensor([0, 2, 1])).tolist() == [1.0, -1.0, 0.0]
+
+
+def test_each_sample_is_seen_once_an_epoch_with_its_own_logits():
+    choice = replace(choices(peers.make_parser().parse_args(TINY))[0], seed=1)
+    compute = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
+    data, epochs = prepare(choice, compute), [[]]
+
+    def see(batch: torch.Tensor, logits: torch.Tensor) -> None:
+        assert logits.shape == (len(batch), data.num_classes) and not logits.requires_grad
+        epochs[-1].append(batch)
+
+    usual = settings(epochs=2, width=0.1)
+    peers.train(data, compute, usual, 1, epochs=2, see=see, after_epoch=lambda network: epochs.append([]))
+    assert [torch.cat(seen).sort()[0].tolist() for seen in epochs[:2]] == [list(range(len(data)))] * 2
 
 
 @pytest.mark.slow
