@@ -102,7 +102,7 @@ def row(args: argparse.Namespace, root: Path, images_on: str, limit: int) -> dic
     command += ["--root", str(root), "--images_on", images_on, "--limit", str(limit)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = done.stdout.splitlines()
-    return json.loads(lines[-1]) if lines and not done.returncode else {"refused": done.stderr.strip()[-200:]}
+    return json.loads(lines[-1]) if lines and not done.returncode else {"refused": done.stderr.splitlines()[-1]}
 
 
 def main(argv: list[str] | None = None) -> None:

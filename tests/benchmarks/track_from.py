@@ -3,12 +3,14 @@
     python3 -m tests.benchmarks.track_from                                  digits, three seeds
     python3 -m tests.benchmarks.track_from --ways "main.py, memorising" --epochs 80
 
-main.py's stage 1 with default flags and with those that memorise (where nothing is mixed), and relabel.py; the AUC of
-the scores that are accumulated over the epochs, of relabel.py's default one too, and the seconds of the trainings.
+main.py's stage 1 with default flags and with those that memorise (where nothing is mixed), relabel.py, and ssl.py after
+a relabel.py with default flags; the AUC of the scores that are accumulated over the epochs, of the default ones of the
+last two, their test accuracy, and the seconds of the trainings.
 Finished runs under --root are used again, and one that was cut off goes on: repeat the command.
 """
 
 import argparse
+import re
 
 from tests.benchmarks import rows
 from tests.benchmarks.measuring import compute_of, run_script
@@ -23,29 +25,35 @@ from utils.scoring.accumulated import NAMES
 from utils.scoring.tracking import BATCHES, PASSES
 
 STAGE1_ALONE = ["--steps_total", "1", "--no-track_CE"]
+RELABEL, SSL = "relabel.py", "ssl.py after relabel.py"
 WAYS = {  # script, prefix of its accumulated scores, phases, more flags
     "main.py, default flags": ("main.py", "stage1", ["stage1"], STAGE1_ALONE),
     "main.py, memorising": ("main.py", "stage1", ["stage1"], [*STAGE1_ALONE, *MEMORISE]),
-    "relabel.py": ("relabel.py", "relabel", ["warm_up", "relabelling"], []),
+    RELABEL: ("relabel.py", "relabel", ["warm_up", "relabelling"], []),
+    SSL: ("ssl.py", "ssl", ["run1"], []),
 }
 
 
 def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[tuple[str, str], dict[str, float]]:
     """{(way, where the scores are from): {column: value}} for one seed."""
-    name, flags, _ = rows.typed(choice, args)
-    flags += [] if args.epochs is None else ["--epoch_1st", str(args.epochs)]
+    name, separation, training = rows.typed(choice, args)
+    separation += [] if args.epochs is None else ["--epoch_1st", str(args.epochs)]
+    training += [] if args.epochs is None else ["--epoch", str(args.epochs)]
     found = {}
-    for number, way in enumerate(WAYS):
-        if way not in args.ways:
-            continue
+    for way in args.ways:
         script, prefix, phases, more = WAYS[way]
+        flags = separation
+        if way == SSL:
+            run_script(RELABEL, separation, args.root, f"relabel_{name}")
+            flags = [*training, "--relabel", f"relabel_{name}"]
         for source in (PASSES, BATCHES):
             words = [*flags, *more, "--track_from", source]
-            record = run_script(script, words, args.root, f"track_from_{number}_{source}_{name}")
+            record = run_script(script, words, args.root, f"{re.sub('[^a-z0-9]+', '_', way)}_{source}_{name}")
             figures = record["figures"]
             columns = {score: figures[f"auc_{prefix}_{score}"] for score in NAMES}
-            columns["default score"] = figures.get("auc_relabel_score")
+            columns["default score"] = figures.get(f"auc_{prefix}_score")
             columns["share wrong"] = figures["noise_ratio_estimated"]
+            columns["test accuracy"] = figures.get("test_accuracy")
             found[way, source] = columns | {"seconds": sum(record["seconds"][phase] for phase in phases)}
     return found
 
