@@ -17,7 +17,7 @@ def test_results_are_the_same_bytes_wherever_the_images_lie(capsys):
 
 def test_what_does_not_fit_is_said_in_place_of_figures():
     line = large_set.line("device", 2_500_000_000, {"refused": "the images take 2.8 GB", "peak": 1.0})
-    assert line.split() == "device 2.50 GB refused: the images take 2.8 GB".split()
+    assert line.split() == ["device", "2.50", "GB", "refused:", "the", "images", "take", "2.8", "GB"]
 
 
 def test_files_of_the_set_are_empty_and_its_images_those_of_the_cache(tmp_path):
