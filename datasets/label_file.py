@@ -25,6 +25,7 @@ from datasets.image_set import NO_CLASS, ImageSet
 from utils.errors import UserError
 
 SHOWN = 20  # class names and keys in a message
+UNLABELLED = "has no label in"  # and the file: why an image is left out
 
 
 def with_labels(image_set: ImageSet, source: str, trusted: bool) -> ImageSet:
@@ -54,7 +55,7 @@ def with_labels(image_set: ImageSet, source: str, trusted: bool) -> ImageSet:
     )
     kept = np.flatnonzero(labels != NO_CLASS)
     unlabelled = [_names(image_set)[i] for i in np.flatnonzero(labels == NO_CLASS)]
-    left_out = dict(image_set.left_out) | dict.fromkeys(unlabelled, f"has no label in {source}")
+    left_out = dict(image_set.left_out) | dict.fromkeys(unlabelled, f"{UNLABELLED} {source}")
     return replace(image_set.take(kept), left_out=left_out)
 
 

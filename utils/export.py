@@ -39,7 +39,7 @@ def parser() -> Parser:
     )
     where = parser.add_argument_group("where it goes")
     where.add_argument("--to", metavar="FOLDER", help="FOLDER/<class>/<file>; must not exist, or be empty")
-    where.add_argument("--labels_csv", metavar="FILE", help="file and label of what is left; must not exist")
+    where.add_argument("--labels_csv", metavar="FILE", help="file and label, empty = removed, as --labels reads it")
     where.add_argument(
         "--format",
         choices=("csv", "labelstudio"),
@@ -108,7 +108,7 @@ def export(args: argparse.Namespace) -> str:
         file = Path(args.labels_csv)
         lines.append(str(file))
         if args.format == "csv":
-            cleaned_set.write_labels(decided, file)
+            cleaned_set.write_labels(decided, decisions.unlabelled(record), file)
         else:
             lines += cleaned_set.write_label_studio(decided, class_names, images, file, record.path.name)
     return "\n".join(lines)

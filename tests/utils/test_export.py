@@ -203,6 +203,16 @@ def test_a_review_is_followed_exactly(call, tmp_path, photos):
     assert len(again) == N - 2 and set(again.file_names) == {file for file, label in expected.items() if label}
 
 
+def test_what_a_labels_file_left_out_stays_out_of_the_next_one(call, tmp_path, photos):
+    table = experiment(tmp_path, photos)
+    gone = "red/no_more.png"
+    rows = [{"file": gone, "reason": "has no label in labels.csv"}, {"file": "red/x.png", "reason": "is broken"}]
+    write_csv(tmp_path / "experiments" / "mine" / "skipped.csv", rows)
+    call("--p_noisy", 1, "--suspects", "drop", "--labels_csv", tmp_path / "labels.csv")
+    labels = {row["file"]: row["label"] for row in read_csv(tmp_path / "labels.csv")}
+    assert labels.keys() == {*table.files, gone} and labels[gone] == ""
+
+
 def test_folder_and_labels_at_once(call, tmp_path, photos):
     experiment(tmp_path, photos)
     call("--p_noisy", 0.5, "--suspects", "drop", "--to", tmp_path / "clean", "--labels_csv", tmp_path / "labels.csv")

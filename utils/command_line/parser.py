@@ -171,6 +171,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         value = self._format_args(action, metavar)
         if self.brief:
             value = action.metavar or ("NAME" if action.choices else metavar)
+            value = {"?": f"[{value}]", "+": f"{value} ..."}.get(action.nargs, value)
         return f"{', '.join(names)} {value}"
 
     def _get_help_string(self, action: argparse.Action) -> str:

@@ -225,8 +225,8 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
         data,
         rows,
         {
-            "own half (observed labels)": "train_accuracy",
-            "other half (observed labels)": "cross_accuracy",
+            "own half (labels trained on)": "train_accuracy",
+            "other half (labels trained on)": "cross_accuracy",
             "test": "test_accuracy",
         },
     )

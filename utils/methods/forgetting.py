@@ -235,7 +235,7 @@ def write_results(first: NoisyData, second_stage: SecondStage, experiment: Exper
         {STAGE1_LOSS.name: experiment.record.read_array(STAGE1_LOSS.track, mapped=True)},
         rows1,
     )
-    curves = {"train (observed labels)": "train_accuracy", "test": "test_accuracy"}
+    curves = {"train (labels trained on)": "train_accuracy", "test": "test_accuracy"}
     write_accuracy_figure(experiment, first, rows1, curves)
     oracle = second_stage.oracle
     draw_tracks(

@@ -48,7 +48,7 @@ from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import joint_loss
-from utils.training.optimisation import FEWEST_EPOCHS, optimisation_of, schedule_of, why_epochs
+from utils.training.optimisation import FEWEST_EPOCHS, epochs_for, optimisation_of, schedule_of, why_epochs
 from utils.training.passes import accuracy_on_test, infer, score_samples
 
 Targets = PosteriorTargets | SplitTargets
@@ -58,7 +58,7 @@ LOSS = "ssl_loss"  # the score that is tracked
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Read scores, then as often as asked: make targets, train from scratch; writes the whole experiment folder."""
     data = prepare(data_choice(args, SSL), compute)
-    epochs_before = args.epoch or FEWEST_EPOCHS  # of the runs that make targets only
+    epochs_before = args.epoch or epochs_for(len(data), FEWEST_EPOCHS)  # of the runs that make targets only
     why = why_epochs(args.epoch is not None, len(data), enough=True)
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
@@ -161,7 +161,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                 train_loss = learner.train_epoch(loss_of, batches, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 found = evidence.add(now.logits, f"epoch {epoch + 1}")
-                losses.append({LOSS: now.loss(data.device_labels)})
+                losses.append({LOSS: evidence.observed(now).loss(data.device_labels)})
                 targets.update(now.logits, epoch)
                 if average is not None and settings.averages(epoch):
                     average.update_parameters(learner.network)
@@ -232,7 +232,7 @@ def save_run(
     data, run = learner.data, learner.name
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
     last = score_samples(network, data.images, tracker, learner.compute, where=f"the end of {run}")
-    experiment.save_array(f"ssl_loss_{run}", last.loss(data.device_labels))
+    experiment.save_array(f"ssl_loss_{run}", evidence.observed(last).loss(data.device_labels))
     for name, values in evidence.scores().items():
         experiment.save_array(f"ssl_{name}_{run}", values)
     write_dynamics(experiment, data, evidence)  # that of the last run stays

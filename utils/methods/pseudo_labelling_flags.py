@@ -45,13 +45,13 @@ def add_scores(parser: Parser) -> None:
             nargs="?",
             const="",
             metavar="EXPERIMENT",
-            help=f"what {separation.script} left",
+            help=f"what {separation.script} left (bare: the newest on the same data)",
         )
     scores.add_argument("--score", metavar="NAME", help="read NAME.npy of the separation instead of its default score")
     scores.add_argument("--f_l", action="store_true", help="the same as --score forget_loss")
     scores.add_argument("--scores", metavar="FILE", help="any .npy of N numbers, higher = more likely mislabelled")
     scores.add_argument(
-        "--agree_on_clean", action="store_true", help="several: a label counts as right only if all of them say so"
+        "--agree_on_clean", action="store_true", help="several: a label counts only as far as all of them trust it"
     )
 
 
@@ -185,6 +185,8 @@ def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None
         args.swa_start = args.epoch * 3 // 4
     if args.targets == "split" and args.epoch_begin is None:
         args.epoch_begin = max(1, args.epoch * 3 // 8)
+    if args.targets == "split" and args.epoch < 2:
+        raise UserError("--epoch 1 leaves no epoch after those on the clean set alone", "give 2 or more")
     if args.swa and args.swa_start >= args.epoch:
         raise UserError(f"--swa_start {args.swa_start} is not before the end of --epoch {args.epoch}", "lower it")
     if args.epoch_begin is not None and args.epoch_begin >= args.epoch:

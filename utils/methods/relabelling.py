@@ -44,7 +44,7 @@ LOSS = TrackedScore("relabel_loss", "loss_track", "loss against the original lab
 
 
 def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
-    """Warm-up on the observed labels, then on what replaces them; writes the whole experiment folder."""
+    """Warm-up on the labels as they are, then on what replaces them; writes the whole experiment folder."""
     data = prepare(data_choice(args), compute, plant=args.plant)
     why = why_epochs(args.epoch_1st is not None, len(data))
     resolve_epochs(args, len(data))
@@ -282,7 +282,7 @@ def write_results(
         data,
         rows,
         {
-            "train (observed labels)": "train_accuracy",
+            "train (labels trained on)": "train_accuracy",
             "soft labels (truth)": "soft_label_accuracy",
             "test": "test_accuracy",
         },

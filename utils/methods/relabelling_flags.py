@@ -44,7 +44,7 @@ def add_relabelling(parser: Parser) -> None:
         "network's own, after every epoch (default: posterior; prediction with any flag that belongs to it)",
     )
     relabelling.add_argument(
-        "--warmup_e", type=COUNT, metavar="EPOCHS", help="epochs on the observed labels (default: half of all)"
+        "--warmup_e", type=COUNT, metavar="EPOCHS", help="epochs on the labels as they are (default: half of all)"
     )
     relabelling.add_argument(
         "--reg_term2", type=WEIGHT, metavar="WEIGHT", help="weight of L_e; 0 = off (default: 0; by prediction 0.4)"
@@ -98,6 +98,9 @@ def resolve_way(args: argparse.Namespace) -> None:
     for name, value in defaults.items():
         if vars(args)[name] is None:
             setattr(args, name, value)
+    if args.relabel_by == "prediction" and args.mixup and args.track_from == BATCHES:
+        # The predictions of the batches are of mixed images, and would become labels.
+        raise UserError(f"by prediction --track_from {BATCHES} goes without --mixup", "leave one of them out")
     check_input_noise(args, args.model_type)
     if args.compare and args.compare_to_forgetting:
         raise UserError("--compare and --compare_to_forgetting name two experiments", "leave one of them out")
@@ -115,6 +118,8 @@ def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None
         args.epoch_1st = epochs_for(samples, usual)
     if args.warmup_e is None:
         args.warmup_e = max(1, args.epoch_1st // 2)
+    if args.epoch_1st < 2:
+        raise UserError("--epoch_1st 1 leaves no epoch to relabel in", "give 2 or more")
     if args.warmup_e >= args.epoch_1st:
         raise UserError(
             f"--warmup_e {args.warmup_e} leaves no epoch of --epoch_1st {args.epoch_1st} to relabel in",

@@ -268,7 +268,9 @@ class SecondStage:
             where = f"stage 2, epoch {row['epoch']}, step {row['step']}"
             learner = self.learner
             self.latest = score_samples(learner.network, self.first.images, self.tracker, learner.compute, where=where)
-        self.forgotten.update(row["step"], ~learnt(self.latest.logits, self.first.device_labels))
+        self.forgotten.update(
+            row["step"], ~learnt(self.evidence.observed(self.latest).logits, self.first.device_labels)
+        )
         candidates = self.candidates(self.latest)
         if self.pace is not None:
             self.set_pace(row["step"], candidates)

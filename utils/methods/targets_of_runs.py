@@ -11,7 +11,15 @@ import numpy as np
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import CleanSet, Selector, mean_posterior, report_selection, select, select_again
+from utils.methods.clean_set import (
+    CleanSet,
+    Selector,
+    agreed_posterior,
+    mean_posterior,
+    report_selection,
+    select,
+    select_again,
+)
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
 from utils.scoring.label_posterior import relabelled, wrong
@@ -22,8 +30,8 @@ class Posterior:
     """Targets of each run by the separations' posteriors, then by that of the run before.
 
     `data` is given the errors that were planted for the separations: their posteriors have been misled by them as by
-    the wrong labels that nobody knows, and so they calibrate those of the runs. `agree`: see mean_posterior. Raises
-    UserError where a separation left no posterior.
+    the wrong labels that nobody knows, and so they calibrate those of the runs. `agree`: a label counts as far as all
+    separations trust it, not as far as they do on average. Raises UserError where a separation left no posterior.
     """
 
     def __init__(self, agree: bool, found: dict[str, Found], data: NoisyData) -> None:
@@ -41,11 +49,15 @@ class Posterior:
         if number > 1:
             names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
             given = [tuple(experiment.record.read_array(name) for name in names)]
-        wrong_labels = wrong(mean_posterior([posterior for posterior, _ in given], self.agree), data.labels)
+        wrong_labels = wrong(self.together([posterior for posterior, _ in given]), data.labels)
         experiment.log(f"{run}: posterior targets; estimated share of wrong labels {wrong_labels.mean():.3f}")
         trained = data.trained
         targets = [relabelled(posterior, transition, data.labels, trained) for posterior, transition in given]
-        return PosteriorTargets(mean_posterior(targets, self.agree), data)
+        return PosteriorTargets(self.together(targets), data)
+
+    def together(self, posteriors: list[np.ndarray]) -> np.ndarray:
+        """One posterior, float32 (N, C), of those of the separations."""
+        return agreed_posterior(posteriors, self.data.labels) if self.agree else mean_posterior(posteriors)
 
 
 @dataclass(frozen=True)

@@ -126,13 +126,14 @@ def require_new(file: Path) -> None:
         raise UserError(f"there is no folder {file.parent}", "make it first")
 
 
-def write_labels(decided: list[Decided], file: Path) -> None:
-    """A csv as --labels takes it: file and label, which is empty where the image was removed.
+def write_labels(decided: list[Decided], unlabelled: list[str], file: Path) -> None:
+    """A csv as --labels takes it: file and label, which is empty where the image was removed, or was `unlabelled`.
 
     sample_id in place of file where the images are no files.
     """
     column = "file" if all(one.sample.file for one in decided) else "sample_id"
-    rows = ({column: getattr(one.sample, column), "label": one.label or ""} for one in decided)
+    rows = [{column: getattr(one.sample, column), "label": one.label or ""} for one in decided]
+    rows += [{column: name, "label": ""} for name in unlabelled]
     write_csv(file, rows, (column, "label"))
 
 

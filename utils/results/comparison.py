@@ -48,7 +48,7 @@ def compare_experiments(experiment: Experiment, other_name: str) -> str:
             f"  {a:<15}{b:<15}{c.rank_correlation:>10.4f}{c.clean_a:>9}{c.clean_b:>9}{c.clean_both:>7}{c.overlap:>9.4f}"
             f"{purities[0]:>10}{purities[1]:>10}{purities[2]:>9}"
         )
-        notes |= {f"  {name}: {rule}" for name, rule in ((a, c.rule_a), (b, c.rule_b)) if "half" in rule}
+        notes |= {f"  {name}: {note}" for name, note in ((a, c.note_a), (b, c.note_b)) if note}
     lines += [*sorted(notes), *ends_side_by_side(ours, theirs, is_noisy)]
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.label_file import UNLABELLED
 from utils.errors import UserError
 from utils.experiments.record import Record, command_again
 from utils.results.suspects import printable
@@ -63,6 +64,14 @@ def read_suspects(record: Record) -> list[Listed]:
     if not np.array_equal(sorted(sample.sample_id for sample in samples), np.sort(record.read_array("sample_ids"))):
         raise UserError(f"{path} does not list the samples of its run", f"run {command_again(record)}")
     return samples
+
+
+def unlabelled(record: Record) -> list[str]:
+    """Names of the images that the run's --labels file left out, by file or sample id."""
+    path = record.path / "skipped.csv"
+    if not path.exists():
+        return []
+    return [row["file"] for _, row in _table(path, ("file", "reason")) if row["reason"].startswith(UNLABELLED)]
 
 
 def classes_of(samples: list[Listed]) -> list[str]:

@@ -50,10 +50,12 @@ class Evidence:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
         self._concluded = None
+        own = logits
         if self._planted is not None:
-            planted = self.data.training_labels[self._planted]
-            self._own.add(logits[self._planted].scatter(1, planted[:, None], -torch.inf))
-        self.learnt.update(self.before + self.accumulated.passes, learnt(logits, self.data.device_labels))
+            own = logits.clone()
+            own[self._planted, self.data.training_labels[self._planted]] = -torch.inf
+            self._own.add(own[self._planted])
+        self.learnt.update(self.before + self.accumulated.passes, learnt(own, self.data.device_labels))
         trained = self.accumulated.scores(self.data.training_labels)
         observed = trained if self.data.planted is None else self.scores()
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}
@@ -65,7 +67,8 @@ class Evidence:
         """A training is over: keep what the predictions of all its epochs and of either half say of the labels.
 
         And those that speak best for held-out labels; without such labels those of all epochs. Where the loss under the
-        prediction was chosen, that under these takes its place, with p_noisy, which knows other things, beside it.
+        prediction was chosen, of whatever moment, that under these takes its place, with p_noisy, which knows other
+        things, beside it. Planted errors have no say in that: they would not miss what p_noisy knows of real ones.
         """
         words, predictions = zip(*self.accumulated.windows(), strict=True)
         self._concluded = self._posterior(predictions)
@@ -74,7 +77,7 @@ class Evidence:
             trained = self.data.trained
             p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
             both = self._loss(self.predictions).with_rank_of(p_noisy)
-            self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.choice.moment, both)
+            self.choice.take(f"{self.prefix}_prediction_and_p_noisy", self.window, both)
 
     def posterior(self) -> CalibratedPosterior:
         """What was concluded. Raises RuntimeError before that."""

@@ -41,7 +41,7 @@ class ScoreTracks:
     def rows(self) -> int:
         return next(iter(self._tracks.values())).rows
 
-    def append(self, values: Mapping[str, np.ndarray | None]) -> None:
+    def append(self, values: Mapping[str, np.ndarray]) -> None:
         """A row of every score, (N,) by name; what is not followed is passed over."""
         for name, track in self._tracks.items():
             track.append(values[name])

@@ -26,8 +26,8 @@ SMALLEST = 1e-8  # probability
 class Accumulated:
     """The sums over the passes of one training over N samples.
 
-    labels: int64 (N,), those trained on. `middle`: after so many passes the second half of them begins; 0 = they are
-    not told apart.
+    labels: int64 (N,), those trained on; the sums, float32, lie on their device. `middle`: after so many passes the
+    second half of them begins; 0 = they are not told apart.
     """
 
     def __init__(self, labels: Tensor | np.ndarray, num_classes: int, middle: int = 0) -> None:
@@ -41,10 +41,11 @@ class Accumulated:
         )
 
     def add(self, logits: Tensor) -> None:
-        """A pass: logits float32 (N, C). Raises ValueError for another shape."""
+        """A pass: logits (N, C) of any precision and device. Raises ValueError for another shape."""
         if logits.shape != self.probs.shape:
             raise ValueError(f"logits of shape {tuple(logits.shape)} where {tuple(self.probs.shape)} were expected")
         self._predictions = None
+        logits = logits.to(self.probs)
         log_probs = logits.log_softmax(1)
         self.log_probs += log_probs
         self.margins += margins(logits)

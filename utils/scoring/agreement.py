@@ -15,8 +15,8 @@ class Comparison:
     """Two scores side by side. Fractions in [0, 1], plain Python types."""
 
     rank_correlation: float  # Spearman's, in [-1, 1], ties at their mean rank; NaN where a score is constant
-    rule_a: str  # how the clean set of each score was chosen
-    rule_b: str
+    note_a: str  # how the clean set of each score was chosen where its mixture does not fit, and why; else ""
+    note_b: str
     clean_a: int  # samples in each clean set
     clean_b: int
     clean_both: int
@@ -69,12 +69,12 @@ def compare_scores(scores_a: np.ndarray, scores_b: np.ndarray, is_noisy: np.ndar
     """
     if len(scores_a) != len(scores_b):
         raise ValueError(f"{len(scores_a)} scores cannot be compared with {len(scores_b)}")
-    (clean_a, rule_a), (clean_b, rule_b) = _clean_set(scores_a), _clean_set(scores_b)
+    (clean_a, note_a), (clean_b, note_b) = _clean_set(scores_a), _clean_set(scores_b)
     both = clean_a & clean_b
     return Comparison(
         rank_correlation=_spearman(scores_a, scores_b),
-        rule_a=rule_a,
-        rule_b=rule_b,
+        note_a=note_a,
+        note_b=note_b,
         clean_a=int(clean_a.sum()),
         clean_b=int(clean_b.sum()),
         clean_both=int(both.sum()),
@@ -86,10 +86,10 @@ def compare_scores(scores_a: np.ndarray, scores_b: np.ndarray, is_noisy: np.ndar
 
 
 def _clean_set(scores: np.ndarray) -> tuple[np.ndarray, str]:
-    """What one score calls clean, bool (N,), and by which rule."""
+    """What one score calls clean, bool (N,), and, where that is not by the mixture, by which rule and why."""
     mixture = BetaMixture().fit(scores)
     if mixture.usable_:
-        return mixture.p_noisy(scores) < 0.5, "beta mixture, p_noisy < 0.5"
+        return mixture.p_noisy(scores) < 0.5, ""
     return lowest(scores, 0.5), f"lowest half ({mixture.reason_})"
 
 

@@ -70,7 +70,7 @@ class Memorisation:
 
 
 def memorisation(probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> Memorisation:
-    """From mean predictions (N, C), not augmented, of a network that was trained on the labels `trained` (N,).
+    """From mean predictions (N, C) of a network that was trained on the labels `trained` (N,).
 
     `own` (N,): the labels before errors were planted at the sample ids `planted` (P,). The planted class is compared
     with the classes beside it, those which are neither planted nor the sample's own. Of two classes there is none: then
@@ -100,8 +100,8 @@ class CalibratedPosterior:
     samples' own labels, which were never trained on: a hundred of them leave the best one open. (Of two classes the
     planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
     which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
-    another one that says nothing. Without planted errors nothing is taken out, and the first window is fitted at
-    the defaults of `LabelPosterior`, but for unfolded frequencies, at the `temperature`.
+    another one that says nothing. Without enough planted errors nothing is taken out, and the first window is fitted
+    at the defaults of `LabelPosterior` (50 iterations, class frequencies not unfolded), at the `temperature`.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted

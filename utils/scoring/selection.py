@@ -142,7 +142,7 @@ def require_usable(clean: np.ndarray, labels: np.ndarray, num_classes: int) -> N
     raise UserError(
         what,
         "raise --bmm_th or --threshold (in the second run --bmm_th_2nd or --threshold_2nd), add --balanced_set without"
-        " --use_bmm, or leave out --agree_on_clean",
+        " --use_bmm, leave out --agree_on_clean, or raise --fn_th",
     )
 
 

@@ -57,8 +57,9 @@ class Snapshot:
 class Tracker:
     """Collects a pass over the samples batch by batch, in any order, and scores every sample at its end.
 
-    labels: int64 (N,), the observed ones. settings: whether the neighbour cross-entropy is wanted, and its neighbours.
-    ranks: the processes that have collected the same pass, and search for the neighbours together.
+    labels: int64 (N,), those that the accuracy and the neighbours' votes go by. settings: whether the neighbour
+    cross-entropy is wanted, and its neighbours. ranks: the processes that have collected the same pass, and search for
+    the neighbours together.
 
         tracker = Tracker(labels, num_classes)
         for each batch: tracker.update(logits, sample_ids, features)
@@ -82,7 +83,12 @@ class Tracker:
         self._coverage = Coverage(len(self.labels), device)
 
     def update(self, logits: Tensor, sample_ids: Tensor, features: Tensor | None = None) -> None:
-        """logits (B, C), sample_ids int64 (B,) positions in `labels`, features (B, D) (needed for the ce)."""
+        """logits (B, C), sample_ids int64 (B,) positions in `labels`, features (B, D).
+
+        Raises ValueError where the neighbour cross-entropy is wanted and no features come.
+        """
+        if self.settings.with_ce and features is None:
+            raise ValueError("the neighbour cross-entropy needs features")
         self._logits[sample_ids] = logits.float()
         self._coverage.add(sample_ids)
         if self.settings.with_ce:

@@ -45,7 +45,7 @@ class Progress:
 
 
 class Learner:
-    """A network with its SGD, learning from the images and observed labels of `data`.
+    """A network with its SGD, learning from the images and the training labels of `data`.
 
     `stream` (1, 2 ...) tells the random draws of this learner from those of the others in a run: order, augmentation,
     dropout and mixup are functions of (seed, stream, epoch, step), never of what ran before, so that a resumed run

@@ -101,6 +101,22 @@ def test_more_candidates_are_considered_after_the_accumulated_ones():
     assert last.choice.name == "x_prediction"
 
 
+def test_the_moment_of_what_is_concluded_is_the_span_of_its_predictions():
+    evidence = Evidence("x", data(), "proxy", 4)
+    for epoch in range(4):
+        evidence.add(logits(6, seed=epoch), f"epoch {epoch}")
+    evidence.conclude()
+    assert (evidence.choice.name, evidence.choice.moment) == ("x_prediction_and_p_noisy", evidence.window)
+
+
+def test_planted_samples_are_learnt_once_their_own_label_leads_among_the_other_classes():
+    evidence = Evidence("x", data(), "proxy", 2)
+    evidence.add(logits(30, TRAINED) + logits(9, OBSERVED), "epoch 1")  # knows the planted labels best, then the own
+    assert (evidence.learnt.since == 1).all()
+    evidence.add(logits(30, TRAINED) + logits(9, (OBSERVED + 2) % C), "epoch 2")
+    assert set(np.flatnonzero(evidence.learnt.since.numpy() != 1)) == set(PLANTED)
+
+
 def test_predictions_are_of_the_epochs_that_speak_best_for_held_out_labels():
     for first, second, window in ((6, 0, "the first half"), (0, 6, "the second half"), (6, 6, "all epochs")):
         evidence = Evidence("x", data(), "proxy", 4)
