@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,13 @@ from utils.compute import Compute
 from utils.data.device_images import DeviceImages
 from utils.data.noise import share_to_plant
 from utils.errors import Diverged, UserError
-from utils.methods import targets_of_runs
+from utils.methods import pseudo_labelling, targets_of_runs
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import read_score_file
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
+from utils.training import optimisation
 from utils.training.learner import Learner
 from utils.training.optimisation import Optimisation, Schedule
 
@@ -410,6 +412,7 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
         (["--forget", "--bmm_th", "0.3"], "does nothing without --use_bmm"),
         (["--relabel", "--network", "MT_Net", "PR18"], "names 2 networks for --runs 1"),
         (["--forget", "--epoch_begin", "4"], "leaves no epoch"),
+        (["--forget", "--threshold", "0.3", "--epoch", "1"], "--epoch 1 leaves no epoch after those on the clean set"),
         (["--forget", "--labeled_batch_size", "50"], "fills --batch_size"),
         (["--forget", "--targets", "posterior", "--epoch_update", "3"], "--epoch_update does nothing with --targets"),
         (["--forget", "--threshold", "0.3", "--network", "PR18", "--input_noise", "0.1"], "--input_noise is of the 13"),
@@ -419,6 +422,18 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
 def test_flags_that_would_do_nothing_are_refused(run, flags, complaint):
     with pytest.raises(UserError, match=complaint):
         run("ssl.py", *SSL, *flags)
+
+
+def test_default_epochs_of_every_run_follow_the_size_of_the_set(run, monkeypatch, separated):
+    def stop(*_, epochs, why, **__):
+        raise UserError(f"{epochs} {why}", "go no further")
+
+    monkeypatch.setattr(optimisation, "LARGE", 1)  # so that any set gets a quarter
+    monkeypatch.setattr(pseudo_labelling, "announce", stop)
+    at = SSL.index("--epoch")
+    flags = SSL[:at] + SSL[at + 2 :]
+    with pytest.raises(UserError, match=re.escape("[15, 40] by default: scaled down above 1 images")):
+        run("ssl.py", *flags, "--parallel")  # 60 and 160 otherwise
 
 
 def test_the_model_classifies_a_folder_of_images(run, separated, tmp_path, capsys):

@@ -115,6 +115,13 @@ def test_the_short_help_fits_a_screen_and_names_flags_by_their_first_name(name, 
     assert "--first_stage" not in short.split("the flags that")[1] and "--first_stage_noise_ration" in whole
 
 
+def test_the_short_help_says_where_a_value_may_be_missing_and_where_there_may_be_several(capsys):
+    with pytest.raises(SystemExit):
+        load_script("ssl.py").parser().parse_args(["--help"])
+    short = capsys.readouterr().out
+    assert "--relabel [EXPERIMENT]" in short and "--seeds SEED ..." in short and "--runs K " in short
+
+
 def test_every_usual_flag_is_the_first_name_of_a_flag():
     first = {
         next(flag for flag in action.option_strings if flag.startswith("--"))
@@ -321,6 +328,15 @@ def test_relabelling_by_the_posterior_has_defaults_of_its_own():
     assert arguments("relabel.py", "--epoch_1st", 11).warmup_e == 5
     with pytest.raises(UserError, match="--warmup_e 60 leaves no epoch of --epoch_1st 60"):
         arguments("relabel.py", "--epoch_1st", 60, "--warmup_e", 60)
+    with pytest.raises(UserError, match="--epoch_1st 1 leaves no epoch to relabel in"):
+        arguments("relabel.py", "--epoch_1st", 1)
+
+
+def test_predictions_of_mixed_batches_never_become_labels():
+    by_prediction = ("--relabel_by", "prediction", "--mixup", 1)
+    assert arguments("relabel.py", *by_prediction).mixup == 1
+    with pytest.raises(UserError, match="--track_from batches goes without --mixup"):
+        arguments("relabel.py", *by_prediction, "--track_from", "batches")
 
 
 def test_the_choice_of_data_reads_the_flags_of_its_stage():

@@ -97,6 +97,15 @@ def test_a_label_that_is_never_predicted_has_a_finite_score():
     assert all(np.isfinite(values).all() for values in of.scores(LABELS).values())
 
 
+def test_logits_of_another_precision_are_summed_in_single_precision():
+    half, single = (accumulated() for _ in range(2))
+    half.add(FIRST.log().bfloat16())
+    single.add(FIRST.log().bfloat16().float())
+    for name, values in half.scores(LABELS).items():
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, single.scores(LABELS)[name])
+
+
 @pytest.mark.parametrize("after", [0, 1])
 def test_a_saved_state_goes_on_where_it_was(after):
     of, file = accumulated(*[FIRST] * after), io.BytesIO()

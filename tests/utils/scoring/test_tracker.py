@@ -97,6 +97,12 @@ def test_a_pass_is_scored_against_any_labels():
     assert result.accuracy == 0.5
 
 
+def test_a_neighbour_cross_entropy_without_features_is_refused():
+    tracker = Tracker(torch.tensor([0, 1]), 2)
+    with pytest.raises(ValueError, match="needs features"):
+        tracker.update(torch.zeros(2, 2), torch.tensor([0, 1]))
+
+
 def test_half_precision_logits_are_kept_in_single_precision():
     labels = torch.tensor([0])
     tracker = Tracker(labels, 2, LOSS_ALONE)
