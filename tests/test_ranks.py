@@ -23,7 +23,7 @@ from utils.scoring.neighbours import neighbour_counts
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import Tracking
 from utils.training.learner import Learner
-from utils.training.losses import joint_loss
+from utils.training.losses import LossWeights, joint_loss
 from utils.training.optimisation import Optimisation, Schedule
 from utils.training.passes import infer, score_samples
 
@@ -105,7 +105,7 @@ def steps(rank: int) -> tuple[float, dict[str, np.ndarray], list[int]]:
 
     def loss_of(ids):
         logits, targets = learner.mixed(ids, F.one_hot(data.training_labels[ids], CLASSES).float())
-        return joint_loss(logits, targets, 0.8, 0.4)
+        return joint_loss(logits, targets, LossWeights(0.8, 0.4))
 
     mean = learner.train_epoch(loss_of, batches)
     weights = {name: value.numpy() for name, value in learner.judge.state_dict().items()}

@@ -23,7 +23,7 @@ from utils.data.noisy_data import NoisyData
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE
 from utils.training.learner import Learner, Progress
-from utils.training.losses import joint_loss
+from utils.training.losses import LossWeights, joint_loss
 from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation, Schedule
 from utils.training.passes import infer
@@ -67,7 +67,7 @@ class Ours:
     def mixed_loss_of(self, ids):
         images = self.images.augmented_batch(ids, colour_jitter=JITTER)
         images, targets, _ = mixup(images, self.soft_labels[ids], alpha=1.0)
-        return joint_loss(self.learner.logits(images), targets, 0.8, 0.4)
+        return joint_loss(self.learner.logits(images), targets, LossWeights(0.8, 0.4))
 
 
 class Plain:

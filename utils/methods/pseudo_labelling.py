@@ -47,7 +47,7 @@ from utils.scoring.tracking import BATCHES, LOSS_ALONE
 from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
-from utils.training.losses import joint_loss
+from utils.training.losses import LossWeights, joint_loss
 from utils.training.optimisation import FEWEST_EPOCHS, epochs_for, optimisation_of, schedule_of, why_epochs
 from utils.training.passes import accuracy_on_test, infer, score_samples
 
@@ -119,15 +119,14 @@ class RunSettings:
 
     epochs: int
     labeled_batch_size: int  # clean samples in every batch; 0 = as they come
-    prior_weight: float  # of L_p
-    entropy_weight: float  # of L_e
+    weights: LossWeights
     swa_start: int | None  # epochs before the averaging of weights; None = no averaging
     swa_freq: int | None  # epochs between two averaged ones
 
     @classmethod
     def from_flags(cls, args: argparse.Namespace, epochs: int) -> RunSettings:
         swa_start = None if args.swa_start is None else args.swa_start * epochs // args.epoch
-        return cls(epochs, args.labeled_batch_size or 0, args.alpha, args.beta, swa_start, args.swa_freq)
+        return cls(epochs, args.labeled_batch_size or 0, LossWeights(args.alpha, args.beta), swa_start, args.swa_freq)
 
     def averages(self, epoch: int) -> bool:
         """Whether the weights after an epoch, counted from 0, take part in the average."""
@@ -151,7 +150,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
 
     def loss_of(ids: Tensor) -> Tensor:
         logits, mixed_targets = learner.mixed(ids, targets[ids])
-        return joint_loss(logits, mixed_targets, settings.prior_weight, settings.entropy_weight)
+        return joint_loss(logits, mixed_targets, settings.weights)
 
     experiment.log.quietly(f"{run}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(run, parts) as phase:

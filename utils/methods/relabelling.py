@@ -35,7 +35,7 @@ from utils.scoring.tracking import BATCHES
 from utils.separations import RELABEL
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
-from utils.training.losses import joint_loss
+from utils.training.losses import LossWeights, joint_loss
 from utils.training.optimisation import Optimisation, optimisation_of, schedule_of, why_epochs
 from utils.training.soft_labels import SoftLabels
 
@@ -70,13 +70,13 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         posterior = learn_labels(learner(1, optimisation), warm_up, evidence, losses, experiment)
         optimisation = replace(optimisation, schedule=schedule_of(args, later), augment=args.augment or "strong")
         second = learner(2, optimisation)
-        weights = args.balance, args.reg_term2
+        weights = LossWeights(args.balance, args.reg_term2)
         evidence = learn_posterior(second, posterior, warm_up, later, weights, evidence, losses, experiment)
         soft_labels = evidence.posterior().posterior_
     else:
         schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=warm_up)
         plain_until = warm_up if args.ce_loss_inWarmup else 0
-        weights = args.reg_term1, args.reg_term2
+        weights = LossWeights(args.reg_term1, args.reg_term2)
         only = learner(1, optimisation_of(args, schedule))
         soft_labels = replace_by_predictions(
             only, args.epoch_1st, warm_up, plain_until, args.epoch_update, weights, evidence, losses, experiment
@@ -125,7 +125,7 @@ def learn_posterior(
     posterior: CalibratedPosterior,
     before: int,
     epochs: int,
-    weights: tuple[float, float],
+    weights: LossWeights,
     of_warm_up: Evidence,
     losses: ScoreTracks,
     experiment: Experiment,
@@ -140,7 +140,7 @@ def learn_posterior(
 
     def loss_of(ids: Tensor) -> Tensor:
         logits, mixed_targets = learner.mixed(ids, targets[ids])
-        return joint_loss(logits, mixed_targets, *weights)
+        return joint_loss(logits, mixed_targets, weights)
 
     try:
         train_and_track(
@@ -162,7 +162,7 @@ def replace_by_predictions(
     warm_up: int,
     plain_until: int,
     averaged: int,
-    weights: tuple[float, float],
+    weights: LossWeights,
     evidence: Evidence,
     losses: ScoreTracks,
     experiment: Experiment,
@@ -181,7 +181,7 @@ def replace_by_predictions(
         logits, targets = learner.mixed(ids, targets)
         if not mixes:  # else the predictions are of mixed images, and those of the pass take their place
             soft_labels.record(ids, logits)
-        return F.cross_entropy(logits, targets) if plain else joint_loss(logits, targets, *weights)
+        return F.cross_entropy(logits, targets) if plain else joint_loss(logits, targets, weights)
 
     def learn_from(logits: Tensor, epoch: int) -> np.ndarray:
         if mixes:

@@ -1,7 +1,19 @@
 """The loss terms of joint optimisation (Tanaka et al. 2018), shared by relabelling and pseudo-labelling."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Of the terms beside L_c, from 0, which switches one off."""
+
+    prior: float  # of L_p
+    entropy: float  # of L_e
 
 
 def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
@@ -24,7 +36,7 @@ def entropy_regulariser(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(1).mean()
 
 
-def joint_loss(logits: Tensor, soft_labels: Tensor, reg_term1: float, reg_term2: float) -> Tensor:
-    """L_c + reg_term1 · L_p + reg_term2 · L_e, a scalar."""
+def joint_loss(logits: Tensor, soft_labels: Tensor, weights: LossWeights) -> Tensor:
+    """L_c + weights.prior · L_p + weights.entropy · L_e, a scalar."""
     loss = soft_cross_entropy(logits, soft_labels)
-    return loss + reg_term1 * prior_regulariser(logits) + reg_term2 * entropy_regulariser(logits)
+    return loss + weights.prior * prior_regulariser(logits) + weights.entropy * entropy_regulariser(logits)

@@ -12,13 +12,14 @@ from utils.methods.pseudo_labelling import RunSettings
 from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
 from utils.methods.targets_of_runs import Posterior, Split
 from utils.results.found_scores import Found
+from utils.training.losses import LossWeights
 
 LABELS = np.array([0, 1, 0, 1])
 SCORES = np.array([0, 1, 1, 0], dtype=np.float32)  # the clean set is of both classes
 
 
 def test_weights_are_averaged_from_an_epoch_on_every_so_often():
-    settings = RunSettings(10, 0, 0.8, 0.0, swa_start=4, swa_freq=3)
+    settings = RunSettings(10, 0, LossWeights(0.8, 0.0), swa_start=4, swa_freq=3)
     assert [epoch for epoch in range(10) if settings.averages(epoch)] == [4, 7]
 
 

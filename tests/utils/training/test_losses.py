@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.training.losses import entropy_regulariser, joint_loss, prior_regulariser, soft_cross_entropy
+from utils.training.losses import LossWeights, entropy_regulariser, joint_loss, prior_regulariser, soft_cross_entropy
 
 LOG3 = float(np.log(3))
 CERTAIN = 1000.0  # a logit that makes softmax one-hot
@@ -86,5 +86,6 @@ def test_the_entropy_of_decided_predictions_has_a_finite_gradient():
 
 def test_the_joint_loss_is_the_weighted_sum():
     uniform = torch.zeros(5, 4)  # every term is log 4
-    assert joint_loss(uniform, torch.eye(4)[:1].expand(5, -1), 0.8, 0.4).item() == pytest.approx(2.2 * np.log(4))
-    assert joint_loss(uniform, torch.eye(4)[:1].expand(5, -1), 0, 0.4).item() == pytest.approx(1.4 * np.log(4))
+    targets = torch.eye(4)[:1].expand(5, -1)
+    assert joint_loss(uniform, targets, LossWeights(0.8, 0.4)).item() == pytest.approx(2.2 * np.log(4))
+    assert joint_loss(uniform, targets, LossWeights(0, 0.4)).item() == pytest.approx(1.4 * np.log(4))
