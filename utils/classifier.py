@@ -21,7 +21,7 @@ from utils.compute import Compute, choose
 from utils.data.device_images import DeviceImages
 from utils.errors import UserError
 from utils.experiments.artifacts import load_torch
-from utils.training.passes import infer
+from utils.training.passes import probabilities
 
 KINDS = {
     "network": str, "width": int | float, "class_names": list | tuple, "side": list | tuple, "mean": torch.Tensor,
@@ -62,8 +62,7 @@ class Classifier:
         """uint8 (N, 3, H, W) -> softmax float32 (N, C); images are resized to the training size."""
         mean, std = (s.to(self._compute.device) for s in self._statistics)
         batch = DeviceImages(images, self._compute, mirrored=False, side=self._side, statistics=(mean, std))
-        probs = [logits.softmax(1) for _, logits, _ in infer(self._model, batch, self._compute)]
-        return torch.cat(probs).cpu().numpy()
+        return probabilities(self._model, batch, self._compute).cpu().numpy()
 
     def classify_folder(
         self, folder: str | Path, broken: Callable[[Undecodable], object] = complain

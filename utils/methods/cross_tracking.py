@@ -35,7 +35,7 @@ from utils.separations import PARALLEL
 from utils.training.expectation import Expectation, Work, expect, images_of_a_pass
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import epochs_for, optimisation_of, schedule_of, why_epochs
-from utils.training.passes import infer
+from utils.training.passes import probabilities
 
 PHASE = "training"
 
@@ -69,8 +69,7 @@ class Half:
 
     def probabilities(self, network: nn.Module) -> Tensor:
         """Softmax float32 (N/2, C) of this half's samples by `network`."""
-        batches = infer(network, self.learner.data.images, self.learner.compute, ids=self.ids)
-        return torch.cat([logits.softmax(1) for _, logits, _ in batches])
+        return probabilities(network, self.learner.data.images, self.learner.compute, self.ids)
 
 
 def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:

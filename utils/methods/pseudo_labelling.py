@@ -49,7 +49,7 @@ from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import LossWeights, joint_loss
 from utils.training.optimisation import FEWEST_EPOCHS, epochs_for, optimisation_of, schedule_of, why_epochs
-from utils.training.passes import accuracy_on_test, infer, score_samples
+from utils.training.passes import accuracy_on_test, probabilities, score_samples
 
 Targets = PosteriorTargets | SplitTargets
 LOSS = "ssl_loss"  # the score that is tracked
@@ -215,9 +215,8 @@ def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> Non
 
     Networks that resist memorising favour some classes over others; that of a run began with such predictions.
     """
-    batches = infer(network, learner.data.images, learner.compute)
-    probs = torch.cat([logits.softmax(1) for _, logits, _ in batches]).cpu().numpy()
-    _, factors = align(probs, targets.current.mean(0))
+    probs = probabilities(network, learner.data.images, learner.compute)
+    _, factors = align(probs.cpu().numpy(), targets.current.mean(0))
     network.head1.bias += torch.from_numpy(np.float32(np.log(factors))).to(learner.compute.device)
 
 

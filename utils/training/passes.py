@@ -49,6 +49,11 @@ def infer(
             module.training = training
 
 
+def probabilities(network: nn.Module, images: DeviceImages, compute: Compute, ids: Tensor | None = None) -> Tensor:
+    """Softmax float32 (N, C) of the images `ids` (None = all), without augmentation."""
+    return torch.cat([logits.float().softmax(1) for _, logits, _ in infer(network, images, compute, ids=ids)])
+
+
 def score_samples(
     network: nn.Module,
     images: DeviceImages,

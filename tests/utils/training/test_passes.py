@@ -13,7 +13,7 @@ from utils.data.device_images import DeviceImages
 from utils.errors import Diverged
 from utils.scoring.tracker import Tracker
 from utils.scoring.tracking import LOSS_ALONE, Tracking
-from utils.training.passes import accuracy, accuracy_on_test, infer, score_samples
+from utils.training.passes import accuracy, accuracy_on_test, infer, probabilities, score_samples
 
 
 def cpu(eval_batch_size=250):
@@ -61,6 +61,13 @@ def test_inference_of_some_images_counts_positions_among_them():
     assert torch.cat(positions).tolist() == [0, 1, 2]
     np.testing.assert_allclose(torch.cat(logits)[:, 0], [7, 2, 9], rtol=1e-4)
     assert features == (None, None)
+
+
+def test_probabilities_are_those_of_the_images_asked_for():
+    found = probabilities(PixelModel(), numbered_images(), cpu(2), torch.tensor([3, 0, 1]))
+    odds = np.exp([[3, -3, 0], [0, 0, 0], [1, -1, 0]])
+    np.testing.assert_allclose(found, odds / odds.sum(1, keepdims=True), rtol=1e-3)
+    assert found.dtype == torch.float32
 
 
 def test_inference_evaluates_and_gives_every_module_its_mode_back():
