@@ -48,7 +48,10 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path, cuda_dev: int = 0) -> Classifier:
-        """The classifier in a model.pt. Raises UserError where the file is missing or damaged."""
+        """The classifier in a model.pt, on GPU number `cuda_dev` where there is one; -1 = on the CPU.
+
+        Raises UserError where the file is missing or damaged.
+        """
         try:
             saved = load_torch(Path(path), KINDS, "train one with ssl.py")
             require_sizes(saved)

@@ -66,6 +66,7 @@ def add_label_noise(
     none             the labels as they are.
 
     labels: int64 (N,) in [0, num_classes). ratio in [0, 1). confused_with: (C,) class indices, for real_in_noise.
+    Raises ValueError for another kind, and for real_in_noise without `confused_with`.
     """
     labels = np.asarray(labels, dtype=np.int64)
     noisy = labels.copy()
@@ -73,6 +74,8 @@ def add_label_noise(
         chosen = generator.permutation(len(labels))[: round(ratio * len(labels))]
         noisy[chosen] = (labels[chosen] + generator.integers(1, num_classes, len(chosen))) % num_classes
     elif kind == "real_in_noise":
+        if confused_with is None:
+            raise ValueError("real_in_noise needs confused_with")
         flips = generator.random(len(labels)) < ratio
         noisy[flips] = np.asarray(confused_with, dtype=np.int64)[labels[flips]]
     elif kind != "none":

@@ -250,7 +250,8 @@ def odds_of_drawing(transition: np.ndarray, posterior: np.ndarray, given: np.nda
 def share_like(losses: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> float:
     """The share of the samples whose losses (N,) are distributed like those of the planted ones, in [0, 1].
 
-    Mixture proportion estimation (Blanchard et al. 2010): the largest share such that no threshold has fewer samples
+    Mixture proportion estimation (Blanchard et al. 2010, "Semi-Supervised Novelty Detection",
+    https://jmlr.org/papers/v11/blanchard10a.html): the largest share such that no threshold has fewer samples
     above it than that share of the planted ones (P,) has, counted with `weights` (P,) > 0. Thresholds with at least
     TAIL of these above them. It is too large where no threshold has wrong labels alone above it.
     """

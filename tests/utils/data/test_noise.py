@@ -105,6 +105,11 @@ def test_an_unknown_kind_is_refused():
         noisy_labels(np.arange(10), "some_noise", 0.1)
 
 
+def test_class_dependent_noise_needs_to_know_what_each_class_becomes():
+    with pytest.raises(ValueError, match="needs confused_with"):
+        add_label_noise(np.arange(4), "real_in_noise", 0.4, np.random.default_rng(1), num_classes=4)
+
+
 # Class-dependent noise.
 
 
