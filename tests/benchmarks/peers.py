@@ -12,7 +12,8 @@ plain   one training of E epochs under cross-entropy, looked at after each epoch
 folds   cleanlab's self-confidence and normalised margin, 1 - quality each, on out-of-sample probabilities of k folds
         (stratified by observed label), whose networks share the E·N images of the plain training: E / (k - 1) epochs
         on the other folds each. Needs pip install cleanlab
-true    with --ceiling: the plain training on the true labels
+true    with --ceiling: the plain training on the true labels; and how well that network would find labels made wrong
+        uniformly among test images, which it never saw: what a network that knows the truth would rank
 
 A crop and flips where allowed, the network's usual dropout, SGD with momentum 0.9. Compute is images through the
 network in training; those of evaluations are told apart. Results are kept under --root, one file for each of these and
@@ -46,7 +47,7 @@ from utils.errors import UserError
 from utils.scoring.metrics import auc
 from utils.training.learner import Learner, new_network
 from utils.training.optimisation import Optimisation, Schedule
-from utils.training.passes import accuracy_on_test, infer
+from utils.training.passes import accuracy_on_test, infer, probabilities
 
 MOMENTUM = 0.9
 STEPS = (1 / 2, 3 / 4)  # of the epochs, after which --schedule steps divides the rate by ten
@@ -157,14 +158,24 @@ def plain(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> d
 
 
 def true(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> dict:
-    """Test accuracies after every epoch of the same training on the true labels."""
+    """Test accuracies after every epoch of the same training on the true labels, and what its network would find."""
     data, found = replace(data, labels=data.clean_labels), []
 
     def look(network: torch.nn.Module) -> None:
         found.append(accuracy_on_test(network, data, compute))
 
-    train(data, compute, settings, seed, epochs=settings.epochs, after_epoch=look)
-    return {"test": found} | images(data, settings.epochs * len(data), 0, settings.epochs)
+    network = train(data, compute, settings, seed, epochs=settings.epochs, after_epoch=look)
+    result = {"test": found} | images(data, settings.epochs * len(data), 0, settings.epochs)
+    if data.test_images is not None:
+        probs = probabilities(network, data.test_images, compute).cpu().numpy()
+        result["AUC of uniform errors"] = auc_of_uniform_errors(probs, data.test_labels)
+    return result
+
+
+def auc_of_uniform_errors(probs: np.ndarray, labels: np.ndarray) -> float:
+    """How well probabilities (N, C) tell the labels (N,) from any other class, by the loss; the share has no say."""
+    is_wrong = np.arange(probs.shape[1]) != labels[:, None]
+    return auc(-probs.ravel(), is_wrong.ravel())
 
 
 def folds(data: NoisyData, compute: Compute, settings: Settings, seed: int) -> dict:
@@ -273,7 +284,12 @@ def rows_of(
             "true labels, last epoch": result["test"][-1],
             "true labels, best epoch, ORACLE": best_of(result["test"]),
         }
-        rows |= say(f"seed {seed}: true labels, {settings.epochs} epochs", {"test": test}, result, report)
+        groups = {"test": test}
+        if data.choice.noise_type == "random_in_noise":
+            groups["ORACLE"] = {
+                "AUC of uniform errors, by true labels, on images never seen": result.get("AUC of uniform errors")
+            }
+        rows |= say(f"seed {seed}: true labels, {settings.epochs} epochs", groups, result, report)
     return rows
 
 

@@ -39,6 +39,12 @@ def test_margin_is_the_labels_logit_less_the_largest_other_one():
     assert peers.margins(logits, torch.tensor([0, 2, 1])).tolist() == [1.0, -1.0, 0.0]
 
 
+def test_the_auc_of_uniform_errors_by_hand():
+    probs = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+    # Right labels have 0.6 and 0.3, the others 0.3, 0.1, 0.2, 0.5: of eight pairs the right one leads in 4 and 2.5.
+    assert peers.auc_of_uniform_errors(probs, np.array([0, 2])) == pytest.approx(6.5 / 8)
+
+
 def test_each_sample_is_seen_once_an_epoch_with_its_own_logits():
     choice = replace(choices(peers.make_parser().parse_args(TINY))[0], seed=1)
     compute = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)
