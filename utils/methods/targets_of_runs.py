@@ -49,15 +49,15 @@ class Posterior:
         if number > 1:
             names = (f"{name}_run{number - 1}" for name in ("pseudo_labels", "transition"))
             given = [tuple(experiment.record.read_array(name) for name in names)]
-        wrong_labels = wrong(self.together([posterior for posterior, _ in given]), data.labels)
+        wrong_labels = wrong(self.together([posterior for posterior, _ in given], data.labels), data.labels)
         experiment.log(f"{run}: posterior targets; estimated share of wrong labels {wrong_labels.mean():.3f}")
         trained = data.trained
         targets = [relabelled(posterior, transition, data.labels, trained) for posterior, transition in given]
-        return PosteriorTargets(self.together(targets), data)
+        return PosteriorTargets(self.together(targets, trained), data)
 
-    def together(self, posteriors: list[np.ndarray]) -> np.ndarray:
-        """One posterior, float32 (N, C), of those of the separations."""
-        return agreed_posterior(posteriors, self.data.labels) if self.agree else mean_posterior(posteriors)
+    def together(self, posteriors: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+        """One posterior, float32 (N, C), of those of the separations, of samples with these labels (N,)."""
+        return agreed_posterior(posteriors, labels) if self.agree else mean_posterior(posteriors)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class CalibratedPosterior:
     planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
     which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
     another one that says nothing. Without enough planted errors nothing is taken out, and the first window is fitted
-    at the defaults of `LabelPosterior` (50 iterations, class frequencies not unfolded), at the `temperature`.
+    at the `temperature`, for symmetric noise, in 50 iterations that do not unfold the class frequencies.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny import load_script
 from utils.command_line.flags import resolve
@@ -56,3 +57,18 @@ def test_the_mixture_s_place_is_taken_by_what_was_estimated_beside_its_scores():
 def test_a_separation_without_a_posterior_makes_no_posterior_targets():
     with pytest.raises(UserError, match="^a.npy comes without a posterior"):
         Posterior(False, {"forget": Found(LABELS.astype(np.float32), "a.npy")}, SimpleNamespace(labels=LABELS))
+
+
+@pytest.mark.parametrize("agree", [False, True])
+def test_separations_agree_on_the_labels_that_were_trained_on(agree):
+    """Of planted samples these are the planted ones: about them the separations had to decide, too."""
+    trained = np.array([0, 1, 0, 0])  # the last one planted
+    data = SimpleNamespace(labels=LABELS, trained=trained, device_labels=torch.from_numpy(LABELS))
+    data.with_planted = lambda labels: data
+    transition = np.full((2, 2), 0.5)  # labels say nothing, so that other ones change nothing
+    posteriors = (np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [q, 1 - q]]) for q in (0.3, 0.5))
+    found = [Found(LABELS, "e", posterior, transition, trained) for posterior in posteriors]
+    made = Posterior(agree, dict(zip("ab", found, strict=True)), data)
+    targets = made.targets(1, SimpleNamespace(log=lambda text: None)).current
+    np.testing.assert_allclose(targets[:3], found[0].posterior[:3], atol=1e-6)
+    np.testing.assert_allclose(targets[3], [0.3, 0.7] if agree else [0.4, 0.6], atol=1e-6)
