@@ -73,16 +73,14 @@ def check(args: argparse.Namespace) -> None:
 
 def export(args: argparse.Namespace) -> str:
     """Writes what the flags ask for; what was done, in printable lines. Everything is checked before it is written."""
-    from utils.experiments.record import read_finished
+    from utils.experiments.record import finished_named
     from utils.results import cleaned_set, decisions
     from utils.results.commands import honest_command
     from utils.results.found_scores import chosen_by_truth
 
-    given = Path(args.experiment)
-    root, name = (args.experiments_root, args.experiment) if len(given.parts) < 2 else (given.parent, given.name)
-    record = read_finished(root, name)
+    record = finished_named(args.experiment, args.experiments_root)
     if chosen_by_truth(record):
-        what = f"{name} chose its score by the true labels"
+        what = f"{record.path.name} chose its score by the true labels"
         raise UserError(what, f"use an experiment without --choose oracle: {honest_command(record)}")
     samples = decisions.read_suspects(record)
     if args.review is not None:

@@ -210,6 +210,12 @@ def read_finished(root: str | os.PathLike, name: str) -> Record:
     return record
 
 
+def finished_named(given: str, root: str | os.PathLike) -> Record:
+    """The record of a finished experiment, by its name under `root` or by its folder. Raises UserError."""
+    path = Path(given)
+    return read_finished(root, given) if len(path.parts) < 2 else read_finished(path.parent, path.name)
+
+
 def finished_records(root: Path) -> list[Record]:
     """Those of the finished experiments under `root`. Damaged ones are passed over, those of other versions aloud."""
     found = []

@@ -11,6 +11,7 @@ import numpy as np
 from datasets.decoding import Undecodable, refusing_bombs
 from utils.data.noisy_data import NoisyData
 from utils.experiments.experiment import Experiment
+from utils.experiments.record import Record
 from utils.files import write_atomically
 from utils.results import thumbnails
 from utils.results.commands import export_command
@@ -18,6 +19,7 @@ from utils.results.found_scores import title_of
 from utils.results.suspects import SUSPECT_FROM, Suspects
 from utils.results.suspects_page import page
 from utils.results.twin_files import write_twins
+from utils.scoring.twins import Twins
 
 PAGE = "suspects.html"
 MOST_PAIRS = 200  # of twins on the page
@@ -35,7 +37,18 @@ def write_suspects(
     `p_noisy` (N,); `posterior` (N, C): of the true class, given label and predictions.
     """
     twins = write_twins(experiment, data)
-    suspects = Suspects.ranked(
+    suspects = suspects_of(data, scores, p_noisy, posterior, twins)
+    experiment.write_csv("suspects.csv", suspects.rows(), suspects.columns)
+    report = experiment.record["settings"].get("report")
+    if report is not None or data.file_names is not None:  # only images of the user's own have a page unasked
+        write_page(experiment.record, data, suspects, report, twins, experiment.log)
+
+
+def suspects_of(
+    data: NoisyData, scores: Mapping[str, np.ndarray], p_noisy: np.ndarray, posterior: np.ndarray, twins: Twins
+) -> Suspects:
+    """All samples, ranked by the first of the scores; `twins`: pairs of different labels."""
+    return Suspects.ranked(
         class_names=data.class_names,
         sample_ids=data.sample_ids,
         files=data.file_names,
@@ -46,29 +59,31 @@ def write_suspects(
         posterior=posterior,
         twin_of=twins.nearest(len(data)),
     )
-    experiment.write_csv("suspects.csv", suspects.rows(), suspects.columns)
-    report = experiment.record["settings"].get("report")
-    if report is None and data.file_names is None:  # only images of the user's own have a page unasked
-        return
-    shown = suspects.shown(report)
-    if len(shown):
-        twin_rows = suspects.rows_of(np.stack([twins.first, twins.second], axis=1)[:MOST_PAIRS])
-        write_page(experiment, data, suspects, np.union1d(shown, twin_rows), twin_rows)
 
 
 def write_page(
-    experiment: Experiment, data: NoisyData, suspects: Suspects, shown: np.ndarray, twins: np.ndarray
+    record: Record,
+    data: NoisyData,
+    suspects: Suspects,
+    report: int | None,
+    twins: Twins,
+    say: Callable[[str], None],
 ) -> None:
-    """suspects.html with those rows of the table, (K,) ascending; among them pairs of twins (P, 2)."""
-    pictures = thumbnails_of(data, suspects.positions[shown], experiment.log)
+    """suspects.html, with what `Suspects.shown` says and pairs of `twins`; no page of nothing."""
+    shown = suspects.shown(report)
+    if not len(shown):
+        return
+    twin_rows = suspects.rows_of(np.stack([twins.first, twins.second], axis=1)[:MOST_PAIRS])
+    shown = np.union1d(shown, twin_rows)
+    pictures = thumbnails_of(data, suspects.positions[shown], say)
     known = data.fingerprint()
-    command = export_command(experiment.path, with_folder=data.file_names is not None)
+    command = export_command(record.path, with_folder=data.file_names is not None)
     fingerprint = f"{known['images']}-{known['labels']}"
-    text = page(suspects, shown, pictures, title_of(experiment.record), fingerprint, command, twins)
-    write_atomically(experiment.record.own(PAGE), lambda handle: handle.write(text.encode()))
-    experiment.log(
+    text = page(suspects, shown, pictures, title_of(record), fingerprint, command, twin_rows)
+    write_atomically(record.own(PAGE), lambda handle: handle.write(text.encode()))
+    say(
         f"{suspects.is_suspect.sum()} of {len(suspects)} labels are suspects (p_noisy from {SUSPECT_FROM}); to look at "
-        f"{len(shown)} samples open {experiment.path / PAGE} in a browser"
+        f"{len(shown)} samples open {record.path / PAGE} in a browser"
     )
 
 
