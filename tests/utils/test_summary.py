@@ -68,6 +68,12 @@ def test_runs_that_differ_by_what_they_leave_beside_the_rest_are_one_row(tmp_pat
     assert summarised(capsys, tmp_path) == ["test_accuracy", "0.5000 ± 0.0000 (3)"]
 
 
+def test_a_default_that_was_not_spelt_out_makes_no_group_of_its_own(tmp_path, capsys):
+    for seed, source in ((1, None), (2, "passes"), (3, "batches")):
+        record(tmp_path, f"r{seed}", seed=seed, track_from=source)
+    assert [line.split()[0] for line in summarised(capsys, tmp_path)] == ["track_from", "batches", "passes"]
+
+
 def test_only_what_differs_is_shown_in_the_order_of_its_values(tmp_path, capsys):
     for lr, accuracies in ((0.1, (0.5, 0.7)), (0.02, (0.3, 0.5))):
         for seed, accuracy in enumerate(accuracies):

@@ -227,14 +227,20 @@ def require_same_settings(record: Record, script: str, settings: dict[str, Any],
     if record["script"] != script:
         raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
     not_compared = NOT_COMPARED | (settings.keys() - given.keys() - record["settings"].keys())
-    here, there = ({key: UNSAID.get(key) if value is None else value
-                    for key, value in flags.items() if key not in not_compared}
-                   for flags in (settings, record["settings"]))  # fmt: skip
+    here, there = (
+        {key: value for key, value in spelt_out(flags).items() if key not in not_compared}
+        for flags in (settings, record["settings"])
+    )
     if differing := differences(here, there):
         raise UserError(
             f"{record.path} holds a run with other settings: {differing}",
             "take another --experiment_name, or --overwrite to start anew",
         )
+
+
+def spelt_out(settings: dict[str, Any]) -> dict[str, Any]:
+    """With what None means in the place of None, where it means a value that can be given."""
+    return {key: UNSAID.get(key) if value is None else value for key, value in settings.items()}
 
 
 def remove(files: list[Path]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from utils.data.choice import flag_names
 from utils.errors import UserError
-from utils.experiments.experiment import NOT_COMPARED
+from utils.experiments.experiment import NOT_COMPARED, spelt_out
 from utils.experiments.record import Record
 from utils.results.tables import Row, Spread, Table, figure_label
 from utils.separations import SEPARATIONS
@@ -71,7 +71,7 @@ def own_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def all_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    return {setting_name(name): value for name, value in settings.items()}
+    return {setting_name(name): value for name, value in spelt_out(settings).items()}
 
 
 def source_settings(record: Record, key: str) -> dict[str, Any] | None:
