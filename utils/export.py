@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.command_line.parser import Parser, number, refuse
+from utils.command_line.parser import Parser, add_finished_experiment, number, refuse
 from utils.command_line.running import run_script
 from utils.errors import UserError
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser("-m utils.export", __doc__, epilog=None)
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="name or folder of a finished experiment")
-    parser.add_argument(
-        "--experiments_root", default="experiments", metavar="FOLDER", help="where experiments are kept"
-    )
+    add_finished_experiment(parser)
     what = parser.add_argument_group("what becomes of the suspects")
     what.add_argument("--review", metavar="CSV", help="review.csv of suspects.html; what it does not name stays")
     what.add_argument(

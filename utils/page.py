@@ -11,7 +11,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from utils.command_line.parser import COUNT, Parser
+from utils.command_line.parser import COUNT, Parser, add_finished_experiment
 from utils.command_line.running import run_script
 from utils.errors import UserError
 
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser("-m utils.page", __doc__, epilog=None)
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="name or folder of a finished experiment")
-    parser.add_argument(
-        "--experiments_root", default="experiments", metavar="FOLDER", help="where experiments are kept"
-    )
+    add_finished_experiment(parser)
     parser.add_argument("--report", type=COUNT, required=True, metavar="N", help="samples, the worst first")
     parser.add_argument("--train_root", metavar="FOLDER", help="where the originals lie now (default: where they lay)")
     return parser

@@ -102,7 +102,10 @@ def row(args: argparse.Namespace, root: Path, images_on: str, limit: int) -> dic
     command += ["--root", str(root), "--images_on", images_on, "--limit", str(limit)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = done.stdout.splitlines()
-    return json.loads(lines[-1]) if lines and not done.returncode else {"refused": done.stderr.splitlines()[-1]}
+    if lines and not done.returncode:
+        return json.loads(lines[-1])
+    said = done.stderr.splitlines() or [f"ended with status {done.returncode}"]  # killed for memory it says nothing
+    return {"refused": said[-1]}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -193,6 +193,14 @@ def _words_of(action: argparse.Action, value: Any) -> list[str]:
     return [flag, *map(str, values)] if action.nargs == "+" else [f"{flag}={one}" for one in values]
 
 
+def add_finished_experiment(parser: Parser) -> None:
+    """What a command reads that trains nothing: see `finished_named`."""
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="name or folder of a finished experiment")
+    parser.add_argument(
+        "--experiments_root", default="experiments", metavar="FOLDER", help="where experiments are kept"
+    )
+
+
 # -- flags that belong to other flags --------------------------------------------------------------------------------
 
 
