@@ -45,6 +45,7 @@ from models.backbone import load_backbone
 from tests import mutations
 from tests.tiny import TINY_ARGS, load_script
 from utils import export, summary
+from utils import page as page_command
 from utils.classifier import Classifier
 from utils.command_line.flags import experiment_name
 from utils.command_line.running import print_result
@@ -513,6 +514,7 @@ def run_record(root: Path) -> Prepare:
         compare,
         lambda: summary.main([str(root)]),
         lambda: summary.main([str(root), "--by", "lr", "seed", "noise_ratio"]),
+        lambda: page_command.main(["mine", "--experiments_root", str(root), "--report", "3"]),
         lambda: export.main(["mine", *where, "--to", str(root / "clean")]),
         lambda: export.main(["mine", *where, "--labels_csv", str(root / "out.json"), "--format", "labelstudio"]),
         lambda: read_scores(str(root), RELABEL, "mine", CHOICE, FINGERPRINT) and None,
@@ -590,13 +592,14 @@ def tables_of_a_run(name: str) -> Callable[[Path], Prepare]:
 # -- what torch writes -------------------------------------------------------------------------------------------------
 
 
-def mutated_state(file: Path, state: dict, chance: random.Random) -> None:
-    """In half of the cases the entries, tensors among them, else the bytes."""
+def mutated_state(file: Path, state: dict, chance: random.Random, ours: bool = True) -> None:
+    """In half of the cases the entries, tensors among them, else the bytes; `ours`: with the number of our format."""
     if chance.random() < 0.5:
         file.write_bytes(mutations.mutated_bytes(file.read_bytes(), chance))
         return
     tensors = (torch.zeros(3), torch.tensor(1), torch.zeros(2, 2, dtype=torch.int64), torch.full((4,), torch.nan))
-    torch.save(mutations.mutated_value(state | {KEY: FORMAT}, chance, tensors), file)
+    state = state | {KEY: FORMAT} if ours else state
+    torch.save(mutations.mutated_value(state, chance, tensors), file)
 
 
 def checkpoints(root: Path) -> Prepare:
@@ -707,10 +710,10 @@ def backbone_weights(root: Path) -> Prepare:
 
     name, file = "shufflenet_v2_x0_5", root / "weights.pt"  # the smallest
     state = dict(torchvision.models.get_model(name, num_classes=2).state_dict())
-    save_torch(file, state)
+    torch.save(state, file)  # as users save it
 
     def make(chance: random.Random) -> Use:
-        mutated_state(file, state, chance)
+        mutated_state(file, state, chance, ours=False)
         return lambda: load_backbone(name, str(file)) and None
 
     return make

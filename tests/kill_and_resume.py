@@ -190,13 +190,18 @@ def differences(case: str, root: Path) -> list[str]:
 
 
 def differing(calm: Path, other: Path) -> list[str]:
-    """Every array, weight and history file that is not byte for byte the undisturbed run's."""
-    names = [file.name for pattern in ("*.npy", "*.pt", "history.csv", "dynamics.csv") for file in calm.glob(pattern)]
-    return [
-        name
-        for name in names
-        if not (other / name).exists() or (calm / name).read_bytes() != (other / name).read_bytes()
-    ]
+    """Every array, weight and table that is not byte for byte the undisturbed run's, or that only one of the two has.
+
+    With what an unfinished run leaves: parts of files, and temporary ones.
+    """
+
+    def held(folder: Path) -> dict[str, bytes]:
+        patterns = ("*.npy", "*.pt", "*.csv", "*.part", ".*.tmp")
+        return {file.name: file.read_bytes() for pattern in patterns for file in folder.glob(pattern)}
+
+    one, two = held(calm), held(other)
+    assert one, f"{calm} holds nothing to compare"
+    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
 
 
 def life(case: str, root: Path, kills: int, calm: Calm, chance: random.Random) -> tuple[int, int, list[str]]:

@@ -12,7 +12,7 @@ import torchvision
 from PIL import Image
 
 import utils.training.learner
-from tests.tiny import SPLIT, TINY_ARGS, load_script
+from tests.tiny import SPLIT, TINY_ARGS, load_script, without_pixels
 from tests.torchvision_files import write_cifar10
 from utils.command_line.running import run_script
 from utils.experiments.experiment import Experiment
@@ -158,6 +158,10 @@ def test_bad_scores(refused, tmp_path, array, line):
     assert line in refused("ssl.py", *TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy")
 
 
+def test_missing_scores(refused, tmp_path):
+    assert "is missing" in refused("ssl.py", *TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy")
+
+
 def test_pickled_scores(refused, tmp_path):
     np.save(tmp_path / "mine.npy", np.array([{}] * 455, dtype=object), allow_pickle=True)
     line = refused("ssl.py", *TINY_ARGS["ssl.py"], "--scores", tmp_path / "mine.npy")
@@ -170,13 +174,8 @@ def test_scores_that_select_a_single_class(refused, tmp_path):
     assert "the clean set holds class" in refused("ssl.py", *flags)
 
 
-def separated(tmp_path, seed=1):
-    flags = [*TINY_ARGS["relabel.py"], "--seed", str(seed), "--experiment_name", f"separated_{seed}"]
-    load_script("relabel.py").main([*flags, "--experiments_root", str(tmp_path / "experiments")])
-
-
-def test_scores_made_from_other_labels(refused, tmp_path):
-    separated(tmp_path)
+def test_scores_made_from_other_labels(refused, made_once, tmp_path):
+    shutil.copytree(made_once("relabel.py"), tmp_path / "experiments" / "separated_1")
     line = refused("ssl.py", *TINY_ARGS["ssl.py"], "--seed", "2", "--relabel", "separated_1")
     assert "seed 1 there, 2 here" in line and "labels" in line
 
@@ -184,14 +183,15 @@ def test_scores_made_from_other_labels(refused, tmp_path):
 def test_no_finished_experiment_gives_a_command_that_makes_one(refused, tmp_path):
     line = refused("ssl.py", *TINY_ARGS["ssl.py"], "--relabel")
     script, *flags = shlex.split(re.search(r"run this first: python3 (.*)", line)[1])
-    load_script(script).main([*flags, *TINY_ARGS[script]])
+    with without_pixels():
+        load_script(script).main([*flags, *TINY_ARGS[script]])
     (record,) = (json.loads(file.read_text()) for file in (tmp_path / "experiments").glob("*/run.json"))
     assert record["method"] == "relabel" and record["status"] == "finished"
 
 
 @pytest.mark.parametrize("name", ["relabel_los", "stage1_aum", "forget_loss", "p_noisy"])
-def test_a_score_that_no_separation_has(refused, tmp_path, name):
-    separated(tmp_path)
+def test_a_score_that_no_separation_has(refused, made_once, tmp_path, name):
+    shutil.copytree(made_once("relabel.py"), tmp_path / "experiments" / "separated_1")
     assert name in refused("ssl.py", *TINY_ARGS["ssl.py"], "--relabel", "--score", name)
 
 

@@ -1,4 +1,4 @@
-"""Every flag of the methods reaches the training, or the scores: with another value something comes out otherwise."""
+"""Flags whose way into a run no other test follows: with another value something comes out otherwise."""
 
 import numpy as np
 import pytest
@@ -20,6 +20,10 @@ ROWS = {  # flag with its value: (script, flags beside it, file)
     "--alpha 0": ("ssl.py", SPLIT, "ssl_loss.npy"),
     "--beta 0.5": ("ssl.py", SPLIT, "ssl_loss.npy"),
     "--swa_freq 2": ("ssl.py", AVERAGED, "ssl_loss.npy"),
+    "--lr 0.05": ("parallel.py", [], "loss_track.npy"),
+    "--lr_2nd 0.5": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
+    "--augment strong": ("parallel.py", [], "loss_track.npy"),
+    "--balance 0": ("parallel.py", [], "loss_track.npy"),
     "--NN_k 5": ("parallel.py", [], "parallel_ce.npy"),
 }
 

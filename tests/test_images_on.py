@@ -15,7 +15,7 @@ RUNS = {  # {script: its flags}; the folder's images are large enough to be crop
 
 
 def contents(folder):
-    """{name: bytes} of every array, weight, table and log of times apart."""
+    """{name: bytes} of every array, weight and table."""
     return {
         file.name: file.read_bytes() for pattern in ("*.npy", "*.pt", "*.csv") for file in sorted(folder.glob(pattern))
     }

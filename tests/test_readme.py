@@ -73,3 +73,20 @@ def test_the_round_of_ones_own_images(tmp_path, monkeypatch, image_folder, capsy
     typed(train, capsys)
     answers = typed(classify.replace("some_folder_of_images", "my_images/red"), capsys).splitlines()
     assert len(answers) == 10 and all(line.split("\t")[1] in ("blue", "red") for line in answers)
+    shutil.copytree("my_images/red", "some_folder_of_images")
+    exec(reference("A trained model in Python"), {})
+    classes = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert classes == [line.split("\t")[1] for line in answers]
+
+
+def reference(title):
+    """The first block of Python after these words of utils/README.md."""
+    part = (ROOT / "utils" / "README.md").read_text().partition(title)[2]
+    return re.search(r"```(?:python)?\n((?:from|import) .*?)```", part, re.DOTALL)[1]
+
+
+def test_human_labels_are_converted_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"worse_label": np.arange(5)}, "CIFAR-10_human.pt")
+    exec(reference("**Human label noise.**"), {})
+    assert np.load("human.npz")["worse_label"].tolist() == [0, 1, 2, 3, 4]

@@ -15,7 +15,8 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
     seed = time.time_ns()
     cases = random.Random(seed).sample(CASES, 4)
     met, different = kill_and_resume(kills=2 * len(cases), seed=seed, root=tmp_path, cases=cases)
-    assert different == []
+    again = f"python3 -m tests.kill_and_resume --kills {2 * len(cases)} --seed {seed} --cases {' '.join(cases)}"
+    assert different == [], again
     assert met >= len(cases) // 2  # of kills that come too late nothing is learnt
 
 

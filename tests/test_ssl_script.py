@@ -336,29 +336,6 @@ def test_scores_from_elsewhere_are_taken(run, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "e" / "clean_set_run1.npy"), np.arange(455) < 228)  # half
 
 
-@pytest.mark.parametrize(
-    "array, complaint",
-    [
-        (np.zeros(454), "holds 454 scores for 455 samples"),
-        (np.full(455, np.nan), "not finite"),
-        (np.zeros((455, 2)), "shape"),
-        (np.array(["a"] * 455), "not real numbers"),
-    ],
-)
-def test_unusable_scores_from_elsewhere_are_refused(run, tmp_path, array, complaint):
-    np.save(tmp_path / "mine.npy", array)
-    with pytest.raises(UserError, match=complaint):
-        run("ssl.py", *SSL, "--scores", tmp_path / "mine.npy", "--experiment_name", "e")
-    assert not (tmp_path / "e" / "run.json").exists()
-
-
-def test_pickled_and_missing_score_files_are_refused(run, tmp_path):
-    np.save(tmp_path / "objects.npy", np.array([{}] * 455, dtype=object), allow_pickle=True)
-    for name, complaint in (("objects.npy", "not a readable .npy file"), ("missing.npy", "is missing")):
-        with pytest.raises(UserError, match=complaint):
-            run("ssl.py", *SSL, "--scores", tmp_path / name, "--experiment_name", "e")
-
-
 def test_no_finished_experiment_gives_the_command_to_run_first(run, tmp_path):
     with pytest.raises(UserError, match=r"run this first: python3 relabel.py .*--dataset digits .*--seed 1"):
         run("ssl.py", *SSL, "--relabel")
@@ -406,6 +383,7 @@ def test_scores_of_another_method_or_an_unfinished_run_are_refused(run, separate
         (["--forget", "--swa_start", "3"], "--swa_start does nothing without --swa"),
         (["--forget", "--threshold_2nd", "0.3"], "does nothing without --runs 2"),
         (["--forget", "--targets", "posterior", "--threshold", "0.3"], "--threshold does nothing with --targets post"),
+        (["--forget", "--targets", "posterior", "--label_noise", "0"], "--label_noise does nothing with --targets"),
         (["--forget", "--targets", "posterior", "--balanced_set"], "--balanced_set does nothing with --targets post"),
         (["--scores", "mine.npy", "--targets", "posterior"], "--scores does nothing with --targets posterior"),
         (["--forget", "--double_run", "--bmm_th_2nd", "0.3"], "does nothing without --use_bmm"),

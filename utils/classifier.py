@@ -72,15 +72,14 @@ class Classifier:
     ) -> Iterator[tuple[Path, str, float]]:
         """(file, class name, probability of that class in [0, 1]) of every image under a folder, sorted by path.
 
-        Of a single image where `folder` is that.
+        Of a single image where `folder` is that. What is hidden is left aside.
         Images that do not decode are left out; `broken` is told why. Raises UserError where there are no images.
         """
         folder = Path(folder)
         if not folder.exists():
             raise UserError(f"there is no {folder}", "name a folder of images")
-        found = [folder] if folder.is_file() else folder.rglob("*")
-        files = [file for file in found if file.suffix.lower() in EXTENSIONS and file.is_file()]
-        files = sorted(file for file in files if not file.name.startswith("."))
+        files = [folder] if folder.is_file() else sorted(_visible(folder))
+        files = [file for file in files if file.suffix.lower() in EXTENSIONS and file.is_file()]
         if not files:
             raise UserError(f"{folder} holds no images ({', '.join(EXTENSIONS)})", "name a folder of images")
         size = self._compute.eval_batch_size
@@ -115,6 +114,13 @@ def require_sizes(saved: dict) -> None:
         raise ValueError("mean and std are not of three channels")
     if len(side) != 2 or not all(type(pixels) is int and 0 < pixels <= MOST_PIXELS for pixels in side):
         raise ValueError(f"images of {side} pixels")
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """What is under a folder, but for hidden files and what hidden folders hold."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def main(argv: list[str] | None = None) -> None:

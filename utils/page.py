@@ -53,12 +53,12 @@ def data_of(record: Record, train_root: str | None) -> NoisyData:
 
     try:
         choice = first_choice(argparse.Namespace(**record["settings"]))
-    except (AttributeError, KeyError) as error:  # of a run before there was such a flag
-        what = f"{record.path / 'run.json'} is of another version and lacks {error}"
+        if train_root is not None:
+            choice = replace(choice, root=train_root)
+        data = prepare(choice, choose(-1), with_test=False)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a run before there was such a flag
+        what = f"{record.path / 'run.json'} is of another version, or damaged ({error})"
         raise UserError(what, "run it again with --overwrite") from None
-    if train_root is not None:
-        choice = replace(choice, root=train_root)
-    data = prepare(choice, choose(-1), with_test=False)
     require_same_data(data.fingerprint(), record["data"], record.path.name)
     return data
 

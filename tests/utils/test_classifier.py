@@ -28,12 +28,14 @@ def model(tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Five pictures, 2.png broken; a folder and a hidden file with names of pictures."""
+    """Five pictures, 2.png broken; a folder, a hidden file and one of a hidden folder with names of pictures."""
     folder = tmp_path / "pictures"
     (folder / "a.jpg").mkdir(parents=True)
     (folder / "._0.png").write_bytes(b"of a file system")
     for k in range(5):
         Image.fromarray(np.full((20, 30, 3), 50 * k, dtype=np.uint8)).save(folder / f"{k}.png")
+    (folder / ".thumbnails").mkdir()
+    Image.new("RGB", (20, 30)).save(folder / ".thumbnails" / "0.png")
     (folder / "2.png").write_bytes(b"broken")
     return folder
 

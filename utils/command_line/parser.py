@@ -6,7 +6,7 @@ import argparse
 import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from utils.errors import UserError
@@ -204,16 +204,20 @@ def add_finished_experiment(parser: Parser) -> None:
 # -- flags that belong to other flags --------------------------------------------------------------------------------
 
 
+def given(args: argparse.Namespace, flags: Iterable[str]) -> list[str]:
+    """Of flags that are None or False where nobody typed them, those that were typed, with 0 perhaps."""
+    return [flag for flag in flags if vars(args)[flag] is not None and vars(args)[flag] is not False]
+
+
 def refuse(args: argparse.Namespace, *flags: str, without: str) -> None:
     """Raises UserError for flags that do nothing without another one."""
-    for flag in flags:
-        if vars(args)[flag]:
-            raise UserError(f"--{flag} does nothing without {without}", "add that flag or leave this one out")
+    for flag in given(args, flags):
+        raise UserError(f"--{flag} does nothing without {without}", "add that flag or leave this one out")
 
 
 def idle(args: argparse.Namespace, *flags: str, without: str) -> None:
     """Take flags back that do nothing without another one, and say so: the original's commands hold such."""
-    if typed := [flag for flag in flags if vars(args)[flag]]:
+    if typed := given(args, flags):
         print(f"does nothing without {without}: {', '.join(f'--{flag}' for flag in typed)}")
         vars(args).update({flag: False if vars(args)[flag] is True else None for flag in typed})
 

@@ -196,4 +196,5 @@ def write_veto(clean: np.ndarray, p_noisy: np.ndarray, used: float, data: NoisyD
         rows.append({"fn_th": above, "vetoed": k, "wrong_removed": wrong[k], "right_removed": right[k],
                      "clean_set_size": left, "clean_set_purity": purity})  # fmt: skip
     experiment.write_csv("veto.csv", rows)
-    veto_figure(experiment.record.own("veto.png"), wrong, right, float((p_noisy > used).mean()), data.choice.in_words())
+    share = float((p_noisy > used).mean())
+    veto_figure(experiment.record.own("veto.png"), wrong, right, share, f"--fn_th {used:g}", data.choice.in_words())

@@ -96,7 +96,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         learner = Learner(network, data, compute, optimisation, 1 + k, ranks=ranks)
         halves.append(Half(learner, ids, tracking_of(args)))
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
-    train_and_track(halves, tracks, evidence, args.epoch_1st, experiment)
+    train_and_track(halves, tracks, evidence, experiment)
     if args.keep_models:
         for k, half in enumerate(halves):
             save_model(experiment, data, half.network, models.PREACT_RESNET18, args.width, f"model_{k}.pt")
@@ -122,9 +122,7 @@ def split_in_halves(n: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return permutation, [np.sort(permutation[: n - n // 2]), np.sort(permutation[n - n // 2 :])]
 
 
-def train_and_track(
-    halves: list[Half], tracks: ScoreTracks, evidence: Evidence, epochs: int, experiment: Experiment
-) -> None:
+def train_and_track(halves: list[Half], tracks: ScoreTracks, evidence: Evidence, experiment: Experiment) -> None:
     """Both models, epoch by epoch; after each, every half as its own and as the other model sees it."""
     first, second = halves
     data = first.learner.data
@@ -132,7 +130,7 @@ def train_and_track(
     experiment.log.quietly(f"{PHASE}: {first.learner.optimisation.schedule.in_words()}")
     with experiment.phase(PHASE, parts) as phase:
         with phase.until_divergence():
-            for epoch in phase.epochs(epochs, first.learner.progress, second.learner.progress):
+            for epoch in phase.epochs(evidence.epochs, first.learner.progress, second.learner.progress):
                 if first.learner.compute.ranks.several:
                     train_losses = train_side_by_side(halves, phase)
                 else:
@@ -140,8 +138,7 @@ def train_and_track(
                 own = together(halves, [half.score(half.network) for half in halves])
                 cross = together(halves, [first.score(second.network), second.score(first.network)])
                 candidates = evidence.candidates(cross, CROSS_LOSS.name, CROSS_CE.name)
-                scores = evidence.observed(own).scores(OWN_CE.name, OWN_LOSS.name)
-                of_own = {name: score(data.device_labels) for name, score in scores.items()}
+                of_own = evidence.observed(own).scores(data.device_labels, OWN_CE.name, OWN_LOSS.name)
                 tracks.append({name: candidate.observed for name, candidate in candidates.items()} | of_own)
                 test_accuracies = [half.learner.test_accuracy() for half in halves]
                 phase.add_epoch(

@@ -28,7 +28,6 @@ from utils.experiments.record import differences, read_finished
 from utils.methods.second_stage import (
     CE,
     LOSS,
-    Oracle,
     SecondStage,
     SecondStageSettings,
     frozen_parameters,
@@ -40,7 +39,7 @@ from utils.results.reporting import accuracy_numbers, announce, foresee, save_le
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import aucs
-from utils.scoring.tracking import BATCHES, tracking_of
+from utils.scoring.tracking import BATCHES
 from utils.separations import FORGET
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
@@ -69,16 +68,17 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     args.epoch_1st = args.epoch_1st or epochs_for(len(first), FORGET.epochs)
     args.plant = share_to_plant(len(first)) if args.plant is None else args.plant  # so that settings tell it
     settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
-    if args.track_from == BATCHES:
+    from_batches = args.track_from == BATCHES
+    if from_batches:
         settings["track_from"] = BATCHES
     source = None
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = FinishedStage1.read(args.first_stage_from, settings, compute.precision, experiment)
     stage2 = SecondStageSettings.from_flags(args, second)
-    experiment.require_space_for_tracks(args.epoch_1st + (1 + args.track_CE) * stage2.tracked_rows, len(first))
+    experiment.require_space_for_tracks(args.epoch_1st + stage2.track_rows, len(first))
 
     expectation = expectation_of(args, stage2, source is None, first, compute)
-    evidence = Evidence(FORGET.prefixes[0], first, args.choose, args.epoch_1st, from_batches=args.track_from == BATCHES)
+    evidence = Evidence(FORGET.prefixes[0], first, args.choose, args.epoch_1st, from_batches=from_batches)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
     expected = foresee(experiment, expectation, compute, args.estimate)
@@ -90,9 +90,8 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     if not experiment.done(STAGE1):
         if source is None:
             optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
-            from_batches = args.track_from == BATCHES
             learner = Learner(network, first, compute, optimisation, STREAM1, name="stage 1", from_batches=from_batches)
-            memorise(learner, args.epoch_1st, args.memorise_until, evidence, settings, experiment)
+            memorise(learner, args.memorise_until, evidence, settings, experiment)
         else:
             source.take_over(experiment)
     stage1 = read_stage1(experiment.path)
@@ -101,10 +100,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
         evidence.load_state_dict(stage1["evidence"])
     schedule = Schedule(args.lr_2nd, milestones=args.M_2nd or [], gamma=args.gamma_scheduler)
     optimisation = replace(optimisation_of(args, schedule), mixup=0.0, ema=0.0)  # it is to forget, not to resist
-    oracle = Oracle() if args.save_best_AUC_model else None
-    second_stage = SecondStage(
-        network, first, second, compute, optimisation, tracking_of(args), stage2, evidence, oracle, experiment
-    )
+    second_stage = SecondStage(network, first, second, compute, optimisation, stage2, evidence, experiment)
     second_stage.run(args.checkpoint_every)
     if compute.ranks.leads:
         write_results(first, second_stage, experiment)
@@ -114,31 +110,29 @@ def expectation_of(
     args: argparse.Namespace, stage2: SecondStageSettings, trains: bool, first: NoisyData, compute: Compute
 ) -> partial[Expectation | None]:
     """What the run will take: stage 1, unless it is taken over, with a pass after every epoch; tracked steps."""
-    name, rows = models.PREACT_RESNET18, stage2.tracked_rows
+    name, moments, tracking = models.PREACT_RESNET18, stage2.moments, stage2.tracking
     work = [Work.of_epochs(name, args.epoch_1st, first, args.track_from == BATCHES)] if trains else []
-    work.append(Work(name, stage2.steps * args.batch_size, rows * len(first), rows if args.track_CE else 0))
-    optimisation, tracking = optimisation_of(args, schedule_of(args, args.epoch_1st)), tracking_of(args)
-    track_rows = args.epoch_1st + (1 + args.track_CE) * rows
+    work.append(Work(name, stage2.steps * args.batch_size, moments * len(first), moments if tracking.with_ce else 0))
+    optimisation = optimisation_of(args, schedule_of(args, args.epoch_1st))
+    track_rows = args.epoch_1st + stage2.track_rows
     return partial(expect, work, track_rows, first, compute, optimisation, args.width, tracking)
 
 
 # -- stage 1 -----------------------------------------------------------------------------------------------------------
 
 
-def memorise(
-    learner: Learner, epochs: int, until: float, evidence: Evidence, settings: dict, experiment: Experiment
-) -> None:
+def memorise(learner: Learner, until: float, evidence: Evidence, settings: dict, experiment: Experiment) -> None:
     """Cross-entropy on the noisy labels through head 1; every sample is tracked after each epoch.
 
     `until`: share of the labels in (0, 1] that, once fitted, ends the stage.
     """
     data = learner.data
-    losses = ScoreTracks(experiment, [STAGE1_LOSS], epochs, len(data), data.is_noisy)
+    losses = ScoreTracks(experiment, [STAGE1_LOSS], evidence.epochs, len(data), data.is_noisy)
     tracker = learner.tracker(data.training_labels)
     experiment.log.quietly(f"{STAGE1}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
         with phase.until_divergence():
-            for epoch in phase.epochs(epochs, learner.progress, enough=lambda: fitted(experiment) >= until):
+            for epoch in phase.epochs(evidence.epochs, learner.progress, enough=lambda: fitted(experiment) >= until):
                 train_loss = learner.train_epoch(learner.cross_entropy, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 losses.append({STAGE1_LOSS.name: evidence.observed(now).loss(data.device_labels)})
@@ -179,6 +173,11 @@ def read_stage1(path: Path) -> dict:
     return stage1
 
 
+def gone_by(settings: dict) -> dict:
+    """Without the factor of a schedule of steps, where stage 1 had another: it is of stage 2 alone."""
+    return settings if settings.get("schedule") == "steps" else settings | {"gamma_scheduler": None}
+
+
 @dataclass(frozen=True)
 class FinishedStage1:
     """That of another experiment, all of it read before anything of this one is written."""
@@ -201,7 +200,7 @@ class FinishedStage1:
         before_they_were_flags = {"mirror": True, "noise_seed": None}
         there = before_they_were_flags | state["settings"]
         there["precision"] = record.get("resolved_precision")  # what it came to, not what the flag said
-        if differing := differences(settings | {"precision": precision}, there):
+        if differing := differences(gone_by(settings | {"precision": precision}), gone_by(there)):
             raise UserError(
                 f"the first stage of {name} was made otherwise: {differing}",
                 "give the same flags, or leave --first_stage_from out to train it anew",

@@ -204,8 +204,7 @@ def cross_fit(
         snapshot = tracker.finish()
         candidates = evidence.candidates(snapshot, CROSS_LOSS.name, CROSS_CE.name)
         columns = evidence.add(snapshot.logits, "the regressions", candidates)
-        evidence.conclude()
-        evidence.window = "the regressions"
+        evidence.conclude("the regressions")
         experiment.history.add(fold="all", **mean_accuracies(accuracies), **columns)
         experiment.save_array("cross_probs", snapshot.logits.softmax(1).cpu().numpy())
     return snapshot
@@ -224,8 +223,7 @@ def mean_accuracies(of_folds: list[dict[str, float | None]]) -> dict[str, float 
 
 def write_results(data: NoisyData, snapshot: Snapshot, evidence: Evidence, experiment: Experiment) -> None:
     """Scores, figures and final numbers."""
-    scores = evidence.observed(snapshot).scores(CROSS_CE.name, CROSS_LOSS.name)
-    scores = {name: score(data.device_labels) for name, score in scores.items()}
+    scores = evidence.observed(snapshot).scores(data.device_labels, CROSS_CE.name, CROSS_LOSS.name)
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     last = experiment.history.rows[-1]
     experiment.finish(figures | {name: last[name] for name in ("train_accuracy", "cross_accuracy", "test_accuracy")})

@@ -83,11 +83,11 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
             name, data.num_classes, compute, width=args.width, dropout=args.dropout,
             input_noise=args.input_noise, seed=args.seed, counter=number,
         )  # fmt: skip
-        settings = RunSettings.from_flags(args, epochs[number - 1])
+        settings = RunSettings.from_flags(args, number, epochs[number - 1])
         optimisation = optimisation_of(args, schedule_of(args, settings.epochs), jitter)
         from_batches = args.track_from == BATCHES
         learner = Learner(
-            network, make.data, compute, optimisation, number, name=f"run{number}", from_batches=from_batches
+            network, make.data, compute, optimisation, number, name=settings.name, from_batches=from_batches
         )
         network = train_run(learner, settings, targets, experiment)
     save_model(experiment, data, network, args.network[-1], args.width, "model.pt")
@@ -115,8 +115,9 @@ def expectation_of(
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How each run trains."""
+    """How a run trains."""
 
+    number: int  # from 1
     epochs: int
     labeled_batch_size: int  # clean samples in every batch; 0 = as they come
     weights: LossWeights
@@ -124,9 +125,15 @@ class RunSettings:
     swa_freq: int | None  # epochs between two averaged ones
 
     @classmethod
-    def from_flags(cls, args: argparse.Namespace, epochs: int) -> RunSettings:
+    def from_flags(cls, args: argparse.Namespace, number: int, epochs: int) -> RunSettings:
         swa_start = None if args.swa_start is None else args.swa_start * epochs // args.epoch
-        return cls(epochs, args.labeled_batch_size or 0, LossWeights(args.alpha, args.beta), swa_start, args.swa_freq)
+        weights = LossWeights(args.alpha, args.beta)
+        return cls(number, epochs, args.labeled_batch_size or 0, weights, swa_start, args.swa_freq)
+
+    @property
+    def name(self) -> str:
+        """Of its phase, and in its files."""
+        return f"run{self.number}"
 
     def averages(self, epoch: int) -> bool:
         """Whether the weights after an epoch, counted from 0, take part in the average."""
@@ -139,7 +146,7 @@ def tracked_loss(run: str) -> TrackedScore:
 
 def train_run(learner: Learner, settings: RunSettings, targets: Targets, experiment: Experiment) -> nn.Module:
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
-    data, run = learner.data, learner.name
+    data, run = learner.data, settings.name
     losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
     tracker = learner.tracker(data.device_labels)
     evidence = Evidence("ssl", data, "last", settings.epochs, from_batches=learner.from_batches)
@@ -165,7 +172,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
                 if average is not None and settings.averages(epoch):
                     average.update_parameters(learner.network)
                 phase.add_epoch(
-                    run=learner.stream,
+                    run=settings.number,
                     epoch=epoch + 1,
                     lr=learner.rate,
                     train_loss=train_loss,
@@ -180,7 +187,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
         align_classes(network, learner, targets)
-        save_run(network, learner, targets, evidence, experiment)
+        save_run(run, network, learner, targets, evidence, experiment)
     return network
 
 
@@ -224,10 +231,10 @@ def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> Non
 
 
 def save_run(
-    network: nn.Module, learner: Learner, targets: Targets, evidence: Evidence, experiment: Experiment
+    run: str, network: nn.Module, learner: Learner, targets: Targets, evidence: Evidence, experiment: Experiment
 ) -> None:
     """The scores of a run, and what the next one begins with."""
-    data, run = learner.data, learner.name
+    data = learner.data
     tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
     last = score_samples(network, data.images, tracker, learner.compute, where=f"the end of {run}")
     experiment.save_array(f"ssl_loss_{run}", evidence.observed(last).loss(data.device_labels))

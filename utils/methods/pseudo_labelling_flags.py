@@ -6,7 +6,7 @@ import argparse
 
 import models
 from utils.command_line.flags import add_dropout, add_input_noise, check_input_noise
-from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, refuse, truth
+from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, given, refuse, truth
 from utils.errors import UserError
 from utils.scoring.tracking import BATCHES
 from utils.separations import SEPARATIONS
@@ -139,11 +139,11 @@ def add_training(group: argparse._ArgumentGroup) -> None:
 def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     """The defaults of flags that belong to another flag. Raises UserError where flags contradict each other."""
     _check_scores(args)
-    given = [flag for flag in SPLIT_FLAGS if vars(args)[flag] not in (None, False)]
+    belonging = given(args, SPLIT_FLAGS)
     if args.targets is None:
-        args.targets = "split" if given else "posterior"
-    if args.targets == "posterior" and given:
-        raise UserError(f"--{given[0]} does nothing with --targets posterior", "leave one of them out")
+        args.targets = "split" if belonging else "posterior"
+    if args.targets == "posterior" and belonging:
+        raise UserError(f"--{belonging[0]} does nothing with --targets posterior", "leave one of them out")
     split = args.targets == "split"
     if split and args.track_from == BATCHES:
         # Some epochs learn from the clean set alone, or see its samples more often.

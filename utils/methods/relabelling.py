@@ -67,11 +67,11 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
 
     if args.relabel_by == "posterior":
         optimisation = replace(optimisation_of(args, schedule_of(args, warm_up)), augment=args.augment or "standard")
-        posterior = learn_labels(learner(1, optimisation), warm_up, evidence, losses, experiment)
+        posterior = learn_labels(learner(1, optimisation), evidence, losses, experiment)
         optimisation = replace(optimisation, schedule=schedule_of(args, later), augment=args.augment or "strong")
         second = learner(2, optimisation)
         weights = LossWeights(args.balance, args.reg_term2)
-        evidence = learn_posterior(second, posterior, warm_up, later, weights, evidence, losses, experiment)
+        evidence = learn_posterior(second, posterior, later, weights, evidence, losses, experiment)
         soft_labels = evidence.posterior().posterior_
     else:
         schedule = schedule_of(args, args.epoch_1st, later_base=args.lr_2nd, later_from=warm_up)
@@ -79,8 +79,8 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
         weights = LossWeights(args.reg_term1, args.reg_term2)
         only = learner(1, optimisation_of(args, schedule))
         soft_labels = replace_by_predictions(
-            only, args.epoch_1st, warm_up, plain_until, args.epoch_update, weights, evidence, losses, experiment
-        )  # fmt: skip
+            only, warm_up, plain_until, args.epoch_update, weights, evidence, losses, experiment
+        )
     experiment.save_array("soft_labels", soft_labels)
     if compute.ranks.leads:
         write_results(data, losses, evidence, soft_labels, warm_up, experiment)
@@ -103,7 +103,7 @@ def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) 
 
 
 def learn_labels(
-    learner: Learner, epochs: int, evidence: Evidence, losses: ScoreTracks, experiment: Experiment
+    learner: Learner, evidence: Evidence, losses: ScoreTracks, experiment: Experiment
 ) -> CalibratedPosterior:
     """The plain loss on the labels, by a network that is kept from memorising them; what it says of them."""
     if experiment.done(WARM_UP):
@@ -112,30 +112,28 @@ def learn_labels(
     else:
         soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
         train_and_track(
-            learner, WARM_UP, 0, epochs, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
+            learner, WARM_UP, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
             experiment, at_end=lambda: experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()}),
         )  # fmt: skip
     posterior = evidence.posterior()
-    log_posterior(f"after {epochs} epochs", posterior, evidence, experiment)
+    log_posterior(f"after {evidence.epochs} epochs", posterior, evidence, experiment)
     return posterior
 
 
 def learn_posterior(
     learner: Learner,
     posterior: CalibratedPosterior,
-    before: int,
     epochs: int,
     weights: LossWeights,
     of_warm_up: Evidence,
     losses: ScoreTracks,
     experiment: Experiment,
 ) -> Evidence:
-    """A fresh network on the posterior that the warm-up of `before` epochs found; what it says of the labels.
+    """A fresh network on the posterior that the warm-up found; what it says of the labels.
 
     The planted errors stay: the posterior has been misled by them as by the wrong labels that nobody knows.
     """
-    evidence = Evidence(of_warm_up.prefix, learner.data, of_warm_up.choice.how, epochs, before, of_warm_up.from_batches)
-    evidence.choice.load_state_dict(of_warm_up.choice.state_dict())  # it competes with what was best so far
+    evidence = of_warm_up.following(epochs)
     targets = torch.from_numpy(posterior.trained_).to(learner.compute.device)
 
     def loss_of(ids: Tensor) -> Tensor:
@@ -144,9 +142,8 @@ def learn_posterior(
 
     try:
         train_and_track(
-            learner, RELABELLING, before, epochs, loss_of, lambda logits, epoch: posterior.trained_, {}, evidence,
-            losses, experiment,
-        )  # fmt: skip
+            learner, RELABELLING, loss_of, lambda logits, epoch: posterior.trained_, {}, evidence, losses, experiment
+        )
     except Diverged as error:  # in its first epoch: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
         return of_warm_up
@@ -158,7 +155,6 @@ def learn_posterior(
 
 def replace_by_predictions(
     learner: Learner,
-    epochs: int,
     warm_up: int,
     plain_until: int,
     averaged: int,
@@ -193,8 +189,8 @@ def replace_by_predictions(
         return soft_labels.current.cpu().numpy()
 
     train_and_track(
-        learner, RELABELLING, 0, epochs, loss_of, learn_from, {"soft_labels": soft_labels}, evidence, losses, experiment
-    )  # fmt: skip
+        learner, RELABELLING, loss_of, learn_from, {"soft_labels": soft_labels}, evidence, losses, experiment
+    )
     return soft_labels.current.cpu().numpy()
 
 
@@ -204,8 +200,6 @@ def replace_by_predictions(
 def train_and_track(
     learner: Learner,
     name: str,
-    before: int,
-    epochs: int,
     loss_of: Callable[[Tensor], Tensor],
     learn_from: Callable[[Tensor, int], np.ndarray],
     parts: dict,
@@ -214,27 +208,28 @@ def train_and_track(
     experiment: Experiment,
     at_end: Callable[[], None] = lambda: None,
 ) -> None:
-    """A phase of so many epochs after `before` others; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
+    """A phase of the epochs that the evidence is of; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
     data = learner.data
     tracker = learner.tracker(data.training_labels)
     experiment.log.quietly(f"{name}: {learner.optimisation.schedule.in_words()}")
     with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase:
         with phase.until_divergence():
-            for epoch in phase.epochs(epochs, learner.progress):
+            for epoch in phase.epochs(evidence.epochs, learner.progress):
+                number = evidence.before + epoch + 1
                 train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
                 now = learner.score(tracker)
                 soft_labels = learn_from(now.logits, epoch)
                 candidates = evidence.candidates(now, LOSS.name)
                 losses.append({LOSS.name: candidates[LOSS.name].observed})
                 phase.add_epoch(
-                    epoch=before + epoch + 1,
+                    epoch=number,
                     lr=learner.rate,
                     train_loss=train_loss,
                     train_accuracy=now.accuracy,
                     test_accuracy=learner.test_accuracy(),
                     soft_label_accuracy=class_accuracy(soft_labels, data.clean_labels),
                     **losses.aucs(),
-                    **evidence.add(now.logits, f"epoch {before + epoch + 1}", candidates),
+                    **evidence.add(now.logits, f"epoch {number}", candidates),
                 )
         evidence.conclude()
         at_end()

@@ -9,7 +9,7 @@ import argparse
 
 import models
 from utils.command_line.flags import add_dropout, add_input_noise, check_input_noise
-from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, truth
+from utils.command_line.parser import COUNT, RATE, WEIGHT, Parser, given, truth
 from utils.errors import UserError
 from utils.scoring.tracking import BATCHES
 from utils.separations import RELABEL
@@ -81,7 +81,7 @@ def add_compare_to_forgetting(output: argparse._ArgumentGroup) -> None:
 
 def resolve_way(args: argparse.Namespace) -> None:
     """Which way it is, and the defaults that belong to it."""
-    belonging = [flag for flag in BY_PREDICTION if vars(args)[flag] not in (None, False)]
+    belonging = given(args, BY_PREDICTION)
     if args.relabel_by is None:
         args.relabel_by = "prediction" if belonging else "posterior"
     if args.relabel_by == "posterior" and belonging:

@@ -26,7 +26,7 @@ from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.metrics import auc
 from utils.scoring.pace import Pace
 from utils.scoring.tracker import Snapshot, Tracker
-from utils.scoring.tracking import Tracking
+from utils.scoring.tracking import Tracking, tracking_of
 from utils.training.batches import batches_per_epoch
 from utils.training.learner import Learner
 from utils.training.optimisation import Optimisation
@@ -41,8 +41,10 @@ CE = TrackedScore("forget_ce", "ce_track", "neighbour cross-entropy")
 
 @dataclass(frozen=True)
 class SecondStageSettings:
-    """How long stage 2 goes on and what may move in it."""
+    """How long stage 2 goes on, what is tracked, and what may move in it."""
 
+    tracking: Tracking  # of the first set
+    oracle: bool  # whether the step with the best AUC is kept, too
     steps: int  # at most
     steps_per_epoch: int  # those of a whole epoch or fewer
     track_every: int | str  # steps, or AUTO
@@ -58,6 +60,8 @@ class SecondStageSettings:
         steps_per_epoch = min(args.step_number or whole, whole)
         steps = args.epoch_2nd * steps_per_epoch
         return cls(
+            tracking=tracking_of(args),
+            oracle=args.save_best_AUC_model,
             steps=min(args.steps_total or steps, steps),
             steps_per_epoch=steps_per_epoch,
             track_every=args.track_every,
@@ -69,9 +73,14 @@ class SecondStageSettings:
         )
 
     @property
-    def tracked_rows(self) -> int:
-        """Rows of a track, at most: one before the first step, one per tracked step, one for the last."""
+    def moments(self) -> int:
+        """That are tracked, at most: one before the first step, one per tracked step, one for the last."""
         return 1 + -(-self.steps // (1 if self.track_every == AUTO else self.track_every))
+
+    @property
+    def track_rows(self) -> int:
+        """Of all tracks together."""
+        return (1 + self.tracking.with_ce) * self.moments
 
     def frozen(self, step: int) -> bool:
         """Whether head 2 alone moves in a step, counted from 0 over the whole stage."""
@@ -136,13 +145,12 @@ class SecondStage:
         second: NoisyData,
         compute: Compute,
         optimisation: Optimisation,
-        tracking: Tracking,
         settings: SecondStageSettings,
         evidence: Evidence,
-        oracle: Oracle | None,
         experiment: Experiment,
     ) -> None:
-        self.first, self.settings, self.oracle, self.experiment = first, settings, oracle, experiment
+        self.first, self.settings, self.experiment = first, settings, experiment
+        self.oracle = Oracle() if settings.oracle else None
         self.evidence, self.choice = evidence, evidence.choice
         self.of_stage1 = self.choice.best  # what fine-tuning is to add to
         seed_torch(optimisation.seed, "init_2nd")
@@ -167,9 +175,9 @@ class SecondStage:
             parameters=[*self.moving, *network.head2.parameters()],
             fused=settings.thaw_at == 1,
         )
-        self.tracker = Tracker(first.training_labels, first.num_classes, tracking, compute.ranks)
-        scores = [LOSS, CE] if tracking.with_ce else [LOSS]
-        self.scores = ScoreTracks(experiment, scores, settings.tracked_rows, len(first), first.is_noisy)
+        self.tracker = Tracker(first.training_labels, first.num_classes, settings.tracking, compute.ranks)
+        scores = [LOSS, CE] if settings.tracking.with_ce else [LOSS]
+        self.scores = ScoreTracks(experiment, scores, settings.moments, len(first), first.is_noisy)
         self.pace = Pace() if settings.track_every == AUTO else None
         self.forgotten = Streak(len(first), first.device_labels.device)
         self.latest: Snapshot | None = None  # of the last tracked step of this process

@@ -23,6 +23,7 @@ from utils.methods.clean_set import (
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
 from utils.scoring.label_posterior import relabelled, wrong
+from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
 
 
@@ -81,7 +82,8 @@ class Split:
         veto = args.fn_th if args.f_FND else None
         scores = {key: of.scores for key, of in found.items()}
         estimated = {
-            key: None if of.posterior is None else wrong(of.posterior, data.labels) for key, of in found.items()
+            key: None if of.posterior is None else in_the_order_of(of.scores, wrong(of.posterior, data.labels))
+            for key, of in found.items()
         }
         return cls(
             data=data,

@@ -46,6 +46,13 @@ class Evidence:
         self.window = ""  # ... and of which epochs they are
         self._concluded: CalibratedPosterior | None = None  # fitted to those of all epochs and of either half
 
+    def following(self, epochs: int) -> Evidence:
+        """For the next training, of so many epochs: its scores compete with the best so far."""
+        before = self.before + self.epochs
+        following = Evidence(self.prefix, self.data, self.choice.how, epochs, before, self.from_batches)
+        following.choice.load_state_dict(self.choice.state_dict())
+        return following
+
     def add(self, logits: Tensor, moment: str, more: Mapping[str, Candidate] | None = None) -> dict[str, Any]:
         """A pass, logits (N, C); `more` candidates beside the accumulated ones. Columns for the history."""
         self.accumulated.add(logits)
@@ -63,16 +70,18 @@ class Evidence:
         columns = {f"auc_{name}": auc(candidate.observed, self.data.is_noisy) for name, candidate in candidates.items()}
         return columns | criteria
 
-    def conclude(self) -> None:
+    def conclude(self, window: str = "") -> None:
         """A training is over: keep what the predictions of all its epochs and of either half say of the labels.
 
         And those that speak best for held-out labels; without such labels those of all epochs. Where the loss under the
         prediction was chosen, of whatever moment, that under these takes its place, with p_noisy, which knows other
         things, beside it. Planted errors have no say in that: they would not miss what p_noisy knows of real ones.
+        `window`: what the passes were, where they were no epochs.
         """
         words, predictions = zip(*self.accumulated.windows(), strict=True)
         self._concluded = self._posterior(predictions)
-        self.window, self.predictions = words[self._concluded.window_], predictions[self._concluded.window_]
+        self.window = window or words[self._concluded.window_]
+        self.predictions = predictions[self._concluded.window_]
         if self.choice.name == f"{self.prefix}_prediction" and self.choice.how != "oracle":
             trained = self.data.trained
             p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
@@ -134,11 +143,9 @@ class Evidence:
 
         Of the observed labels, and of those that training is given.
         """
-        observed, trained = (of.scores(ce, loss) for of in (self.observed(now), now))
-        data = self.data
-        return {
-            name: Candidate(observed[name](data.device_labels), trained[name](data.training_labels)) for name in trained
-        }
+        observed = self.observed(now).scores(self.data.device_labels, ce, loss)
+        trained = now.scores(self.data.training_labels, ce, loss)
+        return {name: Candidate(observed[name], trained[name]) for name in trained}
 
     def scores(self) -> dict[str, np.ndarray]:
         """{name: (N,)}: the accumulated scores of the observed labels."""

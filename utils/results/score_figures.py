@@ -159,12 +159,13 @@ def overlap_figure(
 
 @matplotlib.rc_context(STYLE)
 def veto_figure(
-    path: str | os.PathLike, wrong: np.ndarray, right: np.ndarray, used: float, subject: str
+    path: str | os.PathLike, wrong: np.ndarray, right: np.ndarray, used: float, rule: str, subject: str
 ) -> Figure | None:
-    """What a veto takes out of a clean set over its threshold, the share of all samples with the highest scores.
+    """What a veto takes out of a clean set, over the share of all samples that it takes, those with the highest scores.
 
     wrong, right: int (N + 1,), how many samples of either kind the veto of 0 ... N samples takes; at N that is all the
-    clean set had. used: the threshold of the run. None, and no file, unless the clean set has both kinds.
+    clean set had. used: the share in [0, 1] that the run took, by the `rule`. None, and no file, unless the clean set
+    has both kinds.
     """
     if not (wrong[-1] and right[-1]):
         return None
@@ -177,7 +178,7 @@ def veto_figure(
     ):
         (line,) = panel.plot(shares, 100 * taken / taken[-1], color=colour, ls=dashes, lw=1.8)
         handles[f"{what}, of {taken[-1]:,} in the clean set"] = line
-    handles[f"--fn_th {used:g}"] = panel.axvline(100 * used, color="#000000", lw=1.4, ls=":")
+    handles[rule] = panel.axvline(100 * used, color="#000000", lw=1.4, ls=":")
     panel.set(xlabel="veto (% of all samples)", ylabel="taken out (%)", xlim=(-1, 101), ylim=(-2, 102))
     finish(figure, path, "What a veto takes out of the clean set", subject, handles)
     return figure

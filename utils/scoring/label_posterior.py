@@ -66,7 +66,6 @@ class LabelPosterior:
       transition_   float64 (C, C), M: rows = true class, columns = observed label, rows sum to 1
       prior_        float64 (C,), of the true classes, sum 1
       factors_      float64 (C,), of `align` before the sharpening; their log is what a classifier's logits lack
-      suggested_    int64 (N,), the most probable class
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class LabelPosterior:
         self.prior_ = self._prior(frequencies, self.transition_)
         self.likely_, _ = _align(sharp, self.prior_, self.rounds)
         self.posterior_ = _posterior(self.likely_, self.transition_, labels).astype(np.float32)
-        self.suggested_ = self.posterior_.argmax(axis=1)
         self.noise_rate_ = float(np.mean(self.p_noisy(labels), dtype=np.float64))
         return self
 

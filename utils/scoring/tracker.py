@@ -5,7 +5,6 @@ It knows neither a model nor a data set, only logits, features, labels and sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +48,9 @@ class Snapshot:
         """float32 (N,): the neighbour cross-entropy of labels int64 (N,); higher = more likely mislabelled."""
         return cross_entropy_of_votes(self.votes, labels).cpu().numpy()
 
-    def scores(self, ce: str, loss: str) -> dict[str, Callable[[Tensor], np.ndarray]]:
-        """{name: score of labels}: the neighbour cross-entropy, where it was asked for, and then the loss."""
-        return ({} if self.votes is None else {ce: self.ce}) | {loss: self.loss}
+    def scores(self, labels: Tensor, ce: str, loss: str) -> dict[str, np.ndarray]:
+        """{name: (N,)} of labels int64 (N,): the neighbour cross-entropy, where it was asked for, and then the loss."""
+        return ({} if self.votes is None else {ce: self.ce(labels)}) | {loss: self.loss(labels)}
 
 
 class Tracker:

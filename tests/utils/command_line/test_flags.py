@@ -56,7 +56,7 @@ def help_entries(name, monkeypatch, capsys):
     return {dest: entry for dest, entry in entries.items() if dest != argparse.SUPPRESS}  # of --help_all itself
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "ssl.py"])
 def test_help_prints_every_default_once(name, monkeypatch, capsys):
     entries = help_entries(name, monkeypatch, capsys)
     defaults = vars(load_script(name).parser().parse_args([]))
@@ -80,7 +80,7 @@ def test_defaults_that_depend_on_other_flags_are_printed_right(name, monkeypatch
     assert "default: 1," in entries["width"] and arguments(name, "--first_stage_data_name", "cifar10").width == 1
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "ssl.py"])
 def test_help_says_something_about_every_flag_and_documents_every_flag(name, monkeypatch, capsys):
     entries = help_entries(name, monkeypatch, capsys)
     undocumented = vars(load_script(name).parser().parse_args([])).keys() - entries.keys()
@@ -89,7 +89,7 @@ def test_help_says_something_about_every_flag_and_documents_every_flag(name, mon
     assert not [entry for entry in entries.values() if len(entry.split()) < 4]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "ssl.py"])
 @pytest.mark.parametrize("help_flag", ["--help", "--help_all"])
 def test_help_answers_without_torch_from_any_folder(name, help_flag, tmp_path):
     result = subprocess.run(
@@ -309,7 +309,7 @@ def test_networks_are_kept_from_memorising_by_default(name):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--relabel_by", "prediction"], ["--lr_2nd", 0.1], ["--ce_loss_inWarmup"], ["--reg_term1", 0.8]]
+    "flags", [["--relabel_by", "prediction"], ["--lr_2nd", 0.1], ["--ce_loss_inWarmup"], ["--reg_term1", 0.8], ["--reg_term1", 0]]
 )
 def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
     args = arguments("relabel.py", *flags)
@@ -432,6 +432,7 @@ WRONG_IN_ONE = {
     ),
     "memorised beyond all": ("main.py", ["--memorise_until", "1.1"], "1.1 is outside"),
     "weight of the other way": ("relabel.py", ["--relabel_by", "posterior", "--reg_term1", "1"], "nothing with"),
+    "a weight of 0 of the other way": ("relabel.py", ["--relabel_by", "posterior", "--reg_term1", "0"], "nothing with"),
     "mirroring of what is never mirrored": ("parallel.py", ["--no-mirror"], "--no-mirror does nothing"),
     "no neighbours": ("parallel.py", ["--no-track_CE", "--NN_k", "50"], "do nothing with --no-track_CE"),
     "second stage elsewhere": ("parallel.py", ["--second_stage_root", "a"], "--second_stage_root"),

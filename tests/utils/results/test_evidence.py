@@ -43,6 +43,24 @@ def data(planted=True, clean=CLEAN):
     )
 
 
+def test_of_two_classes_planted_samples_are_scored_as_they_come():
+    """Without the planted class nothing would be left to compare the own one with."""
+    observed, trained = torch.tensor([0, 1, 0, 1]), torch.tensor([1, 1, 0, 1])
+    two = SimpleNamespace(
+        device_labels=observed, training_labels=trained, trained=trained.numpy(), num_classes=2,
+        planted=Planted(np.array([0]), trained), labels=observed.numpy(), clean_labels=None, is_noisy=None,
+        noise_ratio=None,
+    )  # fmt: skip
+    logits = torch.tensor([[0.0, 2], [0, 1], [3, 0], [1, 2]])
+    evidence, plain = Evidence("x", two, "last", 2), Accumulated(trained, 2)
+    evidence.add(logits, "epoch 1")
+    plain.add(logits)
+    for name, values in plain.scores(observed).items():
+        np.testing.assert_array_equal(evidence.scores()[name], values)
+    now = Snapshot(logits, None, 1.0)
+    assert evidence.observed(now) is now
+
+
 def by_observed_labels(*passes):
     """The scores of the observed labels; planted samples as if their planted class did not exist."""
     accumulated = Accumulated(torch.from_numpy(TRAINED), C)

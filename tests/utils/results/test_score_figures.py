@@ -190,14 +190,17 @@ def test_overlap_figure_has_a_panel_for_each_end(tmp_path):
 
 
 def test_veto_figure_shows_what_is_removed_and_what_it_costs(tmp_path):
-    figure = veto_figure(tmp_path / "veto.png", np.array([0, 1, 2, 2]), np.array([0, 0, 0, 4]), 0.05, SUBJECT)
-    wrong, right = (line.get_xydata() for line in figure.axes[0].get_lines()[:2])
+    counts = np.array([0, 1, 2, 2]), np.array([0, 0, 0, 4])
+    figure = veto_figure(tmp_path / "veto.png", *counts, 0.37, "--fn_th 0.05", SUBJECT)
+    wrong, right, used = (line.get_xydata() for line in figure.axes[0].get_lines())
+    np.testing.assert_allclose(used[:, 0], 37)
     np.testing.assert_allclose(wrong, [[0, 0], [100 / 3, 50], [200 / 3, 100], [100, 100]])
     np.testing.assert_allclose(right[:, 1], [0, 0, 0, 100])
-    assert legend(figure)[:2] == [
+    assert legend(figure) == [
         "wrong labels removed, of 2 in the clean set",
         "right ones lost, of 4 in the clean set",
+        "--fn_th 0.05",
     ]
     assert_png(tmp_path / "veto.png")
-    assert veto_figure(tmp_path / "none.png", np.array([0, 0]), np.array([0, 1]), 0.05, SUBJECT) is None
+    assert veto_figure(tmp_path / "none.png", np.array([0, 0]), np.array([0, 1]), 0.05, "", SUBJECT) is None
     assert not (tmp_path / "none.png").exists()

@@ -164,8 +164,10 @@ function progress() {
   byId("meter").firstElementChild.style.width = `${total ? (100 * review.judged) / total : 0}%`;
   byId("undo").disabled = !review.log.length;
   byId("download").disabled = !review.judged;
-  byId("notice").hidden = review.kept;
-  byId("notice").textContent = "This browser does not keep what you decide here: download review.csv before you close or reload the page.";
+  byId("notice").hidden = review.kept && !review.elsewhere;
+  byId("notice").textContent = review.kept
+    ? `${number(review.elsewhere)} more of your decisions are of samples that this page does not show: review.csv goes without them. A page with more samples (utils.page, --report) has them again.`
+    : "This browser does not keep what you decide here: download review.csv before you close or reload the page.";
 }
 
 function say(text) {
@@ -315,6 +317,11 @@ byId("load").addEventListener("change", (event) => {
   event.target.value = ""; // the same file may be loaded again
 });
 byId("picture").addEventListener("load", (event) => pixelated(event.target));
+window.addEventListener("storage", (event) => {
+  if (event.key !== review.key) return;
+  review.readAgain();
+  refresh(grid.row);
+});
 window.addEventListener("beforeunload", (event) => { if (!review.kept && !review.downloaded) event.preventDefault(); });
 
 byId("summary").append(`${number(data.rank.length)} of ${number(data.samples)} samples`,

@@ -16,6 +16,11 @@ class Review {
     this.restore();
   }
 
+  // Decisions on samples that this page does not show.
+  get elsewhere() {
+    return this.decisions.size - this.judged;
+  }
+
   of(row) {
     return this.decisions.get(this.data.sample_id[row]) ?? null;
   }
@@ -71,6 +76,13 @@ class Review {
     } catch {
       this.kept = false;
     }
+  }
+
+  // Another tab has decided something.
+  readAgain() {
+    this.decisions.clear();
+    [this.log, this.judged] = [[], 0];
+    this.restore();
   }
 
   // Fields of review.csv, a row for every judged sample, worst first.
