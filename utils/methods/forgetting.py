@@ -33,6 +33,7 @@ from utils.methods.second_stage import (
     frozen_parameters,
     primary,
 )
+from utils.methods.tracked_training import TrackedTraining
 from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, save_left_out, write_accuracy_figure
@@ -128,25 +129,12 @@ def memorise(learner: Learner, until: float, evidence: Evidence, settings: dict,
     """
     data = learner.data
     losses = ScoreTracks(experiment, [STAGE1_LOSS], evidence.epochs, len(data), data.is_noisy)
-    tracker = learner.tracker(data.training_labels)
-    experiment.log.quietly(f"{STAGE1}: {learner.optimisation.schedule.in_words()}")
-    with experiment.phase(STAGE1, learner.parts() | {"evidence": evidence}) as phase:
-        with phase.until_divergence():
-            for epoch in phase.epochs(evidence.epochs, learner.progress, enough=lambda: fitted(experiment) >= until):
-                train_loss = learner.train_epoch(learner.cross_entropy, after_step=phase.stop_if_asked)
-                now = learner.score(tracker)
-                losses.append({STAGE1_LOSS.name: evidence.observed(now).loss(data.device_labels)})
-                phase.add_epoch(
-                    stage=1,
-                    epoch=epoch + 1,
-                    step="",
-                    lr=learner.rate,
-                    train_loss=train_loss,
-                    train_accuracy=now.accuracy,
-                    test_accuracy=learner.test_accuracy(),
-                    **losses.aucs(),
-                    **evidence.add(now.logits, f"epoch {epoch + 1}"),
-                )
+    training = TrackedTraining(STAGE1, learner, data.training_labels, evidence, losses, experiment)
+
+    def enough() -> bool:
+        return fitted(experiment) >= until
+
+    with training.run(learner.cross_entropy, first_columns={"stage": 1}, enough=enough):
         experiment.save_array("stage1_loss", losses.last()[STAGE1_LOSS.name])
         losses.close()
         evidence.conclude()

@@ -25,6 +25,7 @@ from utils.methods.clean_set import find_scores, keep_scores
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.methods.targets_of_runs import Posterior, Split
+from utils.methods.tracked_training import TrackedTraining
 from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import (
@@ -42,7 +43,7 @@ from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align
 from utils.scoring.metrics import aucs, class_accuracy
 from utils.scoring.planted import in_the_order_of
-from utils.scoring.tracker import Tracker
+from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import BATCHES, LOSS_ALONE
 from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
@@ -148,40 +149,25 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
     data, run = learner.data, settings.name
     losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
-    tracker = learner.tracker(data.device_labels)
     evidence = Evidence("ssl", data, "last", settings.epochs, from_batches=learner.from_batches)
     average = None if settings.swa_start is None else AveragedModel(learner.network)
-    parts = learner.parts() | {"targets": targets, "evidence": evidence}
-    if average is not None:
-        parts["swa"] = average
+    training = TrackedTraining(run, learner, data.device_labels, evidence, losses, experiment)
+    parts = {"targets": targets} if average is None else {"targets": targets, "swa": average}
 
     def loss_of(ids: Tensor) -> Tensor:
         logits, mixed_targets = learner.mixed(ids, targets[ids])
         return joint_loss(logits, mixed_targets, settings.weights)
 
-    experiment.log.quietly(f"{run}: {learner.optimisation.schedule.in_words()}")
-    with experiment.phase(run, parts) as phase:
-        with phase.until_divergence():
-            for epoch in phase.epochs(settings.epochs, learner.progress):
-                batches = batches_of_epoch(learner, targets, settings.labeled_batch_size)
-                train_loss = learner.train_epoch(loss_of, batches, after_step=phase.stop_if_asked)
-                now = learner.score(tracker)
-                found = evidence.add(now.logits, f"epoch {epoch + 1}")
-                losses.append({LOSS: evidence.observed(now).loss(data.device_labels)})
-                targets.update(now.logits, epoch)
-                if average is not None and settings.averages(epoch):
-                    average.update_parameters(learner.network)
-                phase.add_epoch(
-                    run=settings.number,
-                    epoch=epoch + 1,
-                    lr=learner.rate,
-                    train_loss=train_loss,
-                    train_accuracy=now.accuracy,
-                    test_accuracy=learner.test_accuracy(),
-                    pseudo_label_accuracy=class_accuracy(targets.current, data.clean_labels),
-                    **losses.aucs(),
-                    **found,
-                )
+    def batches() -> list[Tensor]:
+        return batches_of_epoch(learner, targets, settings.labeled_batch_size)
+
+    def learn_from(epoch: int, now: Snapshot) -> dict[str, float | None]:
+        targets.update(now.logits, epoch)
+        if average is not None and settings.averages(epoch):
+            average.update_parameters(learner.network)
+        return {"pseudo_label_accuracy": class_accuracy(targets.current, data.clean_labels)}
+
+    with training.run(loss_of, learn_from, first_columns={"run": settings.number}, parts=parts, batches=batches):
         losses.close()
         network = learner.judge
         if average is not None and int(average.n_averaged):

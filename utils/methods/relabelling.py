@@ -8,7 +8,6 @@ own predictions replace the labels after every epoch.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +23,7 @@ from utils.errors import Diverged
 from utils.experiments.artifacts import load_torch
 from utils.experiments.experiment import Experiment
 from utils.methods.relabelling_flags import resolve_epochs
+from utils.methods.tracked_training import TrackedTraining
 from utils.results.dynamics_file import write_dynamics
 from utils.results.evidence import Evidence
 from utils.results.reporting import accuracy_numbers, announce, foresee, write_accuracy_figure
@@ -31,6 +31,7 @@ from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import log_posterior, save_scores
 from utils.scoring.metrics import class_accuracy
 from utils.scoring.planted import CalibratedPosterior
+from utils.scoring.tracker import Snapshot
 from utils.scoring.tracking import BATCHES
 from utils.separations import RELABEL
 from utils.training.expectation import Expectation, Work, expect
@@ -110,11 +111,12 @@ def learn_labels(
         of_warm_up = load_torch(experiment.path / "warm_up.pt", {"evidence": dict}, "use --overwrite to start anew")
         evidence.load_state_dict(of_warm_up["evidence"])
     else:
-        soft_labels = F.one_hot(learner.data.training_labels, learner.data.num_classes).float().cpu().numpy()
-        train_and_track(
-            learner, WARM_UP, learner.cross_entropy, lambda logits, epoch: soft_labels, {}, evidence, losses,
-            experiment, at_end=lambda: experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()}),
-        )  # fmt: skip
+        data = learner.data
+        training = TrackedTraining(WARM_UP, learner, data.training_labels, evidence, losses, experiment)
+        right = soft_label_accuracy(F.one_hot(data.training_labels, data.num_classes).float().cpu().numpy(), data)
+        with training.run(learner.cross_entropy, lambda epoch, now: right, loss_competes=True):
+            evidence.conclude()
+            experiment.save_torch("warm_up.pt", {"evidence": evidence.state_dict()})
     posterior = evidence.posterior()
     log_posterior(f"after {evidence.epochs} epochs", posterior, evidence, experiment)
     return posterior
@@ -140,10 +142,11 @@ def learn_posterior(
         logits, mixed_targets = learner.mixed(ids, targets[ids])
         return joint_loss(logits, mixed_targets, weights)
 
+    labels, right = learner.data.training_labels, soft_label_accuracy(posterior.trained_, learner.data)
+    training = TrackedTraining(RELABELLING, learner, labels, evidence, losses, experiment)
     try:
-        train_and_track(
-            learner, RELABELLING, loss_of, lambda logits, epoch: posterior.trained_, {}, evidence, losses, experiment
-        )
+        with training.run(loss_of, lambda epoch, now: right, loss_competes=True):
+            evidence.conclude()
     except Diverged as error:  # in its first epoch: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
         return of_warm_up
@@ -179,60 +182,27 @@ def replace_by_predictions(
             soft_labels.record(ids, logits)
         return F.cross_entropy(logits, targets) if plain else joint_loss(logits, targets, weights)
 
-    def learn_from(logits: Tensor, epoch: int) -> np.ndarray:
+    def learn_from(epoch: int, now: Snapshot) -> dict[str, float | None]:
         if mixes:
-            soft_labels.record(data.ids, logits)
+            soft_labels.record(data.ids, now.logits)
         if epoch + 1 < warm_up:
             soft_labels.keep()
         else:  # the next epoch learns from what this one predicted
             soft_labels.commit()
-        return soft_labels.current.cpu().numpy()
+        return soft_label_accuracy(soft_labels.current.cpu().numpy(), data)
 
-    train_and_track(
-        learner, RELABELLING, loss_of, learn_from, {"soft_labels": soft_labels}, evidence, losses, experiment
-    )
+    training = TrackedTraining(RELABELLING, learner, data.training_labels, evidence, losses, experiment)
+    with training.run(loss_of, learn_from, parts={"soft_labels": soft_labels}, loss_competes=True):
+        evidence.conclude()
     return soft_labels.current.cpu().numpy()
 
 
 # -- both --------------------------------------------------------------------------------------------------------------
 
 
-def train_and_track(
-    learner: Learner,
-    name: str,
-    loss_of: Callable[[Tensor], Tensor],
-    learn_from: Callable[[Tensor, int], np.ndarray],
-    parts: dict,
-    evidence: Evidence,
-    losses: ScoreTracks,
-    experiment: Experiment,
-    at_end: Callable[[], None] = lambda: None,
-) -> None:
-    """A phase of the epochs that the evidence is of; learn_from(logits (N, C), epoch) -> the new labels (N, C)."""
-    data = learner.data
-    tracker = learner.tracker(data.training_labels)
-    experiment.log.quietly(f"{name}: {learner.optimisation.schedule.in_words()}")
-    with experiment.phase(name, learner.parts() | parts | {"evidence": evidence}) as phase:
-        with phase.until_divergence():
-            for epoch in phase.epochs(evidence.epochs, learner.progress):
-                number = evidence.before + epoch + 1
-                train_loss = learner.train_epoch(loss_of, after_step=phase.stop_if_asked)
-                now = learner.score(tracker)
-                soft_labels = learn_from(now.logits, epoch)
-                candidates = evidence.candidates(now, LOSS.name)
-                losses.append({LOSS.name: candidates[LOSS.name].observed})
-                phase.add_epoch(
-                    epoch=number,
-                    lr=learner.rate,
-                    train_loss=train_loss,
-                    train_accuracy=now.accuracy,
-                    test_accuracy=learner.test_accuracy(),
-                    soft_label_accuracy=class_accuracy(soft_labels, data.clean_labels),
-                    **losses.aucs(),
-                    **evidence.add(now.logits, f"epoch {number}", candidates),
-                )
-        evidence.conclude()
-        at_end()
+def soft_label_accuracy(soft_labels: np.ndarray, data: NoisyData) -> dict[str, float | None]:
+    """Of labels (N, C), the share whose likeliest class is the true one, as a column of the history."""
+    return {"soft_label_accuracy": class_accuracy(soft_labels, data.clean_labels)}
 
 
 def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, float]:
@@ -243,7 +213,7 @@ def relabelled_shares(soft_labels: np.ndarray, data: NoisyData) -> dict[str, flo
     if data.is_noisy is None:
         return {}
     right = soft_labels.argmax(1) == data.clean_labels
-    shares = {"soft_label_accuracy": class_accuracy(soft_labels, data.clean_labels)}
+    shares = soft_label_accuracy(soft_labels, data)
     wrong_ones = data.is_noisy & (data.clean_labels >= 0)
     if wrong_ones.any():
         shares["wrong_labels_corrected"] = float(right[wrong_ones].mean())

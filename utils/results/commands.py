@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from utils.data.choice import DataChoice
 from utils.scoring.tracking import CHOOSE
 from utils.separations import Separation
+from utils.training.optimisation import enough_epochs, epochs_for
 
 if TYPE_CHECKING:
     from utils.experiments.record import Record
@@ -36,17 +37,22 @@ def ssl_command(
     return _command("ssl.py", scores | choice.flags() | training | _root_flag(root))
 
 
-def training_flags(given: dict[str, object], settings: dict[str, object]) -> dict[str, object]:
-    """{flag of ssl.py: value} of how a separation trained, as far as that was `given`.
+def training_flags(record: Record, usual: int) -> dict[str, object]:
+    """{flag of ssl.py: value} of how a separation trained, as far as that was said by hand.
 
-    `settings`: its flags, resolved. Where it trains twice, the epochs are those of its second training.
+    `usual`: its epochs by default. Of other ones ssl.py gets the same share of its own, or where milestones were said,
+    which are taken over, as many.
     """
+    given, settings = record.get("given", {}), record["settings"]
     flags = {f"--{name}": given.get(name) for name in ("width", "schedule")}
     if "gamma_scheduler" in given and settings.get("schedule") == "steps":  # which may be that script's default alone
         flags |= {"--schedule": "steps", "--gamma_scheduler": given["gamma_scheduler"]}
     if "epoch_1st" in given:
-        before = settings["warmup_e"] if settings.get("relabel_by") == "posterior" else 0
-        flags["--epoch"] = settings["epoch_1st"] - before
+        flags["--epoch"] = settings["epoch_1st"]
+        if "M" not in given:
+            samples = record["data"]["samples"]
+            share = settings["epoch_1st"] / epochs_for(samples, usual)
+            flags["--epoch"] = max(2, round(share * enough_epochs(samples, settings["batch_size"])))
     if "M" in given:
         flags["--M"] = [word for milestone in settings["M"] for word in ("--M", milestone)][1:]
     return flags

@@ -308,8 +308,13 @@ def test_networks_are_kept_from_memorising_by_default(name):
     assert (args.choose, args.plant, args.wd) == ("proxy", None, 5e-4)
 
 
+def test_a_weight_of_zero_means_its_way_too():
+    args = arguments("relabel.py", "--reg_term1", 0)
+    assert (args.relabel_by, args.reg_term1) == ("prediction", 0)
+
+
 @pytest.mark.parametrize(
-    "flags", [["--relabel_by", "prediction"], ["--lr_2nd", 0.1], ["--ce_loss_inWarmup"], ["--reg_term1", 0.8], ["--reg_term1", 0]]
+    "flags", [["--relabel_by", "prediction"], ["--lr_2nd", 0.1], ["--ce_loss_inWarmup"], ["--reg_term1", 0.8]]
 )
 def test_a_flag_of_joint_optimisation_means_it_and_its_defaults(flags):
     args = arguments("relabel.py", *flags)

@@ -61,9 +61,9 @@ def test_every_command_parses_back_to_the_same_data(separation, choice):
 
 def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
     settings = {"width": 0.25, "epoch_1st": 40, "schedule": "steps", "M": [30, 35]}
-    assert not any(training_flags({"data_name": "digits"}, settings).values())
+    assert not any(training_flags({"given": {"data_name": "digits"}, "settings": settings}, 40).values())
     given = {"M": [35, 30], "width": 0.25, "schedule": "steps", "epoch_1st": 40, "gamma_scheduler": 0.5}
-    taken = training_flags(given, settings)
+    taken = training_flags({"given": given, "settings": settings}, 40)
     steps = {"--schedule": "steps", "--M": [30, "--M", 35], "--gamma_scheduler": 0.5}
     assert taken == {"--width": 0.25, "--epoch": 40} | steps
     _, script, *flags = shlex.split(ssl_command(FORGET, "e", UNKNOWN, taken, "experiments"))
@@ -71,11 +71,19 @@ def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
     assert (args.width, args.epoch, args.schedule, args.M, args.gamma_scheduler) == (0.25, 40, "steps", [30, 35], 0.5)
 
 
-def test_of_two_trainings_the_epochs_are_those_of_the_second():
-    settings = {"epoch_1st": 50, "warmup_e": 20, "relabel_by": "posterior", "M": []}
-    assert training_flags({"epoch_1st": 50}, settings)["--epoch"] == 30
-    assert training_flags({"epoch_1st": 50}, settings | {"relabel_by": "prediction"})["--epoch"] == 50
-    assert "--epoch" not in training_flags({}, settings | {"epoch_1st": None, "warmup_e": None})
+@pytest.mark.parametrize(
+    "given, usual, samples, expected",
+    [
+        (60, 120, 1438, 80),  # half of 120: half of 160
+        (1, 40, 1438, 4),
+        (1, 120, 100_000, 2),  # a clean set and what follows need one each
+        (30, 120, 100_000, 15),  # half of 60: half of 30
+    ],
+)
+def test_of_its_usual_epochs_ssl_gets_the_share_that_the_separation_had(given, usual, samples, expected):
+    record = {"settings": {"epoch_1st": given, "batch_size": 100, "M": []}, "data": {"samples": samples}}
+    assert training_flags(record | {"given": {"epoch_1st": given}}, usual)["--epoch"] == expected
+    assert "--epoch" not in training_flags(record | {"given": {}}, usual)
 
 
 RATES = [[], ["--schedule", "cosine"], ["--schedule", "steps"], ["--schedule", "constant"], ["--M", "3"]]
@@ -93,7 +101,8 @@ def test_however_a_separation_was_trained_the_next_command_is_taken(separation):
             args = script.resolved(args)
         except UserError:  # of the separation's own flags
             continue
-        command = ssl_command(separation, "e", UNKNOWN, training_flags(given, vars(args)), "experiments")
+        record = {"given": given, "settings": vars(args), "data": {"samples": 1438}}
+        command = ssl_command(separation, "e", UNKNOWN, training_flags(record, separation.epochs), "experiments")
         next_args = ssl.resolved(ssl.parser().parse_args(shlex.split(command)[2:]))
         if args.schedule == "steps":  # a rate that falls by another factor does so in both
             assert next_args.gamma_scheduler == args.gamma_scheduler
