@@ -123,7 +123,7 @@ def load(
     if labels is not None and split == "train":
         from datasets.label_file import with_labels  # here, not above: it imports numpy
 
-        image_set = with_labels(image_set, labels, info.trusted)
+        image_set = with_labels(image_set, labels, info.trusted, partial=classes is not None)
     if classes is not None:
         _check_classes_exist(name, classes, image_set.num_classes)
         image_set = image_set.take_classes(classes)

@@ -34,7 +34,8 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 LAYOUT = "lay the images out as ROOT/<class>/<image> or ROOT/train/<class>/<image>"
-SPLITS = {"train", "test", "val", "valid", "validation"}  # names of folders that are rather splits than classes
+# Names of folders that are rather splits than classes, in whatever case.
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 NAMED = 20  # broken images that an error names
 
 
@@ -87,21 +88,21 @@ def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool 
 
 def _split_folder(root: Path) -> str:
     """Where the classes for training lie below the root: "train", or "" for the root itself."""
-    if not root.is_dir():
+    if not os.path.isdir(root):  # which a folder that may not be looked into is not, either
         raise UserError(f"there is no folder {root}", LAYOUT)
     for split in ("train", "test"):
         _refuse_link_to_nothing(root / split)
     names = set(_subfolders(root))
     if "train" in names and (names <= SPLITS or _subfolders(root / "train")):
         return "train"
-    for name in sorted(names & SPLITS):
+    for name in sorted(name for name in names if name.casefold() in SPLITS):
         if _subfolders(root / name):
             raise UserError(f"{root / name} has sub-folders, but there is no {root / 'train'} with classes", LAYOUT)
     return ""
 
 
 def _refuse_link_to_nothing(path: Path) -> None:
-    if path.is_symlink() and not os.path.exists(path):  # nor where links lead in a circle
+    if os.path.islink(path) and not os.path.exists(path):  # nor where links lead in a circle
         raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there", "mend or remove it")
 
 
@@ -114,11 +115,11 @@ def _subfolders(folder: Path) -> list[str]:
     for entry in entries:
         if not Path(entry.name).suffix:  # a class on a disk that is not mounted would be gone without a word
             _refuse_link_to_nothing(Path(entry.path))
-    return sorted(entry.name for entry in entries if entry.is_dir())
+    return sorted(entry.name for entry in entries if os.path.isdir(entry.path))  # of a link in a circle, too
 
 
 def _class_names(folder: Path, layout: str = LAYOUT) -> list[str]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"there is no folder {folder}", layout)
     names = _subfolders(folder)
     if not names:

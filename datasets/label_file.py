@@ -28,10 +28,11 @@ SHOWN = 20  # class names and keys in a message
 UNLABELLED = "has no label in"  # and the file: why an image is left out
 
 
-def with_labels(image_set: ImageSet, source: str, trusted: bool) -> ImageSet:
+def with_labels(image_set: ImageSet, source: str, trusted: bool, partial: bool = False) -> ImageSet:
     """`image_set` with the labels that `source` names; `trusted`: its own are the truth. Raises UserError.
 
     What the file leaves out is left out of the images; what was left out of the images may stand in the file.
+    `partial`: some of its classes alone are wanted, and a csv need not name the images of others.
     """
     file, key = source, ""
     if ".npz:" in source:
@@ -43,7 +44,7 @@ def with_labels(image_set: ImageSet, source: str, trusted: bool) -> ImageSet:
     content = _content(file)
     own = image_set.labels if trusted else None
     if suffix == ".csv":
-        labels, truth = _Table(file, image_set).read(content)
+        labels, truth = _Table(file, image_set).read(content, partial)
         truth = own if truth is None else truth
     else:
         labels, truth = _array(file, key, content, len(image_set), image_set.num_classes), own
@@ -128,8 +129,11 @@ class _Table:
         self.class_names = image_set.class_names
         self.number = {name: c for c, name in enumerate(image_set.class_names)} | {"": NO_CLASS}
 
-    def read(self, content: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels and, where there is a column `true_label`, the truth: int64 (N,), -1 where empty."""
+    def read(self, content: bytes, partial: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels and, where there is a column `true_label`, the truth: int64 (N,), -1 where empty.
+
+        Unless it is `partial`, each image needs a row.
+        """
         text = content.decode("utf-8-sig", errors="surrogateescape")  # file names may be no UTF-8
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         found = np.full((len(self.names), 2), NO_CLASS, dtype=np.int64)
@@ -143,7 +147,7 @@ class _Table:
         except csv.Error as error:
             raise UserError(f"{self.file}, line {rows.line_num}: {error}", "mend the csv") from error
         missing = [name for name in self.names if name not in line_of]
-        if missing:
+        if missing and not partial:
             raise UserError(
                 f"{self.file} lacks {len(missing)} of {len(self.names)} images, the first {missing[0]!r}",
                 "give each a row; an empty label leaves the image out",

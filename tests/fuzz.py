@@ -341,11 +341,9 @@ def page(root: Path) -> Prepare:
             data = parsed(text.encode().decode())  # as a file
             assert data["classes"] == [printable(name) for name in class_names]
             assert data["file"] == [printable(name) for name in files]
-            assert as_parsed(data["title"]) == as_parsed(experiment)
-            assert as_parsed(data["command"]) == as_parsed(command)
+            assert as_parsed(data["title"]) == as_parsed(printable(experiment))
+            assert as_parsed(data["command"]) == as_parsed(printable(command))
 
-        # The experiment's name and the command are of the script's own making: letters, digits and quoted paths.
-        experiment, command = (printable(words) for words in (experiment, command))
         return use
 
     return make

@@ -5,6 +5,7 @@ python3 -m utils.classifier experiments/NAME/model.pt FOLDER_OF_IMAGES
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,10 +77,10 @@ class Classifier:
         Images that do not decode are left out; `broken` is told why. Raises UserError where there are no images.
         """
         folder = Path(folder)
-        if not folder.exists():
+        if not os.path.exists(folder):
             raise UserError(f"there is no {folder}", "name a folder of images")
-        files = [folder] if folder.is_file() else sorted(_visible(folder))
-        files = [file for file in files if file.suffix.lower() in EXTENSIONS and file.is_file()]
+        files = sorted(_visible(folder)) if os.path.isdir(folder) else [folder]
+        files = [file for file in files if file.suffix.lower() in EXTENSIONS]
         if not files:
             raise UserError(f"{folder} holds no images ({', '.join(EXTENSIONS)})", "name a folder of images")
         size = self._compute.eval_batch_size
@@ -117,10 +118,14 @@ def require_sizes(saved: dict) -> None:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-    """What is under a folder, but for hidden files and what hidden folders hold."""
-    for path in folder.rglob("*"):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+    """The files under a folder, but for hidden ones and those of hidden folders."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot read {error.filename} ({error.strerror})", "make it readable") from error
+
+    for path, subfolders, names in os.walk(folder, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield from (Path(path) / name for name in names if not name.startswith("."))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -26,6 +26,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     if not ranks.current().leads:
         return
     path = Path(path)
+    if not path.name:
+        raise UserError(f"{str(path)!r} names no file", "name one")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as handle:

@@ -30,11 +30,18 @@ def parser() -> Parser:
 
 def write(args: argparse.Namespace) -> None:
     """The page, in place of the one that is there. Raises UserError where the data are no longer those of the run."""
+    from utils.experiments.experiment import locked
     from utils.experiments.record import finished_named
+
+    path = finished_named(args.experiment, args.experiments_root).path
+    with locked(path, may_only_read=False):  # whoever overwrites it now is to have it alone
+        write_of(finished_named(str(path), args.experiments_root), args)
+
+
+def write_of(record: Record, args: argparse.Namespace) -> None:
     from utils.results.suspect_files import suspects_of, write_page
     from utils.results.twin_files import contradicting, twins_of
 
-    record = finished_named(args.experiment, args.experiments_root)
     data = data_of(record, args.train_root)
     key = record["method"]
     p_noisy, score = (record.read_array(name) for name in ("p_noisy", f"{key}_score"))

@@ -129,6 +129,22 @@ def test_test_folder_with_classes_but_no_train_folder(root):
     refused(root, root / "test", "has sub-folders, but there is no", root / "train")
 
 
+@pytest.mark.parametrize("train, test", [("Train", "Test"), ("training", "testing")])
+def test_splits_under_other_names_are_no_classes(root, train, test):
+    os.rename(root / "train", root / train)
+    os.rename(root / "test", root / test)
+    refused(root, "has sub-folders, but there is no", root / "train")
+
+
+def test_a_link_in_a_circle_is_no_class(flat):
+    (flat / "x.jpg").symlink_to(flat / "x.jpg")
+    assert load("folder", flat).class_names == ("cat", "dog")
+
+
+def test_a_name_that_is_too_long_is_there_no_folder(tmp_path):
+    refused(tmp_path / ("x" * 300), "there is no folder")
+
+
 def test_train_folder_with_images_but_no_classes(root):
     for name in ("train", "test"):
         for folder in ("cat", "dog"):

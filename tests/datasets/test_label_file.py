@@ -184,6 +184,15 @@ def test_wrong_tables(root, csv_file, lines, words):
     refused(root, csv_file(*lines), *words)
 
 
+def test_of_a_subset_of_classes_a_table_need_not_name_the_others(root, csv_file):
+    """As utils.export leaves it of a run with --subset."""
+    file = csv_file("sample_id,label", "0,0", "1,3", "2,")  # whose own labels are 0, 1 and 2
+    found = load("digits", None, classes=[0, 3], labels=file)
+    assert found.sample_ids.tolist() == [0, 1] and found.labels.tolist() == [0, 1]
+    with pytest.raises(UserError, match="lacks 1435 of 1438 images"):
+        load("digits", None, labels=file)
+
+
 def test_binary_file_called_csv(root, tmp_path):
     (tmp_path / "mine.csv").write_bytes(bytes(range(256)) * 4)
     refused(root, f"{tmp_path}/mine.csv", "mine.csv")

@@ -292,6 +292,18 @@ def test_label_studio_gets_names_that_it_can_read(tmp_path, photos):
         write_label_studio([Decided(replace(sample, file="a/gone.png"), name, 0.5)], [name], photos, out, "mine")
 
 
+def test_a_train_folder_may_be_a_link_to_elsewhere(call, refused, tmp_path, photos):
+    elsewhere = tmp_path / "disk"
+    (photos / "train").rename(elsewhere)
+    (photos / "train").symlink_to(elsewhere)
+    experiment(tmp_path, photos)
+    assert "lies within the originals" in refused(*DROP, "--to", elsewhere / "clean")
+    call(*DROP, "--to", tmp_path / "clean")
+    assert len(contents(tmp_path / "clean")) == N - MOVED and noise(tmp_path / "clean") == 0
+    call(*DROP, "--labels_csv", tmp_path / "tasks.json", "--format", "labelstudio")
+    assert len(json.loads((tmp_path / "tasks.json").read_text())) == N - MOVED
+
+
 def test_a_record_that_lacks_what_an_export_needs(refused, call, tmp_path, photos):
     experiment(tmp_path, photos)
     record = Record.read(tmp_path / "experiments" / "mine")

@@ -24,6 +24,12 @@ def mistake(handle):
     raise KeyError("a bug")
 
 
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_path_that_names_no_file_is_refused(path):
+    with pytest.raises(UserError, match="names no file"):
+        write_atomically(path, full_disk)
+
+
 def names(folder):
     return sorted(file.name for file in folder.iterdir())
 

@@ -7,6 +7,7 @@ import pytest
 from tests.tiny import TINY
 from utils import page
 from utils.errors import UserError
+from utils.experiments.experiment import locked
 
 
 def of_pictures(run, tmp_path, image_folder):
@@ -36,6 +37,12 @@ def test_files_may_have_moved_but_not_changed(run, tmp_path, image_folder):
     with pytest.raises(UserError, match="e judged other data: "):
         page.main([str(tmp_path / "e"), "--report", "5", "--train_root", str(moved)])
     assert file.read_bytes() == before
+
+
+def test_whoever_works_in_the_folder_has_it_alone(finished):
+    folder = finished("parallel.py", "e")
+    with locked(folder, may_only_read=False), pytest.raises(UserError, match="another process is working in"):
+        page.main([str(folder), "--report", "7"])
 
 
 @pytest.mark.parametrize("script", ["main.py", "parallel.py"])

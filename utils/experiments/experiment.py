@@ -29,6 +29,7 @@ NOT_COMPARED = {
     "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "images_on", "checkpoint_every",
     "experiment_name", "experiments_root",
 }  # fmt: skip
+PATHS = {"train_root", "second_stage_root", "ood_root", "labels", "weights", "scores"}
 UNSAID = {"track_from": "passes"}  # what None means of a flag, so that whoever says it now goes on with a run of then
 
 
@@ -239,8 +240,14 @@ def require_same_settings(record: Record, script: str, settings: dict[str, Any],
 
 
 def spelt_out(settings: dict[str, Any]) -> dict[str, Any]:
-    """With what None means in the place of None, where it means a value that can be given."""
-    return {key: UNSAID.get(key) if value is None else value for key, value in settings.items()}
+    """Paths in one spelling; in the place of None what it means, where that is a value that can be given."""
+
+    def spelt(key: str, value: Any) -> Any:
+        if value is None:
+            return UNSAID.get(key)
+        return os.path.normpath(value) if key in PATHS and isinstance(value, str) else value
+
+    return {key: spelt(key, value) for key, value in settings.items()}
 
 
 def remove(files: list[Path]) -> None:

@@ -238,6 +238,8 @@ def save_run(
     experiment.save_array(f"p_noisy_{run}", in_the_order_of(evidence.choice.best.observed, posterior.p_noisy_))
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)
     experiment.save_array(f"transition_{run}", posterior.transition_)
+    if learner.compute.ranks.leads:
+        write_transition(experiment, data, posterior.own_transition_)  # likewise
 
 
 def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[str, float | None]:
@@ -249,9 +251,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
     score, p_noisy, posterior = (record.read_array(name) for name in ("ssl_score", "p_noisy", "pseudo_labels"))
     write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior)
     if record.holds(f"transition_{last}"):  # a clean set comes without
-        transition = record.read_array(f"transition_{last}")
-        experiment.save_array("ssl_transition", transition)
-        write_transition(experiment, data, transition)
+        experiment.save_array("ssl_transition", record.read_array(f"transition_{last}"))
     found = {name: record.read_array(name) for name in scores}
     figures, wrong_labels = {}, None
     if ((p_noisy > 0) & (p_noisy < 1)).any():  # else a threshold rule chose, which estimates nothing

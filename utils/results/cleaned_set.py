@@ -32,23 +32,32 @@ def require_all_classes(decided: list[Decided], class_names: list[str]) -> None:
 
 def require_free(destination: Path, root: Path) -> None:
     """Raises UserError where something lies at the destination already or where it is among the originals."""
-    real, source = Path(os.path.realpath(destination)), Path(os.path.realpath(root))
-    if real == source or source in real.parents:
+    real = Path(os.path.realpath(destination))
+    if any(top == real or top in real.parents for top in tops(root)):
         raise UserError(f"{destination} lies within the originals in {root}", "choose a folder outside")
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+    if os.path.lexists(destination) and (os.path.islink(destination) or not os.path.isdir(destination)):
         raise UserError(f"{destination} is no folder", "choose a folder that does not exist yet")
-    if destination.is_dir() and any(destination.iterdir()):
+    try:
+        empty = not os.path.lexists(destination) or not os.listdir(destination)
+    except OSError as error:
+        raise UserError(f"cannot read {destination} ({error.strerror})", "choose another folder") from error
+    if not empty:
         raise UserError(f"{destination} is not empty", "choose a folder that does not exist yet")
+
+
+def tops(root: Path) -> list[Path]:
+    """Where originals may lie: below the root, and below its train/, which may be a link to elsewhere."""
+    return [Path(os.path.realpath(path)) for path in (root, root / "train")]
 
 
 def sources(decided: list[Decided], root: Path) -> list[Path]:
     """The original of every sample, links resolved. Raises UserError where one is missing or outside the root."""
-    top, found = Path(os.path.realpath(root)), []
+    inside, found = tops(root), []
     for one in decided:
         path = Path(os.path.realpath(root / one.sample.file))
-        if top not in path.parents:
+        if not any(top in path.parents for top in inside):
             raise UserError(f"{one.sample.file} lies outside {root}", "export what the experiment wrote itself")
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UserError(f"there is no {root / one.sample.file}", "bring it back, or say --train_root FOLDER")
         found.append(path)
     return found
@@ -122,7 +131,7 @@ def require_new(file: Path) -> None:
     """Raises UserError where a file is there already, which may be anything, or where its folder is not."""
     if os.path.lexists(file):
         raise UserError(f"{file} exists already", "choose another name or remove it")
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         raise UserError(f"there is no folder {file.parent}", "make it first")
 
 

@@ -46,7 +46,7 @@ def save_scores(
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)
     experiment.save_array(f"{separation.key}_transition", posterior.transition_)
-    write_transition(experiment, data, posterior.transition_)
+    write_transition(experiment, data, posterior.own_transition_)
     write_suspects(experiment, data, scores, p_noisy, posterior.posterior_)
     draw_scores(experiment, data, scores, p_noisy, mixtures, round(posterior.noise_rate_ * len(data)))
     errors = write_reliability(experiment, data, p_noisy)

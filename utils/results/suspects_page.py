@@ -45,8 +45,8 @@ def page(
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     return environment.get_template("template.html.j2").render(
-        experiment=experiment,
-        command=command,
+        experiment=printable(experiment),
+        command=printable(command),
         style=Markup(style),
         script=Markup(script),
         style_digest=_digest(style),
@@ -65,7 +65,7 @@ def page_data(
     """
     truth = suspects.true_labels
     return {
-        "experiment": experiment,
+        "experiment": printable(experiment),
         "fingerprint": fingerprint,
         "classes": [printable(name) for name in suspects.class_names],
         "samples": len(suspects),

@@ -19,7 +19,7 @@ from torch import Tensor
 from utils.scoring.label_posterior import align
 
 NAMES = ("prediction", "mean_loss", "aum")  # the first holds best where some networks memorise and some do not
-SUMS = ("log_probs", "margins", "probs", "first_probs")
+SUMS = ("log_probs", "margins", "probs", "marked_probs", "last_marked_probs")
 SMALLEST = 1e-8  # probability
 
 
@@ -27,7 +27,9 @@ class Accumulated:
     """The sums over the passes of one training over N samples.
 
     labels: int64 (N,), those trained on; the sums, float32, lie on their device. `middle`: after so many passes the
-    second half of them begins; 0 = they are not told apart.
+    second half of them is to begin; 0 = they are not told apart. A training may end sooner than it was to: the sums of
+    two moments are kept, the middle and powers of two before it, and the one that is nearer to the half of what there
+    was counts.
     """
 
     def __init__(self, labels: Tensor | np.ndarray, num_classes: int, middle: int = 0) -> None:
@@ -36,8 +38,8 @@ class Accumulated:
         self.passes, self.middle = 0, middle
         self._predictions: np.ndarray | None = None  # until the next pass
         shape = (len(labels), num_classes)
-        self.log_probs, self.margins, self.probs, self.first_probs = (
-            torch.zeros(shape, device=labels.device) for _ in range(4)
+        self.log_probs, self.margins, self.probs, self.marked_probs, self.last_marked_probs = (
+            torch.zeros(shape, device=labels.device) for _ in range(5)
         )
 
     def add(self, logits: Tensor) -> None:
@@ -51,8 +53,14 @@ class Accumulated:
         self.margins += margins(logits)
         self.probs += log_probs.exp()
         self.passes += 1
-        if self.passes == self.middle:
-            self.first_probs.copy_(self.probs)
+        if self.passes in self._marks():
+            self.marked_probs, self.last_marked_probs = self.last_marked_probs, self.marked_probs
+            self.last_marked_probs.copy_(self.probs)
+
+    def _marks(self) -> list[int]:
+        """The numbers of passes of which the sums are kept, the last two."""
+        before = [2**k for k in range(self.passes.bit_length()) if 2**k < self.middle]
+        return before + [self.middle] if 0 < self.middle <= self.passes else before
 
     def predictions(self) -> np.ndarray:
         """The mean of the softmax outputs, aligned to the shares of the labels, float32 (N, C), rows sum to 1."""
@@ -63,9 +71,15 @@ class Accumulated:
     def windows(self) -> Iterator[tuple[str, np.ndarray]]:
         """(words, predictions float32 (N, C)) of all passes and of either half, as far as they are told apart."""
         yield "all epochs", self.predictions()
-        if 0 < self.middle < self.passes:
-            yield "the first half", self._aligned(self.first_probs / self.middle)
-            yield "the second half", self._aligned((self.probs - self.first_probs) / (self.passes - self.middle))
+        kept = zip(self._marks()[-2:][::-1], (self.last_marked_probs, self.marked_probs), strict=False)
+        halves = [(abs(self.passes - 2 * mark), mark, probs) for mark, probs in kept if mark < self.passes]
+        if halves:
+            _, mark, probs = min(halves, key=lambda half: half[0])
+            words = ("the first half", "the second half")
+            if mark != self.middle:
+                words = (f"the first {mark} epochs", f"the epochs from {mark + 1} on")
+            yield words[0], self._aligned(probs / mark)
+            yield words[1], self._aligned((self.probs - probs) / (self.passes - mark))
 
     def _aligned(self, probs: Tensor) -> np.ndarray:
         return align(probs.clamp_min(0).cpu().numpy(), self.prior)[0]
@@ -90,6 +104,8 @@ class Accumulated:
 
     def load_state_dict(self, state: dict) -> None:
         self.passes, self._predictions = state["passes"], None
+        if "first_probs" in state:  # of an earlier version, which kept the middle alone
+            state = state | dict.fromkeys(("marked_probs", "last_marked_probs"), state["first_probs"])
         for name in SUMS:
             vars(self)[name].copy_(state[name])
 

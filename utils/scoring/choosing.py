@@ -15,7 +15,7 @@ import torch
 from scipy.stats import rankdata
 
 from utils.scoring.metrics import auc
-from utils.scoring.planted import planted_auc
+from utils.scoring.planted import MIN_PLANTED, planted_auc
 
 STANDARD_ERRORS = 3.0  # by which a change must show: of hundreds of candidates the best is mostly luck
 
@@ -47,12 +47,13 @@ class ScoreChoice:
                   errors from all others better by more than `STANDARD_ERRORS` of the difference
            last   the newest of the first-named candidate
            oracle the best by the true labels: a bound for evaluation, never a result
-    `planted_ids` int64 (P,), None where nothing was planted: then proxy keeps the default. `is_noisy` bool (N,) is for
-    the oracle alone.
+    `planted_ids` int64 (P,), None where nothing was planted: then, and where they are too few, proxy keeps the default.
+    `is_noisy` bool (N,) is for the oracle alone.
     """
 
     def __init__(self, how: str, planted_ids: np.ndarray | None, is_noisy: np.ndarray | None) -> None:
-        self.how = "default" if how == "proxy" and planted_ids is None else how
+        few = planted_ids is None or len(planted_ids) < MIN_PLANTED
+        self.how = "default" if how == "proxy" and few else how
         self._planted, self._is_noisy = planted_ids, is_noisy
         self.name, self.moment, self.criterion = "", "", -1.0
         self.best: Candidate | None = None
@@ -102,7 +103,7 @@ class ScoreChoice:
 
     def __str__(self) -> str:
         by = {"proxy": f"planted errors found with AUC {self.criterion:.4f}", "last": "the newest",
-              "default": "the default, since no errors were planted",
+              "default": "the default: too few errors were planted, or none",
               "oracle": f"ORACLE: true labels found with AUC {self.criterion:.4f}"}[self.how]  # fmt: skip
         return f"{self.name} at {self.moment} ({by})"
 

@@ -42,7 +42,7 @@ def planted_auc(rest: np.ndarray, planted: np.ndarray) -> float:
     """P(score of a planted error > score of another sample), ties half, in [0, 1]; 0.5 = chance, higher is better.
 
     `rest` (M,) and `planted` (P,) are scores; nan where either is empty. It ranks scores; it is not the true AUC: with
-    a share r of the rest wrong it is r / 2 + (1 - r) AUC.
+    a share r of the rest wrong it is r / 2 + (1 - r) AUC, but for planted labels that happen to be right.
     """
     if len(rest) == 0 or len(planted) == 0:
         return float("nan")
@@ -55,7 +55,7 @@ class Memorisation:
     """What training on a label adds to the probability with which the network calls it, on average."""
 
     factor: float  # times as probable, from 1 (nothing) up
-    gain: float  # more probable, of what there is left to gain, in [0, 1)
+    gain: float  # more probable, of what there is left to gain (of two classes: in all), in [0, 1)
 
     def without(self, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Predictions (N, C) as if they owed nothing to the labels (N,), float64 (N, C), rows sum to 1.
@@ -114,7 +114,8 @@ class CalibratedPosterior:
       posterior_      float32 (N, C): of the samples with their own labels, rows sum to 1
       trained_        float32 (N, C): of the samples with the labels that the network was trained on
       p_noisy_        float32 (N,): how probably each own label is wrong
-      transition_     float64 (C, C): rows = true class, columns = label, rows sum to 1
+      transition_     float64 (C, C): rows = true class, columns = label trained on, rows sum to 1
+      own_transition_ float64 (C, C): the same of the own labels, without what was planted
       noise_rate_     mean of p_noisy_
     """
 
@@ -141,6 +142,7 @@ class CalibratedPosterior:
             self.window_, self.memorisation_, self.temperature_ = 0, Memorisation(1.0, 0.0), plain.temperature
             self.noises_ = (plain.towards,)
             self.symmetric_ = self.alike_ = np.nan
+        self.own_transition_ = without_planted(self.transition_, 0 if planted is None else len(planted) / len(own))
         self.p_noisy_ = wrong(self.posterior_, own)
         self.noise_rate_ = float(self.p_noisy_.mean(dtype=np.float64))
         return self
@@ -245,6 +247,17 @@ def odds_of_drawing(transition: np.ndarray, posterior: np.ndarray, given: np.nda
     drawn = transition * (1 - np.eye(num_classes))
     drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), SMALLEST)
     return (num_classes - 1) * np.einsum("pc,cp->p", posterior, drawn[:, given])
+
+
+def without_planted(transition: np.ndarray, share: float) -> np.ndarray:
+    """The noise matrix of labels (C, C), rows sum to 1, before a share of them was replaced by any other class.
+
+    Of the matrix of what came of that. Planting turns M into (1 - share C / (C-1)) M + share / (C-1).
+    """
+    num_classes = len(transition)
+    others = share / (num_classes - 1)
+    own = np.maximum((transition - others) / (1 - share - others), 0)
+    return own / own.sum(axis=1, keepdims=True)
 
 
 def share_like(losses: np.ndarray, planted: np.ndarray, weights: np.ndarray) -> float:

@@ -107,6 +107,17 @@ def test_the_same_settings_go_on(tmp_path):
         pass
 
 
+def test_a_path_in_another_spelling_is_the_same_setting(tmp_path):
+    for root in ("my_images", "my_images/", "./my_images"):
+        with opened(tmp_path, train_root=root):
+            pass
+    with (
+        pytest.raises(UserError, match="train_root 'my_images' there, 'other' here"),
+        opened(tmp_path, train_root="other"),
+    ):
+        pass
+
+
 def test_other_settings_are_refused_and_listed(tmp_path):
     with opened(tmp_path):
         pass

@@ -270,6 +270,35 @@ def test_it_is_said_where_the_page_lacks_what_was_judged(opened, tmp_path):
     assert len(downloaded(browser, tmp_path)) == 1
 
 
+def test_a_review_of_a_larger_page_is_loaded_whole(opened, tmp_path):
+    browser = opened()
+    press(browser, "k", "\ue010", "x")
+    review = downloaded(browser, tmp_path)
+    (tmp_path / "mine.csv").write_text((tmp_path / "review.csv").read_text())
+    browser.execute_script("localStorage.clear()")
+    path = tmp_path / "suspects.html"
+    path.write_text(page(suspects(), np.arange(20), [""] * 20, experiment="mine", fingerprint="f", command=""))
+    browser.refresh()
+    browser.find_element("id", "load").send_keys(str(tmp_path / "mine.csv"))
+    wait(browser, "status", "mine.csv: 1 decisions loaded; 1 are of samples that this page does not show")
+    assert browser.find_element("id", "notice").is_displayed() and len(downloaded(browser, tmp_path)) == 1
+    write(path, suspects())  # with all of them again
+    browser.refresh()
+    assert text(browser, "progress") == "2 of 30 judged" and downloaded(browser, tmp_path) == review
+
+
+def test_where_the_browser_s_store_is_full_what_it_holds_is_shown(opened):
+    browser = opened()
+    press(browser, "k", "k")
+    browser.execute_script(
+        "for (let size = 1 << 22; size; size >>= 1) try {"
+        " localStorage.setItem('other' + size, 'x'.repeat(size)); } catch {}"
+    )
+    browser.refresh()
+    assert text(browser, "progress") == "2 of 30 judged"
+    browser.execute_script("localStorage.clear()")
+
+
 def test_two_tabs_know_of_each_other(opened):
     browser = opened()
     first = browser.current_window_handle

@@ -79,6 +79,46 @@ def test_other_labels_than_those_of_the_training_are_scored_by_their_own():
     np.testing.assert_allclose(scores["prediction"], -np.log(mean[[0, 1, 2], [1, 0, 0]]), atol=1e-6)
 
 
+def test_either_half_of_a_training_that_ends_as_planned():
+    of = Accumulated(LABELS, 3, middle=3)
+    passes = [torch.rand(3, 3, generator=torch.Generator().manual_seed(k)) for k in range(6)]
+    for one in passes:
+        of.add(one)
+    words, (_, first, second) = zip(*of.windows(), strict=True)
+    assert words == ("all epochs", "the first half", "the second half")
+    probs = [one.softmax(1).numpy() for one in passes]
+    for found, half in ((first, probs[:3]), (second, probs[3:])):
+        np.testing.assert_allclose(found, align(np.mean(half, 0), np.full(3, 1 / 3))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "passes, first",
+    [(1, None), (2, 1), (3, 2), (5, 2), (6, 4), (11, 4), (12, 8), (16, 8), (20, 16), (24, 16), (40, 20)],
+)
+def test_of_a_training_that_ended_sooner_the_part_that_is_nearest_to_its_half_is_told_apart(passes, first):
+    of = Accumulated(LABELS, 3, middle=20)  # of 40
+    logits = [torch.rand(3, 3, generator=torch.Generator().manual_seed(k)) for k in range(passes)]
+    for k, one in enumerate(logits):
+        of.add(one)
+        if k == passes // 2:  # a checkpoint between
+            again = Accumulated(LABELS, 3, middle=20)
+            again.load_state_dict(of.state_dict())
+            of = again
+    windows = list(of.windows())
+    if first is None:
+        assert len(windows) == 1
+        return
+    words, (_, before, after) = zip(*windows, strict=True)
+    assert words[1:] == (
+        ("the first half", "the second half")
+        if first == 20
+        else (f"the first {first} epochs", f"the epochs from {first + 1} on")
+    )
+    probs = [one.softmax(1).numpy() for one in logits]
+    for found, part in ((before, probs[:first]), (after, probs[first:])):
+        np.testing.assert_allclose(found, align(np.mean(part, 0), np.full(3, 1 / 3))[0], atol=1e-5)
+
+
 def test_higher_is_more_likely_mislabelled():
     right = torch.eye(3) * 5
     wrong = right[[1, 2, 0]]

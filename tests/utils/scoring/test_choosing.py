@@ -47,8 +47,8 @@ def test_a_placement_is_the_share_of_the_others_below():
 
 
 def test_the_criterion_of_every_candidate_is_reported():
-    choice = ScoreChoice("proxy", np.array([1, 4]), None)
-    scores = np.array([1.0, 2, 2, 3, 9])
+    choice = ScoreChoice("proxy", np.flatnonzero(np.tile([0, 1, 0, 0, 1], 5)), None)
+    scores = np.tile([1.0, 2, 2, 3, 9], 5)
     found = choice.consider("epoch 1", {"a": Candidate(scores, scores), "b": Candidate(scores, -scores)})
     assert found == {"planted_auc_a": 0.75, "planted_auc_b": 0.25}  # the mean of the placements
     assert (choice.name, choice.moment, choice.criterion) == ("a", "epoch 1", 0.75)
@@ -116,7 +116,8 @@ def test_the_scores_of_the_observed_labels_decide_nothing():
     [
         ("last", PLANTED, "the newest"),
         ("last", None, "the newest"),
-        ("proxy", None, "the default, since no errors were planted"),
+        ("proxy", None, "the default: too few errors were planted, or none"),
+        ("proxy", PLANTED[:9], "the default: too few errors were planted, or none"),
     ],
 )
 def test_without_a_criterion_the_newest_of_the_first_named_is_taken(how, planted, why):

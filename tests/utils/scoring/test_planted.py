@@ -19,6 +19,7 @@ from utils.scoring.planted import (
     memorisation,
     planted_auc,
     share_like,
+    without_planted,
 )
 
 C = 10
@@ -335,3 +336,14 @@ def test_probabilities_in_another_order():
     )
     shared = in_the_order_of(np.array([2.0, 1.0, 2.0, 0.0]), np.float32([0.75, 0.25, 0.5, 0.0]))
     np.testing.assert_array_equal(shared, np.float32([0.625, 0.25, 0.625, 0]))  # those of one score: (0.5 + 0.75) / 2
+
+
+def test_what_was_planted_is_taken_out_of_a_noise_matrix():
+    """Of 1,000 right labels 100 replaced by any other of ten classes: the diagonal is 0.9, and was 1."""
+    planted = np.full((10, 10), 0.1 / 9)
+    np.fill_diagonal(planted, 0.9)
+    np.testing.assert_allclose(without_planted(planted, 0.1), np.eye(10), atol=1e-12)
+    np.testing.assert_allclose(without_planted(planted, 0), planted, atol=1e-12)
+    noise = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]])
+    mixed = noise @ (0.9 * np.eye(3) + 0.05 * (1 - np.eye(3)))  # every label stays, or becomes one of the other two
+    np.testing.assert_allclose(without_planted(mixed, 0.1), noise, atol=1e-12)

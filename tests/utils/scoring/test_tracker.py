@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
-from utils.scoring.tracker import Tracker, cross_entropy_of_votes, neighbour_cross_entropy, neighbour_votes, whiten
+from utils.scoring.tracker import (
+    Snapshot,
+    Tracker,
+    cross_entropy_of_votes,
+    neighbour_cross_entropy,
+    neighbour_votes,
+    whiten,
+)
 from utils.scoring.tracking import LOSS_ALONE, Tracking
 
 CLASSES = 4
@@ -277,3 +284,10 @@ def test_a_pass_goes_on_from_its_state():
     for tracker in (one, other):
         tracker.update(logits[4:], torch.arange(4, 6))
     assert torch.equal(one.finish().logits, other.finish().logits)
+
+
+def test_where_all_neighbours_have_the_class_that_is_taken_away_nothing_speaks_for_any_other():
+    votes = (torch.tensor([[2001.0, 0, 0]]) / 10).softmax(1)  # of single precision: 1, 0, 0
+    left = Snapshot(torch.zeros(1, 3), votes, 1.0).without(torch.tensor([0]), torch.tensor([0]))
+    np.testing.assert_allclose(left.votes, [[0, 0.5, 0.5]])
+    assert np.isfinite(left.ce(torch.tensor([1]))).all()

@@ -204,7 +204,7 @@ function undo() {
   if (!review.log.length) return;
   const row = review.undo();
   refresh(row ?? grid.row);
-  say("undone");
+  say(row === null ? "undone, of a sample that this page does not show" : "undone");
 }
 
 function nextOpen() {

@@ -30,9 +30,13 @@ class Review {
   }
 
   apply(changes) {
+    this.applyTo(changes.map(([row, decision]) => [this.data.sample_id[row], decision]));
+  }
+
+  applyTo(changes) { // of sample ids, which the page need not show
     const batch = [];
-    for (const [row, decision] of changes) {
-      const id = this.data.sample_id[row], before = this.of(row);
+    for (const [id, decision] of changes) {
+      const before = this.decisions.get(id) ?? null;
       if (before !== decision) batch.push([id, decision, before]);
     }
     if (!batch.length) return;
@@ -68,11 +72,11 @@ class Review {
 
   restore() {
     try {
-      localStorage.setItem(`${this.key}:probe`, "");
-      localStorage.removeItem(`${this.key}:probe`);
       const log = JSON.parse(localStorage.getItem(this.key) ?? "[]");
       for (const batch of log) for (const [id, decision] of batch) this.set(id, decision);
       this.log = log;
+      localStorage.setItem(`${this.key}:probe`, ""); // what is full can still be read
+      localStorage.removeItem(`${this.key}:probe`);
     } catch {
       this.kept = false;
     }
@@ -80,6 +84,7 @@ class Review {
 
   // Another tab has decided something.
   readAgain() {
+    if (!this.kept) return; // some of what was decided here lives here alone
     this.decisions.clear();
     [this.log, this.judged] = [[], 0];
     this.restore();
@@ -106,22 +111,20 @@ class Review {
     if (!header || COLUMNS.some((name) => !header.includes(name))) {
       throw new Error(`its columns are not ${COLUMNS.join(", ")}`);
     }
-    const changes = [];
-    let elsewhere = 0;
+    const changes = [], elsewhere = []; // of the rows of this page, which can be checked; of others
     rows.forEach((fields, k) => {
       const at = Object.fromEntries(header.map((name, i) => [name, fields[i] ?? ""]));
-      const row = this.rowOf.get(Number(at.sample_id));
-      if (row === undefined) { elsewhere++; return; }
-      if ((file ? file[row] : "") !== at.file || classes[label[row]] !== at.label) {
+      const id = Number(at.sample_id), row = this.rowOf.get(id);
+      if (row !== undefined && ((file ? file[row] : "") !== at.file || classes[label[row]] !== at.label)) {
         throw new Error(`row ${k + 1} is of another experiment`);
       }
       const decision = at.decision === "relabel" ? classes.indexOf(at.new_label) : at.decision;
       if (decision === -1 || !(typeof decision === "number" || ["keep", "remove"].includes(decision))) {
         throw new Error(`row ${k + 1} has no decision that this page knows`);
       }
-      changes.push([row, decision]);
+      (row === undefined ? elsewhere : changes).push([id, decision]);
     });
-    this.apply(changes);
-    return `${changes.length} decisions loaded` + (elsewhere ? `; ${elsewhere} are of samples that this page does not show` : "");
+    this.applyTo(changes.length ? [...changes, ...elsewhere] : []); // else it may be of anything
+    return `${changes.length} decisions loaded` + (elsewhere.length ? `; ${elsewhere.length} are of samples that this page does not show` : "");
   }
 }
