@@ -23,6 +23,7 @@ from utils.data.choice import data_choice
 from utils.data.noise import share_to_plant
 from utils.data.noisy_data import prepare
 from utils.errors import Diverged, Stopped, UserError
+from utils.experiments.artifacts import load_torch
 from utils.experiments.phase import Phase
 from utils.methods import cross_tracking, forgetting, relabelling
 from utils.results import reporting
@@ -856,20 +857,30 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     assert len([row for row in history(tmp_path / "e") if row.get("stage") != "2"]) == whole
 
 
-def test_a_second_training_that_diverges_at_once_leaves_what_the_warm_up_found(run, tmp_path, monkeypatch):
-    def diverges(*of):
-        raise Diverged("the loss is nan at epoch 1, step 1", "lower the learning rate")
+@pytest.mark.parametrize("whole", [0, 1])
+def test_a_second_training_that_diverges_early_leaves_what_the_warm_up_found(run, tmp_path, monkeypatch, whole):
+    steps = iter(range(10 * whole))  # ten an epoch
+
+    def diverges(logits, targets, weights):
+        if next(steps, None) is None:
+            raise Diverged("the loss is nan", "lower the learning rate")
+        return logits.sum() * 0
 
     monkeypatch.setattr("utils.methods.relabelling.joint_loss", diverges)  # of the second training alone
-    printed = run("relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e")
+    printed = run("relabel.py", *TINY_ARGS["relabel.py"], "--epoch_1st", "6", "--experiment_name", "e")
     folder = tmp_path / "e"
-    assert "relabelling: the loss is nan at epoch 1, step 1: going on with what the warm-up found" in printed
-    assert record(folder)["status"] == "finished" and [row["epoch"] for row in history(folder)] == ["1", "2"]
+    said = ("the loss is nan", "too few epochs to say more than the warm-up")[whole]
+    assert f"relabelling: {said}: going on with what " in printed
+    assert record(folder)["status"] == "finished" and len(history(folder)) == 2 + whole
     for name in SCORE_FILES["relabel.py"]:
         assert np.isfinite(load(folder, name)).all()
     np.testing.assert_array_equal(load(folder, "soft_labels"), load(folder, "relabel_posterior"))
-    assert load(folder, "loss_track").shape[0] == 2 and (folder / "suspects.csv").exists()
-    assert record(folder)["figures"]["score_moment"] in ("epoch 1", "epoch 2")
+    assert load(folder, "loss_track").shape[0] == 2 + whole and (folder / "suspects.csv").exists()
+    of_warm_up = load_torch(folder / "warm_up.pt", {"evidence": dict}, "")["evidence"]
+    labels, sums = torch.from_numpy(load(folder, "labels")), of_warm_up["accumulated"]
+    mean_loss = -sums["log_probs"].gather(1, labels[:, None])[:, 0] / 2
+    others = load(folder, "trained_labels") == labels.numpy()  # nothing was planted there
+    np.testing.assert_allclose(load(folder, "relabel_mean_loss")[others], mean_loss.numpy()[others], rtol=1e-5)
 
 
 @pytest.mark.parametrize("epoch", [2, 3])

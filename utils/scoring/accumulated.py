@@ -69,7 +69,10 @@ class Accumulated:
         return self._predictions
 
     def windows(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(words, predictions float32 (N, C)) of all passes and of either half, as far as they are told apart."""
+        """(words, predictions float32 (N, C)) of all passes and of either half, as far as they are told apart.
+
+        Of a training that ended sooner than it was to, of two parts that are not quite halves.
+        """
         yield "all epochs", self.predictions()
         kept = zip(self._marks()[-2:][::-1], (self.last_marked_probs, self.marked_probs), strict=False)
         halves = [(abs(self.passes - 2 * mark), mark, probs) for mark, probs in kept if mark < self.passes]

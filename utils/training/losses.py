@@ -37,6 +37,6 @@ def entropy_regulariser(logits: Tensor) -> Tensor:
 
 
 def joint_loss(logits: Tensor, soft_labels: Tensor, weights: LossWeights) -> Tensor:
-    """L_c + weights.prior · L_p + weights.entropy · L_e, a scalar."""
+    """L_c + weights.prior · L_p + weights.entropy · L_e, a scalar; L_p towards 1/C each, as in the paper."""
     loss = soft_cross_entropy(logits, soft_labels)
     return loss + weights.prior * prior_regulariser(logits) + weights.entropy * entropy_regulariser(logits)
