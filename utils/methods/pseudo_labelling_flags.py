@@ -116,7 +116,13 @@ def add_clean_set(parser: Parser) -> None:
 
 def add_training(group: argparse._ArgumentGroup) -> None:
     """What pseudo-labelling adds to the flags of optimisation."""
-    group.add_argument("--alpha", type=WEIGHT, default=0.8, metavar="WEIGHT", help="weight of L_p; 0 switches it off")
+    group.add_argument(
+        "--alpha",
+        type=WEIGHT,
+        default=0.8,
+        metavar="WEIGHT",
+        help="weight of L_p, by which all classes are to be predicted alike often; 0 switches it off",
+    )
     group.add_argument(
         "--beta", type=WEIGHT, metavar="WEIGHT", help="weight of L_e; 0 = off (default: 0; with --targets split 0.4)"
     )
