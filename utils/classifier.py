@@ -100,6 +100,8 @@ class Classifier:
             yield file, self.class_names[of.argmax()], float(of.max())
 
     def _pixels(self, file: Path) -> np.ndarray | Undecodable:
+        if os.path.exists(file) and not os.path.isfile(file):  # a pipe would be waited for
+            return Undecodable(file, "is not a regular file")
         try:
             return decode(file, self._side[0])
         except Undecodable as error:

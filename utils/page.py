@@ -39,6 +39,7 @@ def write(args: argparse.Namespace) -> None:
 
 
 def write_of(record: Record, args: argparse.Namespace) -> None:
+    """What `write` does, once nobody else can work in the folder."""
     from utils.results.suspect_files import suspects_of, write_page
     from utils.results.twin_files import contradicting, twins_of
 
@@ -63,9 +64,9 @@ def data_of(record: Record, train_root: str | None) -> NoisyData:
         if train_root is not None:
             choice = replace(choice, root=train_root)
         data = prepare(choice, choose(-1), with_test=False)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a run before there was such a flag
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # lacks a flag, or has what none takes
         what = f"{record.path / 'run.json'} is of another version, or damaged ({error})"
-        raise UserError(what, "run it again with --overwrite") from None
+        raise UserError(what, "run it again with --overwrite") from error
     require_same_data(data.fingerprint(), record["data"], record.path.name)
     return data
 

@@ -77,5 +77,5 @@ def test_settings_that_make_no_data_are_said_to(finished, damage):
     record = json.loads((folder / "run.json").read_text())
     damage(record["settings"])
     (folder / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="of another version, or damaged"):
         page.main([str(folder), "--report", "3"])

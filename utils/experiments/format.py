@@ -8,7 +8,7 @@ from __future__ import annotations
 from utils.errors import UserError
 
 KEY = "format"
-FORMAT = 2  # raise it whenever an earlier commit would misread a file, or this one a checkpoint of an earlier one
+FORMAT = 3  # raise it whenever an earlier commit would misread a file, or this one a checkpoint of an earlier one
 
 
 class OtherVersion(UserError):

@@ -161,8 +161,8 @@ def read_stage1(path: Path) -> dict:
     return stage1
 
 
-def gone_by(settings: dict) -> dict:
-    """Without the factor of a schedule of steps, where stage 1 had another: it is of stage 2 alone."""
+def of_stage1(settings: dict) -> dict:
+    """Of settings those that stage 1 went by: without a schedule of steps the rate's factor is of stage 2 alone."""
     return settings if settings.get("schedule") == "steps" else settings | {"gamma_scheduler": None}
 
 
@@ -188,7 +188,7 @@ class FinishedStage1:
         before_they_were_flags = {"mirror": True, "noise_seed": None}
         there = before_they_were_flags | state["settings"]
         there["precision"] = record.get("resolved_precision")  # what it came to, not what the flag said
-        if differing := differences(gone_by(settings | {"precision": precision}), gone_by(there)):
+        if differing := differences(of_stage1(settings | {"precision": precision}), of_stage1(there)):
             raise UserError(
                 f"the first stage of {name} was made otherwise: {differing}",
                 "give the same flags, or leave --first_stage_from out to train it anew",

@@ -161,13 +161,13 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
     def batches() -> list[Tensor]:
         return batches_of_epoch(learner, targets, settings.labeled_batch_size)
 
-    def learn_from(epoch: int, now: Snapshot) -> dict[str, float | None]:
+    def after_epoch(epoch: int, now: Snapshot) -> dict[str, float | None]:
         targets.update(now.logits, epoch)
         if average is not None and settings.averages(epoch):
             average.update_parameters(learner.network)
         return {"pseudo_label_accuracy": class_accuracy(targets.current, data.clean_labels)}
 
-    with training.run(loss_of, learn_from, first_columns={"run": settings.number}, parts=parts, batches=batches):
+    with training.run(loss_of, after_epoch, first_columns={"run": settings.number}, parts=parts, batches=batches):
         losses.close()
         network = learner.judge
         if average is not None and int(average.n_averaged):
@@ -239,7 +239,7 @@ def save_run(
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)
     experiment.save_array(f"transition_{run}", posterior.transition_)
     if learner.compute.ranks.leads:
-        write_transition(experiment, data, posterior.own_transition_)  # likewise
+        write_transition(experiment, data, posterior.own_transition_)  # here the last run's stays, too
 
 
 def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[str, float | None]:

@@ -185,7 +185,7 @@ def replace_by_predictions(
             soft_labels.record(ids, logits)
         return F.cross_entropy(logits, targets) if plain else joint_loss(logits, targets, weights)
 
-    def learn_from(epoch: int, now: Snapshot) -> dict[str, float | None]:
+    def after_epoch(epoch: int, now: Snapshot) -> dict[str, float | None]:
         if mixes:
             soft_labels.record(data.ids, now.logits)
         if epoch + 1 < warm_up:
@@ -195,7 +195,7 @@ def replace_by_predictions(
         return soft_label_accuracy(soft_labels.current.cpu().numpy(), data)
 
     training = TrackedTraining(RELABELLING, learner, data.training_labels, evidence, losses, experiment)
-    with training.run(loss_of, learn_from, parts={"soft_labels": soft_labels}, loss_competes=True):
+    with training.run(loss_of, after_epoch, parts={"soft_labels": soft_labels}, loss_competes=True):
         evidence.conclude()
     return soft_labels.current.cpu().numpy()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
 from utils.results.score_tracks import ScoreTracks
-from utils.scoring.tracker import Snapshot, Tracker
+from utils.scoring.tracker import Snapshot
 from utils.training.learner import Learner
 
 
@@ -29,10 +29,6 @@ class TrackedTraining:
     evidence: Evidence
     losses: ScoreTracks
     experiment: Experiment
-    tracker: Tracker = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tracker = self.learner.tracker(self.labels)
 
     @contextlib.contextmanager
     def run(
@@ -57,6 +53,7 @@ class TrackedTraining:
         """
         learner, evidence, losses = self.learner, self.evidence, self.losses
         (loss,) = losses.scores
+        tracker = learner.tracker(self.labels)
         self.experiment.log.quietly(f"{self.name}: {learner.optimisation.schedule.in_words()}")
         parts = learner.parts() | dict(parts or {}) | {"evidence": evidence}
         with self.experiment.phase(self.name, parts) as phase:
@@ -64,7 +61,7 @@ class TrackedTraining:
                 for epoch in phase.epochs(evidence.epochs, learner.progress, enough=enough):
                     number = evidence.before + epoch + 1
                     train_loss = learner.train_epoch(loss_of, batches(), after_step=phase.stop_if_asked)
-                    now = learner.score(self.tracker)
+                    now = learner.score(tracker)
                     more = after_epoch(epoch, now)
                     candidates = evidence.candidates(now, loss.name)
                     losses.append({loss.name: candidates[loss.name].observed})

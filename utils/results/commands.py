@@ -40,7 +40,7 @@ def ssl_command(
 def training_flags(record: Record, usual: int) -> dict[str, object]:
     """{flag of ssl.py: value} of how a separation trained, as far as that was said by hand.
 
-    `usual`: its epochs by default. Of other ones ssl.py gets the same share of its own, or where milestones were said,
+    `usual`: its epochs by default. Of fewer ones ssl.py gets the same share of its own, or where milestones were said,
     which are taken over, as many.
     """
     given, settings = record.get("given", {}), record["settings"]
@@ -52,7 +52,8 @@ def training_flags(record: Record, usual: int) -> dict[str, object]:
         if "M" not in given:
             samples = record["data"]["samples"]
             share = settings["epoch_1st"] / epochs_for(samples, usual)
-            flags["--epoch"] = max(2, round(share * enough_epochs(samples, settings["batch_size"])))
+            scaled = max(2, round(share * enough_epochs(samples, settings["batch_size"])))
+            flags["--epoch"] = scaled if share < 1 else None
     if "M" in given:
         flags["--M"] = [word for milestone in settings["M"] for word in ("--M", milestone)][1:]
     return flags

@@ -10,6 +10,7 @@ import numpy as np
 from utils.data.choice import DataChoice
 from utils.errors import UserError
 from utils.experiments.artifacts import load_array
+from utils.experiments.experiment import spelt_out
 from utils.experiments.record import Record, command_again, finished_records, read_finished, require_same_data
 from utils.results.commands import separation_command
 from utils.scoring.selection import validate_scores
@@ -125,7 +126,9 @@ def newest(
         settings = record["settings"]
         same_data = record["data"] == fingerprint
         if fingerprint is None:
-            same_data = (settings.get("train_root"), settings.get("labels")) == (choice.root, choice.labels)
+            here = {"train_root": choice.root, "labels": choice.labels}
+            there = {name: settings.get(name) for name in here}
+            same_data = spelt_out(there) == spelt_out(here)
         return same_data, settings.get("seed") == choice.seed, record.get("finish_number", 0)
 
     return max(found, key=fitness)

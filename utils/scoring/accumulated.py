@@ -36,6 +36,7 @@ class Accumulated:
         labels = torch.as_tensor(labels)
         self.prior = torch.bincount(labels, minlength=num_classes).double().cpu().numpy() / len(labels)
         self.passes, self.middle = 0, middle
+        self.marks = [0, 0]  # passes whose sums marked_probs and last_marked_probs are; 0 = none
         self._predictions: np.ndarray | None = None  # until the next pass
         shape = (len(labels), num_classes)
         self.log_probs, self.margins, self.probs, self.marked_probs, self.last_marked_probs = (
@@ -53,14 +54,11 @@ class Accumulated:
         self.margins += margins(logits)
         self.probs += log_probs.exp()
         self.passes += 1
-        if self.passes in self._marks():
+        power_of_two = self.passes & (self.passes - 1) == 0
+        if self.passes == self.middle or (power_of_two and self.passes < self.middle):
+            self.marks = [self.marks[1], self.passes]
             self.marked_probs, self.last_marked_probs = self.last_marked_probs, self.marked_probs
             self.last_marked_probs.copy_(self.probs)
-
-    def _marks(self) -> list[int]:
-        """The numbers of passes of which the sums are kept, the last two."""
-        before = [2**k for k in range(self.passes.bit_length()) if 2**k < self.middle]
-        return before + [self.middle] if 0 < self.middle <= self.passes else before
 
     def predictions(self) -> np.ndarray:
         """The mean of the softmax outputs, aligned to the shares of the labels, float32 (N, C), rows sum to 1."""
@@ -74,8 +72,8 @@ class Accumulated:
         Of a training that ended sooner than it was to, of two parts that are not quite halves.
         """
         yield "all epochs", self.predictions()
-        kept = zip(self._marks()[-2:][::-1], (self.last_marked_probs, self.marked_probs), strict=False)
-        halves = [(abs(self.passes - 2 * mark), mark, probs) for mark, probs in kept if mark < self.passes]
+        kept = zip(self.marks[::-1], (self.last_marked_probs, self.marked_probs), strict=True)
+        halves = [(abs(self.passes - 2 * mark), mark, probs) for mark, probs in kept if 0 < mark < self.passes]
         if halves:
             _, mark, probs = min(halves, key=lambda half: half[0])
             words = ("the first half", "the second half")
@@ -103,12 +101,14 @@ class Accumulated:
         }
 
     def state_dict(self) -> dict:
-        return {name: vars(self)[name] for name in ("passes", *SUMS)}
+        return {name: vars(self)[name] for name in ("passes", *SUMS)} | {"marks": list(self.marks)}
 
     def load_state_dict(self, state: dict) -> None:
         self.passes, self._predictions = state["passes"], None
         if "first_probs" in state:  # of an earlier version, which kept the middle alone
             state = state | dict.fromkeys(("marked_probs", "last_marked_probs"), state["first_probs"])
+            state["marks"] = [0, self.middle if self.passes >= self.middle else 0]
+        self.marks = list(state["marks"])
         for name in SUMS:
             vars(self)[name].copy_(state[name])
 

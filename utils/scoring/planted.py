@@ -256,7 +256,9 @@ def without_planted(transition: np.ndarray, share: float) -> np.ndarray:
     """
     num_classes = len(transition)
     others = share / (num_classes - 1)
-    own = np.maximum((transition - others) / (1 - share - others), 0)
+    if (kept := 1 - share - others) <= SMALLEST:  # nothing of it is left
+        return np.full_like(transition, 1 / num_classes)
+    own = np.maximum((transition - others) / kept, 0)
     return own / own.sum(axis=1, keepdims=True)
 
 

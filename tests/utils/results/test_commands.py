@@ -78,12 +78,14 @@ def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
         (1, 40, 1438, 4),
         (1, 120, 100_000, 2),  # a clean set and what follows need one each
         (30, 120, 100_000, 15),  # half of 60: half of 30
+        (40, 40, 1438, None),
+        (150, 40, 1438, None),  # to memorise takes longer than to learn
     ],
 )
 def test_of_its_usual_epochs_ssl_gets_the_share_that_the_separation_had(given, usual, samples, expected):
     record = {"settings": {"epoch_1st": given, "batch_size": 100, "M": []}, "data": {"samples": samples}}
     assert training_flags(record | {"given": {"epoch_1st": given}}, usual)["--epoch"] == expected
-    assert "--epoch" not in training_flags(record | {"given": {}}, usual)
+    assert training_flags(record | {"given": {}}, usual).get("--epoch") is None
 
 
 RATES = [[], ["--schedule", "cosine"], ["--schedule", "steps"], ["--schedule", "constant"], ["--M", "3"]]

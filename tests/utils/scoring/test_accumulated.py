@@ -119,6 +119,18 @@ def test_of_a_training_that_ended_sooner_the_part_that_is_nearest_to_its_half_is
         np.testing.assert_allclose(found, align(np.mean(part, 0), np.full(3, 1 / 3))[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("passes, words", [(3, []), (22, ["the first half", "the second half"])])
+def test_a_state_of_before_kept_the_middle_alone(passes, words):
+    of = Accumulated(LABELS, 3, middle=20)
+    for _ in range(passes):
+        of.add(FIRST.log())
+    state = {name: of.state_dict()[name] for name in ("passes", "log_probs", "margins", "probs")}
+    state["first_probs"] = 20 * FIRST if passes >= 20 else torch.zeros(3, 3)
+    again = Accumulated(LABELS, 3, middle=20)
+    again.load_state_dict(state)
+    assert [said for said, _ in again.windows()][1:] == words
+
+
 def test_higher_is_more_likely_mislabelled():
     right = torch.eye(3) * 5
     wrong = right[[1, 2, 0]]

@@ -112,9 +112,11 @@ class Review {
       throw new Error(`its columns are not ${COLUMNS.join(", ")}`);
     }
     const changes = [], elsewhere = []; // of the rows of this page, which can be checked; of others
+    const taken = () => changes.length > 0; // else it may be of anything
     rows.forEach((fields, k) => {
       const at = Object.fromEntries(header.map((name, i) => [name, fields[i] ?? ""]));
       const id = Number(at.sample_id), row = this.rowOf.get(id);
+      if (!Number.isInteger(id)) throw new Error(`row ${k + 1} has no sample id`);
       if (row !== undefined && ((file ? file[row] : "") !== at.file || classes[label[row]] !== at.label)) {
         throw new Error(`row ${k + 1} is of another experiment`);
       }
@@ -124,7 +126,8 @@ class Review {
       }
       (row === undefined ? elsewhere : changes).push([id, decision]);
     });
-    this.applyTo(changes.length ? [...changes, ...elsewhere] : []); // else it may be of anything
-    return `${changes.length} decisions loaded` + (elsewhere.length ? `; ${elsewhere.length} are of samples that this page does not show` : "");
+    this.applyTo(taken() ? [...changes, ...elsewhere] : []);
+    const rest = `${elsewhere.length} of samples that this page does not show`;
+    return `${changes.length} decisions loaded` + (elsewhere.length ? `; ${rest}${taken() ? ", too" : " were left aside"}` : "");
   }
 }
