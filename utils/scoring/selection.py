@@ -41,7 +41,7 @@ def select_clean(
 
     p_noisy is that of a beta mixture. Where none fits the scores, `note` says why, and `estimated` (N,), p_noisy as it
     was estimated along with them, takes its place; without one, the threshold rule does. A set by p_noisy that is
-    smaller than a tenth of the samples becomes the tenth with the lowest scores.
+    smaller than a tenth of the samples, or of one class, becomes the tenth of each class with the lowest scores.
 
     `balanced` goes by the observed labels (N,): the same share of each class. The threshold rule then takes its share
     of every class (see `lowest`); a set by p_noisy is trimmed, keeping the lowest scores, to the smallest share that it
@@ -62,9 +62,11 @@ def select_clean(
         rule = f"lowest {100 * threshold:g}% of the scores{' of each class' if balanced else ''}"
     else:
         clean, rule = p_noisy < bmm_th, f"{'beta mixture' if mixture else 'estimate'}, p_noisy < {bmm_th:g}"
-        if (few := clean.sum()) < MIN_CLEAN * len(scores):
-            notes.append(f"that would be {few} samples, too few to train on: the lowest {MIN_CLEAN:.0%} instead")
-            clean = lowest(scores, MIN_CLEAN)
+        of_one_class = len(np.unique(labels[clean])) < 2 <= len(np.unique(labels))
+        if (few := clean.sum()) < MIN_CLEAN * len(scores) or of_one_class:
+            instead = f"the lowest {MIN_CLEAN:.0%} of each class instead"
+            notes.append(f"that would be {few} samples, too few to train on: {instead}")
+            clean = lowest(scores, MIN_CLEAN, labels)
         if balanced:
             clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to the same share of each class"
     return Selected(clean, p_noisy, rule, "; ".join(notes) or None, mixture)

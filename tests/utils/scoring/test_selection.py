@@ -141,7 +141,20 @@ def test_a_mixture_that_trusts_hardly_any_keeps_a_tenth_and_says_so():
     selected = select(BIMODAL, bmm_th=0.0)
     assert selected.clean.sum() == round(0.1 * len(BIMODAL))
     assert BIMODAL[selected.clean].max() <= BIMODAL[~selected.clean].min()
-    assert selected.note == "that would be 0 samples, too few to train on: the lowest 10% instead"
+    assert selected.note == "that would be 0 samples, too few to train on: the lowest 10% of each class instead"
+
+
+def test_the_tenth_that_is_kept_is_of_every_class():
+    labels = np.arange(len(BIMODAL)) % 4
+    scores = BIMODAL + 0.3 * labels  # the lowest of all are of one class
+    clean = select(scores, labels, bmm_th=0.0).clean
+    share = [clean[labels == label].mean() for label in range(4)]
+    np.testing.assert_allclose(share, 0.1, atol=0.03)  # 25 of a class: two or three
+    for label in range(4):
+        of = labels == label
+        assert scores[of & clean].max() <= scores[of & ~clean].min()
+    of_one = np.where(labels == 0, BIMODAL, BIMODAL.max())  # whose lower mode is of class 0 alone
+    assert set(labels[select(of_one, labels).clean]) == {0, 1, 2, 3}
 
 
 # Several scores.
