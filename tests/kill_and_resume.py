@@ -186,6 +186,7 @@ def differences(case: str, root: Path) -> list[str]:
     calm, killed = (folders(root, f"{case}-{kind}")[:-1] for kind in ("calm", "killed"))
     if len(calm) != len(killed):
         return [f"{case}: {len(killed)} experiments, not {len(calm)}"]
+    assert any(any(folder.glob("*.npy")) for folder in calm), f"{case}: nothing to compare"
     return [f"{case}: {name}" for pair in zip(calm, killed, strict=True) for name in differing(*pair)]
 
 
@@ -200,7 +201,6 @@ def differing(calm: Path, other: Path) -> list[str]:
         return {file.name: file.read_bytes() for pattern in patterns for file in folder.glob(pattern)}
 
     one, two = held(calm), held(other)
-    assert one, f"{calm} holds nothing to compare"
     return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
 
 
