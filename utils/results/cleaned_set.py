@@ -54,6 +54,8 @@ def sources(decided: list[Decided], root: Path) -> list[Path]:
     """The original of every sample, links resolved. Raises UserError where one is missing or outside the root."""
     inside, found = tops(root), []
     for one in decided:
+        if "\0" in one.sample.file:
+            raise UserError(f"{one.sample.file!r} names no file", "export what the experiment wrote itself")
         path = Path(os.path.realpath(root / one.sample.file))
         if not any(top in path.parents for top in inside):
             raise UserError(f"{one.sample.file} lies outside {root}", "export what the experiment wrote itself")
