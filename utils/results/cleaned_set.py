@@ -35,13 +35,15 @@ def require_free(destination: Path, root: Path) -> None:
     real = Path(os.path.realpath(destination))
     if any(top == real or top in real.parents for top in tops(root)):
         raise UserError(f"{destination} lies within the originals in {root}", "choose a folder outside")
-    if os.path.lexists(destination) and (os.path.islink(destination) or not os.path.isdir(destination)):
+    if not os.path.lexists(destination):
+        return
+    if os.path.islink(destination) or not os.path.isdir(destination):
         raise UserError(f"{destination} is no folder", "choose a folder that does not exist yet")
     try:
-        empty = not os.path.lexists(destination) or not os.listdir(destination)
+        inside = os.listdir(destination)
     except OSError as error:
         raise UserError(f"cannot read {destination} ({error.strerror})", "choose another folder") from error
-    if not empty:
+    if inside:
         raise UserError(f"{destination} is not empty", "choose a folder that does not exist yet")
 
 

@@ -26,14 +26,10 @@ class Review {
   }
 
   judge(row, decision) {
-    this.apply([[row, decision]]);
+    this.apply([[this.data.sample_id[row], decision]]);
   }
 
-  apply(changes) {
-    this.applyTo(changes.map(([row, decision]) => [this.data.sample_id[row], decision]));
-  }
-
-  applyTo(changes) { // of sample ids, which the page need not show
+  apply(changes) { // [sample id, decision] each, of samples that the page need not show
     const batch = [];
     for (const [id, decision] of changes) {
       const before = this.decisions.get(id) ?? null;
@@ -126,7 +122,7 @@ class Review {
       }
       (row === undefined ? elsewhere : changes).push([id, decision]);
     });
-    this.applyTo(taken() ? [...changes, ...elsewhere] : []);
+    this.apply(taken() ? [...changes, ...elsewhere] : []);
     const rest = `${elsewhere.length} of samples that this page does not show`;
     return `${changes.length} decisions loaded` + (elsewhere.length ? `; ${rest}${taken() ? ", too" : " were left aside"}` : "");
   }
