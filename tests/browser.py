@@ -3,7 +3,8 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ def chromium(downloads: Path, width: int = 1280, height: int = 900) -> Iterator:
         yield browser
     finally:
         browser.quit()
+
+
+def show(browser, page: Path | None = None) -> None:
+    """Opens a suspects.html, or the one that is open once more, and waits until it can be judged."""
+    browser.refresh() if page is None else browser.get(page.resolve().as_uri())
+    until(lambda: browser.execute_script("return 'ready' in document.documentElement.dataset"), 60)
+
+
+def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Waits until something is true, or for so long."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def resize(browser, width: int, height: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.browser import chromium, resize
+from tests.browser import chromium, resize, show
 
 LIGHT, COARSE = 224, 0xF8
 
@@ -31,7 +31,7 @@ def main() -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if args.dark else "light"}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
-        browser.get(args.page.resolve().as_uri())
+        show(browser, args.page)
         for key in args.keys:
             browser.switch_to.active_element.send_keys(key)
         time.sleep(0.5)  # until the last pictures are decoded
