@@ -278,7 +278,7 @@ def locked(path: Path, may_only_read: bool) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(
-            f"another process is working in {path}", "wait for it or take another --experiment_name"
+            f"another process is working in {path}", "wait until it has ended, or take another experiment"
         ) from None
     except OSError as error:
         if not (may_only_read and is_finished(path)):  # else its figures are shown all the same
