@@ -36,6 +36,7 @@ from utils.files import write_atomically
 LAYOUT = "lay the images out as ROOT/<class>/<image> or ROOT/train/<class>/<image>"
 # Names of folders that are rather splits than classes, in whatever case.
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+HIDDEN = "images in hidden folders"  # counted among the files that are passed over
 NAMED = 20  # broken images that an error names
 
 
@@ -62,6 +63,8 @@ def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool 
         found = _class_files(root, folder, class_name, others)
         files += found
         labels += [label] * len(found)
+    if hidden := _images_in_hidden_folders(root / folder):
+        others[HIDDEN] = hidden
     decoded = decoded_images(root, split, files, image_size)
     if decoded.broken and not skip_broken:
         raise _unusable(root, len(files), decoded.broken)
@@ -159,13 +162,22 @@ def _class_files(root: Path, folder: str, class_name: str, others: Counter[str])
         for name in sorted(file_names):
             if name.startswith("."):
                 continue
-            if name.lower().endswith(EXTENSIONS):
+            if _is_picture(name):
                 found.append(_image_file(root, inside, Path(path) / name))
             else:
                 others[Path(name).suffix.lower()] += 1
     if not found:
         raise UserError(f"{top} has no images ({', '.join(EXTENSIONS)})", "add some or remove the folder")
     return found
+
+
+def _images_in_hidden_folders(top: Path) -> int:
+    walk = ((Path(path).relative_to(top).parts, names) for path, _, names in os.walk(top))
+    return sum(sum(map(_is_picture, names)) for parts, names in walk if any(part.startswith(".") for part in parts))
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS)
 
 
 def _image_file(root: Path, inside: list[str], path: Path) -> ImageFile:

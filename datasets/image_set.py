@@ -32,7 +32,7 @@ class ImageSet:
     mirrored: bool  # a mirrored image is still of its class
     file_names: tuple[str, ...] | None = None  # N paths below the root, if each image is a file
     left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
-    passed_over: Mapping[str, int] = field(default_factory=dict)  # {ending: files that are no images by it}
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # {ending, or what else: files so left aside}
     clean_labels: np.ndarray | None = None  # int64 (N,), the truth beside a labels file, if known; -1 = of no class
     labels_digest: str | None = None  # 16 hex digits, of the labels file
 

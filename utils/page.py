@@ -1,6 +1,6 @@
 """suspects.html of a finished experiment once more: with more pictures, or of a set that has no page by default.
 
-python3 -m utils.page NAME --report 5000
+python3 -m utils.page NAME --report 5000             without --report as many as relabel.py shows by default
 
 Nothing is trained. Decisions stay: the browser keeps them under the experiment's name and data.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     parser = Parser("-m utils.page", __doc__, epilog=None)
     add_finished_experiment(parser)
-    parser.add_argument("--report", type=COUNT, required=True, metavar="N", help="samples, the worst first")
+    parser.add_argument("--report", type=COUNT, metavar="N", help="samples, the worst first (default: all suspects)")
     parser.add_argument("--train_root", metavar="FOLDER", help="where the originals lie now (default: where they lay)")
     return parser
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from datasets import load
+from datasets.folder import HIDDEN
 from tests.datasets.folders import TEST, TRAIN, reds, write_image, write_noise
 from utils.errors import UserError
 
@@ -52,7 +53,7 @@ def test_hidden_files_other_extensions_and_loose_files_are_skipped(root):
     for name in ["train/cat/notes.txt", "train/readme.png", "train/dog/Thumbs.db"]:
         (root / name).write_text("not an image")
     train = load("folder", root)
-    assert len(train) == 4 and train.passed_over == {".txt": 1, ".db": 1}
+    assert len(train) == 4 and train.passed_over == {".txt": 1, ".db": 1, HIDDEN: 2}
 
 
 @pytest.fixture

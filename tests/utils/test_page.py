@@ -23,6 +23,8 @@ def test_it_is_the_page_that_the_run_would_have_written(run, tmp_path, image_fol
     page.main(["e", "--experiments_root", str(tmp_path), "--report", "12"])
     assert "to look at 12 samples open" in capsys.readouterr().out
     assert len(file.read_bytes()) > len(before)
+    page.main([str(tmp_path / "e")])
+    assert "to look at 20 samples open" in capsys.readouterr().out  # by default all of so few
     page.main([str(tmp_path / "e"), "--report", "5"])
     assert file.read_bytes() == before and (tmp_path / "e" / "run.json").read_bytes() == record
 

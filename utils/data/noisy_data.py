@@ -46,7 +46,7 @@ class NoisyData:
     source_fingerprint: str  # of the data set's images, own labels and class names
     planted: Planted | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)  # {file or sample id: why it is not among the images}
-    passed_over: Mapping[str, int] = field(default_factory=dict)  # {ending: files that are no images by it}
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # {ending, or what else: files so left aside}
     labels_digest: str | None = None  # of the labels file
     test_file_names: tuple[str, ...] | None = None
     replaced: np.ndarray = field(
@@ -146,7 +146,7 @@ class NoisyData:
             lines.append(f"left out: {len(self.left_out)} images, listed in skipped.csv")
         if self.passed_over:
             counts = ", ".join(f"{ending or 'without an ending'} {n}" for ending, n in self.passed_over.items())
-            lines.append(f"passed over: {sum(self.passed_over.values())} files, by their endings no images ({counts})")
+            lines.append(f"passed over: {sum(self.passed_over.values())} files that do not count as images ({counts})")
         if self.clean_labels is None:
             source = "they are" if self.choice.labels is None else f"{self.choice.labels} has them"
             lines.append(

@@ -11,7 +11,14 @@ from utils.data.choice import DataChoice
 from utils.errors import UserError
 from utils.experiments.artifacts import load_array
 from utils.experiments.experiment import spelt_out
-from utils.experiments.record import Record, command_again, finished_records, read_finished, require_same_data
+from utils.experiments.record import (
+    Record,
+    command_again,
+    finished_records,
+    others,
+    read_finished,
+    require_same_data,
+)
 from utils.results.commands import separation_command
 from utils.scoring.selection import validate_scores
 from utils.separations import SEPARATIONS, Separation
@@ -74,7 +81,7 @@ def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> 
     if not (Path(root) / name).exists():
         command = separation_command(separation, choice, root)
         raise UserError(
-            f"there is no experiment {name} under {root}",
+            f"there is no experiment {name} under {root}{others(Path(root) / name)}",
             f"correct the name, or run this first: {command} --experiment_name {name}",
         )
     record = read_finished(root, name)

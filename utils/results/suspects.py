@@ -24,7 +24,8 @@ class Suspects:
 
     `suggested` is the most probable class under the posterior of the true class, for a suspect the most probable one
     beside its label; `confidence` is its posterior probability. So of a row that is no suspect the suggestion is, as a
-    rule, the label itself, and the column as a whole may be taken for better labels.
+    rule, the label itself, and the column as a whole may be taken for better labels. `other` and `other_confidence` are
+    of the most probable class beside the label, for every row.
     """
 
     class_names: tuple[str, ...]  # C names
@@ -34,6 +35,8 @@ class Suspects:
     labels: np.ndarray  # int64 (N,), the label given, 0..C-1
     suggested: np.ndarray  # int64 (N,), 0..C-1
     confidence: np.ndarray  # float32 (N,) in [0, 1]
+    other: np.ndarray  # int64 (N,), 0..C-1
+    other_confidence: np.ndarray  # float32 (N,) in [0, 1]
     p_noisy: np.ndarray  # float32 (N,) in [0, 1]
     twin_names: tuple[str, ...]  # N files or sample ids: what shows the same under another label; "" = nothing
     true_labels: np.ndarray | None  # int64 (N,), -1 = belongs to no class; None where the truth is unknown
@@ -59,7 +62,9 @@ class Suspects:
         that shows the same under another label the position, -1 = none. Equal scores keep the data set's order.
         """
         order = np.argsort(-next(iter(scores.values())), kind="stable")
-        suggested, confidence = suggest(labels, p_noisy, posterior)
+        other = likeliest_other(labels, posterior)
+        suggested = np.where(p_noisy >= SUSPECT_FROM, other, posterior.argmax(axis=1))
+        row = np.arange(len(labels))
         names = sample_ids if files is None else files
         return cls(
             class_names=tuple(class_names),
@@ -68,7 +73,9 @@ class Suspects:
             files=None if files is None else tuple(files[i] for i in order),
             labels=labels[order],
             suggested=suggested[order],
-            confidence=confidence[order],
+            confidence=posterior[row, suggested][order].astype(np.float32),
+            other=other[order],
+            other_confidence=posterior[row, other][order].astype(np.float32),
             p_noisy=p_noisy[order],
             twin_names=tuple("" if twin_of[i] < 0 else str(names[twin_of[i]]) for i in order),
             true_labels=None if true_labels is None else true_labels[order],
@@ -128,13 +135,11 @@ class Suspects:
         return row
 
 
-def suggest(labels: np.ndarray, p_noisy: np.ndarray, posterior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(suggested classes int64 (N,), their posterior probability float32 (N,)); see Suspects."""
-    rows = np.arange(len(labels))
+def likeliest_other(labels: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    """int64 (N,): the most probable class but the label, of `posterior` (N, C)."""
     others = posterior.copy()
-    others[rows, labels] = -1  # below every probability
-    suggested = np.where(p_noisy >= SUSPECT_FROM, others.argmax(axis=1), posterior.argmax(axis=1))
-    return suggested, posterior[rows, suggested].astype(np.float32)
+    others[np.arange(len(labels)), labels] = -1  # below every probability
+    return others.argmax(axis=1)
 
 
 def printable(name: str) -> str:

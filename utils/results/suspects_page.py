@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from utils.results.suspects import Suspects, printable
+from utils.results.suspects import SUSPECT_FROM, Suspects, printable
 from utils.results.thumbnails import URI_PREFIX
 
 FOLDER = Path(__file__).with_name("page")
@@ -64,6 +64,7 @@ def page_data(
 ) -> dict[str, Any]:
     """What page.js reads, column by column; labels are numbers of classes, -1 = belongs to no class.
 
+    Suggested is the likeliest other class of every row: below the suspects, too, there are wrong labels to be judged.
     Twins are counted among the rows shown.
     """
     truth = suspects.true_labels
@@ -73,13 +74,14 @@ def page_data(
         "classes": [printable(name) for name in suspects.class_names],
         "samples": len(suspects),
         "suspects": int(suspects.is_suspect.sum()),
+        "suspect_from": SUSPECT_FROM,
         "uri": URI_PREFIX,
         "rank": (shown + 1).tolist(),
         "sample_id": suspects.sample_ids[shown].tolist(),
         "file": None if suspects.files is None else [printable(suspects.files[k]) for k in shown],
         "label": suspects.labels[shown].tolist(),
-        "suggested": suspects.suggested[shown].tolist(),
-        "confidence": _rounded(suspects.confidence[shown]),
+        "suggested": suspects.other[shown].tolist(),
+        "confidence": _rounded(suspects.other_confidence[shown]),
         "p_noisy": _rounded(suspects.p_noisy[shown]),
         "true_label": None if truth is None else truth[shown].tolist(),
         "twins": np.searchsorted(shown, twins).tolist(),

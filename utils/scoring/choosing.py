@@ -95,6 +95,14 @@ class ScoreChoice:
             return auc(candidate.observed, self._is_noisy) or 0.0
         return 0.0 if self.how in ("last", "default") else planted_auc(*self.split(candidate))
 
+    def _doubt(self) -> str:
+        """Words where the best, by `STANDARD_ERRORS`, may be no better than a coin."""
+        if self.how != "proxy":
+            return ""
+        found = self._placements(self.best)
+        low = found.mean() - STANDARD_ERRORS * found.std(ddof=1) / np.sqrt(len(found))
+        return "; perhaps no better than chance: expect nothing of it" if low <= 0.5 else ""
+
     def split(self, candidate: Candidate) -> tuple[np.ndarray, np.ndarray]:
         """(scores of all others (N − P,), scores of the planted errors (P,))."""
         rest = np.ones(len(candidate.trained), dtype=bool)
@@ -102,7 +110,7 @@ class ScoreChoice:
         return candidate.trained[rest], candidate.trained[self._planted]
 
     def __str__(self) -> str:
-        by = {"proxy": f"planted errors found with AUC {self.criterion:.4f}", "last": "the newest",
+        by = {"proxy": f"planted errors found with AUC {self.criterion:.4f}{self._doubt()}", "last": "the newest",
               "default": "the default: too few errors were planted, or none",
               "oracle": f"ORACLE: true labels found with AUC {self.criterion:.4f}"}[self.how]  # fmt: skip
         return f"{self.name} at {self.moment} ({by})"

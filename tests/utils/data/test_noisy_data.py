@@ -137,7 +137,7 @@ def test_images_of_ones_own_are_taken_as_they_are_and_the_broken_ones_left_out(p
     assert data.labels.tolist() == [0, 0, 1, 1] and data.clean_labels is None
     assert data.left_out == {"cat/broken.png": "does not decode as an image (of no known format)"}
     lines = data.describe()
-    assert "passed over: 3 files, by their endings no images (.heic 2, without an ending 1)" in lines
+    assert "passed over: 3 files that do not count as images (.heic 2, without an ending 1)" in lines
     assert "left out: 1 images, listed in skipped.csv" in lines
     assert "labels: taken as they are, none made wrong on purpose (noise type none); the truth is unknown" in lines
     assert data.images.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30]

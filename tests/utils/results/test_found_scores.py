@@ -46,6 +46,13 @@ def test_without_one_the_command_that_makes_it_is_named(tmp_path):
         newest(tmp_path, FORGET, CHOICE, DATA)
 
 
+def test_of_a_name_that_is_not_there_the_likely_one_is_named(tmp_path):
+    finished(tmp_path, "mine", 1)
+    finished(tmp_path, "theirs", 2)
+    with pytest.raises(UserError, match=f"^there is no experiment mne under {tmp_path}; there are mine — correct the"):
+        read_scores(tmp_path, FORGET, "mne", CHOICE, DATA)
+
+
 def test_scores_that_were_chosen_by_the_truth_are_not_the_newest_to_learn_from(tmp_path):
     finished(tmp_path, "honest", 1)
     finished(tmp_path, "oracle", 2, choose="oracle")

@@ -34,7 +34,7 @@ def test_images_of_the_users_own_get_a_page(run, tmp_path, image_folder):
     assert f"{folder / 'suspects.html'} in a browser" in printed
     data, table = element(folder, "data"), rows(folder)
     assert data["file"] == [row["file"] for row in table] and len(element(folder, "pictures")) == 20
-    assert [data["classes"][c] for c in data["suggested"]] == [row["suggested_label"] for row in table]
+    assert data["suggested"] == [1 - label for label in data["label"]]  # of two classes the other one, suspect or not
     assert "true_label" not in table[0]  # nobody knows it
     record = json.loads((folder / "run.json").read_text())
     assert "suspects.html" in record["files"]

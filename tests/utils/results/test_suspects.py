@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.results.suspects import LEAST_SHOWN, MOST_SHOWN, Suspects, suggest
+from utils.results.suspects import LEAST_SHOWN, MOST_SHOWN, Suspects, likeliest_other
 
 NAMES = ("cat", "dog", "owl")
 LABELS = np.array([0, 1, 2, 0])
@@ -41,15 +41,22 @@ def many(n, wrong):
 
 
 def test_a_suspect_gets_another_class_and_any_other_sample_the_most_probable_one():
-    suggested, confidence = suggest(LABELS, P_NOISY, POSTERIOR)
-    assert suggested.tolist() == [0, 2, 1, 1]  # the third's own class is likelier than dog, but it is a suspect
-    assert confidence.dtype == np.float32
-    np.testing.assert_allclose(confidence, [0.9, 0.6, 0.3, 0.6])
+    table = suspects(scores={"score": -np.arange(4)})  # in the data set's order
+    assert table.suggested.tolist() == [0, 2, 1, 1]  # the third's own class is likelier than dog, but it is a suspect
+    assert table.confidence.dtype == table.other_confidence.dtype == np.float32
+    np.testing.assert_allclose(table.confidence, [0.9, 0.6, 0.3, 0.6])
 
 
-def test_a_suspect_whose_label_the_posterior_is_sure_of_gets_another_class_all_the_same():
-    suggested, confidence = suggest(np.array([1]), np.array([1.0]), np.array([[0.0, 1.0, 0.0]]))
-    assert suggested[0] != 1 and confidence[0] == 0
+def test_the_likeliest_other_class_is_known_of_every_row():
+    table = suspects(scores={"score": -np.arange(4)})
+    assert (table.other != LABELS).all() and table.other.tolist() == likeliest_other(LABELS, POSTERIOR).tolist()
+    np.testing.assert_allclose(table.other_confidence, POSTERIOR[np.arange(4), table.other])
+    suspect = P_NOISY >= 0.5
+    assert (table.other[suspect] == table.suggested[suspect]).all()
+
+
+def test_where_the_posterior_is_sure_of_the_label_another_class_is_named_all_the_same():
+    assert likeliest_other(np.array([1]), np.array([[0.0, 1.0, 0.0]])).tolist() == [0]
 
 
 def test_rows_are_ranked_by_the_first_score_and_equal_ones_keep_their_order():

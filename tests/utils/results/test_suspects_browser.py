@@ -138,15 +138,13 @@ def test_the_worst_come_first_with_all_that_is_known_of_them(opened):
     assert text(browser, "summary") == "30 of 30 samples, 15 suspects"
 
 
-def test_a_label_that_is_suggested_itself_is_no_pair(opened):
+def test_only_suspects_are_counted_as_pairs(opened):
     table = suspects()
-    browser = opened(replace(table, suggested=np.where(np.arange(30) < 3, table.suggested, table.labels)))
+    browser = opened(replace(table, p_noisy=np.where(np.arange(30) < 4, 0.5, 0.4999)))
     pairs = browser.find_elements("css selector", "#pairs button")
-    assert [pair.get_attribute("data-pair") for pair in pairs] == [
-        f"{table.labels[k]}-{table.suggested[k]}" for k in range(3)
-    ]
-    cards = browser.find_elements("css selector", ".card .suggested bdi")
-    assert [card.text for card in cards[2:5]] == [table.class_names[table.suggested[2]], "the same", "the same"]
+    assert [pair.get_attribute("data-pair") for pair in pairs] == ["0-1", "1-2", "2-0"]  # two cats, a dog, an owl
+    browser.find_element("css selector", "[data-pair='0-1']").click()
+    assert ranks(browser) == [1, 4] and text(browser, "threshold-value") == "0.50"
 
 
 def test_filters_by_class_pair_and_probability(opened):
@@ -201,16 +199,14 @@ def test_the_same_key_again_takes_a_decision_back(opened):
     assert text(browser, "progress") == "0 of 30 judged"
 
 
-def test_next_not_judged_and_a_row_without_another_suggestion(opened):
+def test_next_not_judged_and_another_class_is_suggested_of_the_last_one_too(opened):
     browser = opened()
     press(browser, "k", "k", "\ue011", "n")  # home
     assert text(browser, "rank") == "#3"
-    press(browser, "\ue010")  # end: no suspect, so its own label is suggested
-    assert text(browser, "fact-given") == "owl" and text(browser, "fact-suggested") == "the same"
+    press(browser, "\ue010")  # end: no suspect; its own label is the most probable class by far
+    assert text(browser, "fact-given") == "owl" and text(browser, "fact-suggested") == "cat"
     press(browser, "r")
-    assert browser.find_element("id", "chooser").get_attribute("open") is not None
-    press(browser, "\ue00c")  # escape
-    assert text(browser, "progress") == "2 of 30 judged"
+    assert text(browser, "relabel-name") == "cat" and text(browser, "progress") == "3 of 30 judged"
 
 
 def test_a_review_is_loaded_whole_or_not_at_all(opened, tmp_path):
@@ -355,10 +351,10 @@ def test_twins_stand_side_by_side_and_are_chosen_and_judged_there(opened):
     browser = opened(twins=np.array([[1, 27], [0, 5]]))
     assert text(browser, "twins").strip().startswith("Same picture, different labels")
     assert text(browser, "twins-count") == "(2)"
-    assert twin_words(browser) == [["dog\np 0.97", "cat\np 0.07"], ["cat\np 1.00", "owl\np 0.83"]]
+    assert twin_words(browser) == [["dog\np 0.96", "cat\np 0.06"], ["cat\np 1.00", "owl\np 0.82"]]
     browser.find_element("css selector", "[data-pair='0-1']").click()  # cat, suggested dog
     press(browser, "r")
-    assert twin_words(browser)[1] == ["cat\n→ dog", "owl\np 0.83"]
+    assert twin_words(browser)[1] == ["cat\n→ dog", "owl\np 0.82"]
     second = browser.find_elements("css selector", ".twin")[1]
     second.click()
     assert text(browser, "rank") == "#28" and second.get_attribute("aria-pressed") == "true"
@@ -368,7 +364,7 @@ def test_twins_stand_side_by_side_and_are_chosen_and_judged_there(opened):
     browser.find_elements("css selector", ".twin")[0].click()
     assert text(browser, "rank") == "#2" and text(browser, "fact-given") == "dog"
     press(browser, "u")
-    assert twin_words(browser)[0][1] == "cat\np 0.07"
+    assert twin_words(browser)[0][1] == "cat\np 0.06"
 
 
 def test_without_twins_there_is_no_block(opened):
@@ -452,7 +448,7 @@ def test_everything_is_done_by_the_keyboard_alone(opened, tmp_path):
     assert text(browser, "count").startswith("9 shown")  # dogs of p_noisy from 0.05 on
     tab_to(browser, "#given").send_keys("a")  # any class
     tab_to(browser, "#suggested").send_keys("o")
-    assert set(np.array(table.suggested)[np.array(ranks(browser)) - 1]) == {2}
+    assert set(table.other[np.array(ranks(browser)) - 1]) == {2}
     tab_to(browser, "#reset").send_keys("\ue007")  # Enter
     assert text(browser, "count").startswith("30 shown")
     pair = tab_to(browser, "#pairs button")

@@ -40,8 +40,8 @@ def test_the_data_of_the_rows_shown_are_in_the_page():
     assert data | {"uri": ""} == {
         "experiment": "mine", "fingerprint": "f", "classes": list(HOSTILE), "samples": 3, "suspects": 2, "uri": "",
         "rank": [1, 3], "sample_id": [6, 5], "file": ["b/caf\ufffd.png", "a/1.png"], "label": [1, 0],
-        "suggested": [0, 0],
-        "confidence": [0.8, 0.9], "p_noisy": [0.9877, 0.1], "true_label": [-1, 1], "twins": [],
+        "suggested": [0, 1], "suspect_from": 0.5,  # of the second its own label is likelier, with 0.9
+        "confidence": [0.8, 0.1], "p_noisy": [0.9877, 0.1], "true_label": [-1, 1], "twins": [],
     }  # fmt: skip
     assert element(written(), "pictures") == ["AAAA", "BBBB"]
 

@@ -131,6 +131,14 @@ def test_without_a_criterion_the_newest_of_the_first_named_is_taken(how, planted
     assert choice.name == ("more" if how == "last" else "default")
 
 
+@pytest.mark.parametrize("auc, said", [(0.9, ""), (0.5, "; perhaps no better than chance: expect nothing of it")])
+def test_it_is_said_where_the_planted_errors_were_hardly_found(auc, said):
+    choice = proxy()
+    choice.consider("epoch 1", {"default": candidate(auc)})
+    assert str(choice) == f"default at epoch 1 (planted errors found with AUC {choice.criterion:.4f}{said})"
+    assert abs(choice.criterion - auc) < 0.1
+
+
 def test_the_oracle_takes_the_best_by_the_truth_and_says_what_it_is():
     is_noisy = np.array([False, False, True, True])
     choice = ScoreChoice("oracle", np.array([0]), is_noisy)

@@ -80,13 +80,13 @@ class Filters {
     this.drawPairs();
   }
 
-  // Counts of what the slider leaves and has another label suggested, the largest first; a click shows that pair
-  // alone, another one takes it back.
+  // Counts of the suspects that the slider leaves, the largest first; a click shows that pair alone, another one takes
+  // it back.
   drawPairs() {
-    const { p_noisy, label, suggested, classes } = this.data;
-    const counts = new Map();
+    const { p_noisy, label, suggested, classes, suspect_from } = this.data;
+    const counts = new Map(), least = Math.max(this.wanted.threshold, suspect_from);
     for (let row = 0; row < p_noisy.length; row++) {
-      if (p_noisy[row] < this.wanted.threshold || label[row] === suggested[row]) continue;
+      if (p_noisy[row] < least) continue;
       const pair = label[row] * classes.length + suggested[row];
       counts.set(pair, (counts.get(pair) ?? 0) + 1);
     }
@@ -115,7 +115,8 @@ class Filters {
       `${this.data.classes[given]}, suggested ${this.data.classes[suggested]}: ${count}`);
     button.style.setProperty("--share", count / most);
     button.addEventListener("click", () => {
-      Object.assign(this.wanted, pressed ? { given: null, suggested: null } : { given, suggested });
+      Object.assign(this.wanted, pressed ? { given: null, suggested: null }
+        : { given, suggested, threshold: Math.max(this.wanted.threshold, this.data.suspect_from) });
       this.onChange();
     });
     return element("li", {}, button);

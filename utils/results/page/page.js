@@ -18,6 +18,10 @@ function percent(value) {
   return `${Math.round(100 * value)}\u202f%`;
 }
 
+function probability(p) { // never above a threshold that it does not reach
+  return (Math.floor(100 * p + 1e-6) / 100).toFixed(2);
+}
+
 const data = JSON.parse(byId("data").textContent);
 const pictures = JSON.parse(byId("pictures").textContent);
 const known = data.true_label !== null;
@@ -34,10 +38,6 @@ const twins = new Twins(data, review, (row) => {
 
 function className(c) {
   return c < 0 ? "none of the classes" : data.classes[c];
-}
-
-function suggestion(row) {
-  return data.suggested[row] === data.label[row] ? "the same" : className(data.suggested[row]);
 }
 
 function source(row) {
@@ -59,8 +59,8 @@ function kind(decision) {
 
 function inWords(row) { // what a screen reader says of a card
   const words = [`rank ${data.rank[row]}`, `label ${className(data.label[row])}`,
-    `suggested ${suggestion(row)} ${percent(data.confidence[row])}`,
-    `p_noisy ${data.p_noisy[row].toFixed(2)}`];
+    `suggested ${className(data.suggested[row])} ${percent(data.confidence[row])}`,
+    `p_noisy ${probability(data.p_noisy[row])}`];
   if (data.file) words.push(data.file[row]);
   if (known) words.push(`true label ${className(data.true_label[row])}`);
   words.push(review.of(row) === null ? "not judged" : `judged: ${verdict(row)}`);
@@ -78,12 +78,12 @@ function card(row) {
   image.addEventListener("load", () => pixelated(image));
   const decision = review.of(row), named = (text) => element("bdi", { textContent: text, title: text });
   const name = (c) => named(className(c));
-  const made = element("div", { className: `card ${kind(decision)} ${data.suggested[row] === data.label[row] ? "same" : ""} ${isOther(row) ? "other" : ""}` },
+  const made = element("div", { className: `card ${kind(decision)} ${data.p_noisy[row] < data.suspect_from ? "no-suspect" : ""} ${isOther(row) ? "other" : ""}` },
     element("div", { className: "frame" }, image),
     element("span", { className: "badge rank", textContent: `#${data.rank[row]}` }),
     element("div", { className: "line given" }, name(data.label[row]),
-      element("small", { textContent: `p ${data.p_noisy[row].toFixed(2)}`, title: "p_noisy" })),
-    element("div", { className: "line suggested" }, element("span", { textContent: "→" }), named(suggestion(row)),
+      element("small", { textContent: `p ${probability(data.p_noisy[row])}`, title: "p_noisy" })),
+    element("div", { className: "line suggested" }, element("span", { textContent: "→" }), name(data.suggested[row]),
       element("small", { textContent: percent(data.confidence[row]), title: "confidence" })));
   if (known) {
     made.append(element("div", { className: "line true" }, element("span", { textContent: "true:" }), name(data.true_label[row])));
@@ -117,9 +117,9 @@ function inspect() {
   byId("rank").textContent = `#${data.rank[row]}`;
   byId("file").textContent = image.alt;
   byId("fact-given").textContent = className(data.label[row]);
-  byId("fact-suggested").textContent = suggestion(row);
+  byId("fact-suggested").textContent = className(data.suggested[row]);
   byId("confidence").textContent = percent(data.confidence[row]);
-  byId("fact-p").textContent = data.p_noisy[row].toFixed(2);
+  byId("fact-p").textContent = probability(data.p_noisy[row]);
   byId("bar").style.width = `${100 * data.p_noisy[row]}%`;
   byId("truth").hidden = !known;
   if (known) byId("fact-truth").textContent = className(data.true_label[row]);
@@ -136,7 +136,6 @@ function showDecision(row) {
   byId("keep-name").textContent = className(data.label[row]);
   byId("relabel-name").textContent = className(suggested);
   byId("other-name").textContent = other ? className(decision) : "";
-  byId("relabel").disabled = suggested === data.label[row]; // nothing to relabel to
 }
 
 // -- doing ------------------------------------------------------------------------------------------------------------
@@ -194,10 +193,7 @@ function judge(decision, takesBack = true) {
 }
 
 function relabelAsSuggested() {
-  const row = grid.row;
-  if (row === null) return;
-  if (data.suggested[row] === data.label[row]) openChooser();
-  else judge(data.suggested[row]);
+  if (grid.row !== null) judge(data.suggested[grid.row]);
 }
 
 function undo() {

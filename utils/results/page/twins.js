@@ -25,7 +25,7 @@ class Twins {
   draw(chosen) {
     for (const [row, button] of this.buttons) {
       const decided = verdict(row);
-      button.lastElementChild.textContent = decided || `p ${this.data.p_noisy[row].toFixed(2)}`;
+      button.lastElementChild.textContent = decided || `p ${probability(this.data.p_noisy[row])}`;
       button.className = `twin ${kind(this.review.of(row))}`;
       button.setAttribute("aria-pressed", row === chosen);
       button.setAttribute("aria-label", inWords(row));
