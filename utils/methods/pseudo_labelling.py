@@ -239,7 +239,8 @@ def save_run(
     experiment.save_array(f"pseudo_labels_{run}", posterior.posterior_)
     experiment.save_array(f"transition_{run}", posterior.transition_)
     if learner.compute.ranks.leads:
-        write_transition(experiment, data, posterior.own_transition_)  # here the last run's stays, too
+        # The figure of the last run stays, as in the other methods.
+        write_transition(experiment, data, posterior.own_transition_, posterior.assumes_symmetric_)
 
 
 def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[str, float | None]:

@@ -111,10 +111,10 @@ def foresee(
     return line
 
 
-def write_transition(experiment: Experiment, data: NoisyData, transition: np.ndarray) -> None:
+def write_transition(experiment: Experiment, data: NoisyData, transition: np.ndarray, symmetric: bool = False) -> None:
     """transition_estimated.csv and .png of a noise matrix (C, C), rows = true class, that was found without the truth.
 
-    Where the truth is known, the figure shows it beside the estimate.
+    `symmetric`: it was taken to be, which the figure says. Where the truth is known, that stands beside the estimate.
     """
     experiment.write_csv(
         "transition_estimated.csv",
@@ -123,7 +123,7 @@ def write_transition(experiment: Experiment, data: NoisyData, transition: np.nda
             for name, row in zip(data.class_names, transition, strict=True)
         ],
     )
-    matrices = {"estimated without the truth": transition}
+    matrices = {f"estimated {'as symmetric noise' if symmetric else 'without the truth'}": transition}
     if data.clean_labels is not None:
         matrices[TRUTH] = transition_matrix(data.clean_labels, data.labels, data.num_classes)
     title = "Label noise as estimated: where the labels of each class went"

@@ -14,7 +14,6 @@ from utils.results.reporting import write_reliability, write_transition
 from utils.results.score_figures import histogram_figure, roc_figure
 from utils.results.suspect_files import write_suspects
 from utils.results.suspects import SUSPECT_FROM
-from utils.scoring.label_posterior import ANCHORS
 from utils.scoring.metrics import aucs
 from utils.scoring.mixture import BetaMixture
 from utils.scoring.planted import MIN_PER_CLASS, CalibratedPosterior, in_the_order_of
@@ -46,7 +45,7 @@ def save_scores(
     experiment.save_array(f"{separation.key}_probs", evidence.observed_predictions())
     experiment.save_array(f"{separation.key}_posterior", posterior.posterior_)
     experiment.save_array(f"{separation.key}_transition", posterior.transition_)
-    write_transition(experiment, data, posterior.own_transition_)
+    write_transition(experiment, data, posterior.own_transition_, posterior.assumes_symmetric_)
     write_suspects(experiment, data, scores, p_noisy, posterior.posterior_)
     draw_scores(experiment, data, scores, p_noisy, mixtures, round(posterior.noise_rate_ * len(data)))
     errors = write_reliability(experiment, data, p_noisy)
@@ -90,7 +89,7 @@ def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence,
     if not posterior.calibrated_:
         experiment.log(f"{said}; not calibrated: too few errors were planted (go by the order, not by p_noisy)")
         return
-    if ANCHORS not in posterior.noises_:
+    if posterior.assumes_symmetric_:
         said += f"; fewer than {MIN_PER_CLASS} images a class: it may be far off (go by the order, not by p_noisy)"
     experiment.log(said)
     factor, temperature = posterior.memorisation_.factor, posterior.temperature_

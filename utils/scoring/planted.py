@@ -122,6 +122,11 @@ class CalibratedPosterior:
     def __init__(self, temperature: float = OF_PASSES) -> None:
         self.temperature = temperature
 
+    @property
+    def assumes_symmetric_(self) -> bool:
+        """Whether errors of every class and into every class were taken to be as frequent: nothing else was fitted."""
+        return self.calibrated_ and ANCHORS not in self.noises_
+
     def fit(
         self, windows: Sequence[np.ndarray], trained: np.ndarray, own: np.ndarray, planted: np.ndarray | None
     ) -> "CalibratedPosterior":

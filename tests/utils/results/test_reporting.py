@@ -77,6 +77,13 @@ def test_the_truth_stands_beside_the_estimate_where_it_is_known(tmp_path, monkey
         np.testing.assert_array_equal(matrices.pop("true"), [[0.5, 0.5], [0, 1]])
 
 
+def test_the_figure_says_where_symmetric_noise_was_assumed(tmp_path, monkeypatch):
+    given = given_to(monkeypatch, reporting, "transition_figure")
+    with experiment(tmp_path) as run:
+        write_transition(run, data(None), ESTIMATED, symmetric=True)
+    assert list(given[0][1]) == ["estimated as symmetric noise"]
+
+
 def test_the_estimate_does_not_depend_on_the_truth(tmp_path):
     tables = []
     for name, clean in (("known", CLEAN), ("unknown", None)):
@@ -128,17 +135,19 @@ def test_scores_are_drawn_with_where_suspects_begin_and_how_many_are_estimated(t
 
 
 @pytest.mark.parametrize(
-    ("calibrated", "noises", "said"),
+    ("calibrated", "symmetric", "said"),
     [
-        (False, ("symmetric",), "; not calibrated: too few errors were planted (go by the order, not by p_noisy)"),
-        (True, ("symmetric",), "; fewer than 100 images a class: it may be far off (go by the order, not by p_noisy)"),
-        (True, ("symmetric", "anchors"), ""),
+        (False, True, "; not calibrated: too few errors were planted (go by the order, not by p_noisy)"),
+        (True, True, "; fewer than 100 images a class: it may be far off (go by the order, not by p_noisy)"),
+        (True, False, ""),
     ],
 )
-def test_the_share_of_wrong_labels_is_told_with_how_far_it_is_to_be_trusted(tmp_path, capsys, calibrated, noises, said):
+def test_the_share_of_wrong_labels_is_told_with_how_far_it_is_to_be_trusted(
+    tmp_path, capsys, calibrated, symmetric, said
+):
     posterior = SimpleNamespace(
-        noise_rate_=0.25, calibrated_=calibrated, noises_=noises, memorisation_=SimpleNamespace(factor=2.0),
-        temperature_=0.5, symmetric_=1.0, alike_=1.0,
+        noise_rate_=0.25, calibrated_=calibrated, assumes_symmetric_=symmetric,
+        memorisation_=SimpleNamespace(factor=2.0), temperature_=0.5, symmetric_=1.0, alike_=1.0,
     )  # fmt: skip
     planted = SimpleNamespace(planted=SimpleNamespace(ids=np.arange(7)))
     evidence = SimpleNamespace(window="all epochs", data=planted)
