@@ -222,8 +222,8 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
         rows,
         {
             "own half (labels trained on)": "train_accuracy",
-            "other half (labels trained on)": "cross_accuracy",
             "test": "test_accuracy",
+            "other half (labels trained on)": "cross_accuracy",
         },
     )
     scores = tracks.last()

@@ -264,9 +264,9 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         rows = [row for row in experiment.history.rows if row["run"] == number]
         suffix = "" if run == last else f"_{run}"
         curves = {
+            "train (observed labels)": "train_accuracy",
             "test": "test_accuracy",
             "targets (truth)": "pseudo_label_accuracy",
-            "train (observed labels)": "train_accuracy",
         }
         write_accuracy_figure(experiment, data, rows, curves, f"accuracy{suffix}.png")
         tracked = tracked_loss(run)

@@ -251,8 +251,8 @@ def write_results(
         rows,
         {
             "train (labels trained on)": "train_accuracy",
-            "soft labels (truth)": "soft_label_accuracy",
             "test": "test_accuracy",
+            "soft labels (truth)": "soft_label_accuracy",
         },
         marks=marks,
     )

@@ -115,8 +115,9 @@ def accuracy_figure(
 ) -> Figure | None:
     """Accuracies in percent over `x` (T,), ascending, and below them the learning rate.
 
-    curves: name -> (T,) fractions in [0, 1], NaN where not measured. Measured points are joined across the
-    missing ones; a curve without any is left out; with no curve left there is no file and None is returned.
+    curves: name -> (T,) fractions in [0, 1], NaN where not measured; coloured by their order, in all scripts what was
+    trained on first, test second. Measured points are joined across the missing ones; a curve without any is left out;
+    with no curve left there is no file and None is returned.
     rates: (T,): the learning rate with which each point was reached from the one before; without (None) or with none
     above zero there is no such panel. marks: as in `track_figure`.
     """
