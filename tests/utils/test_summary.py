@@ -140,6 +140,13 @@ def test_a_file_of_another_experiment_goes_by_its_settings(tmp_path, capsys):
     assert summarised(capsys, tmp_path / "all")[-1].split() == ["ssl.py", "0.5000", "±", "0.0000", "(2)"]
 
 
+def test_what_names_no_file_and_no_experiment_goes_by_what_it_is(tmp_path, capsys):
+    """Of a damaged record."""
+    ssl(tmp_path, "file", scores=True)
+    ssl(tmp_path, "experiment", relabel=7)
+    assert len(summarised(capsys, tmp_path)) == 3
+
+
 def test_by_some_settings_only(tmp_path, capsys):
     for k, (ratio, lr) in enumerate([(0.2, 0.1), (0.2, 0.2), (0.4, 0.1)]):
         record(tmp_path, str(k), seed=k, first_stage_noise_ratio=ratio, lr=lr)

@@ -79,12 +79,12 @@ def source_settings(record: Record, key: str) -> dict[str, Any] | None:
     if key in record.get("sources", {}):
         return record["sources"][key]["settings"]
     name = record["settings"][key]
-    return read_settings(record.path.parent / name) if name else None
+    return read_settings(record.path.parent / name) if name and isinstance(name, str) else None
 
 
-def settings_beside(record: Record, file: str | None) -> dict[str, Any] | None:
-    """Of the experiment that `file` lies in, which may have moved together with this one."""
-    if file is None:
+def settings_beside(record: Record, file: Any) -> dict[str, Any] | None:
+    """Of the experiment that `file` lies in, which may have moved together with this one; None where it is no name."""
+    if not isinstance(file, str):
         return None
     folder = Path(file).parent
     found = read_settings(folder)

@@ -27,7 +27,7 @@ from utils.scoring.label_posterior import ANCHORS, SYMMETRIC, LabelPosterior, wr
 
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TAIL = 0.4  # of the planted errors, at least: fewer bound no share
-ALIKE = 0.75  # of their number, which counts once they are weighted like the wrong labels: below it they are others
+ALIKE = 0.5  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
 # Where nothing calibrates them. Of training batches, whose images are augmented and mixed, predictions are less sure:
