@@ -63,8 +63,8 @@ def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool 
         found = _class_files(root, folder, class_name, others)
         files += found
         labels += [label] * len(found)
-    if hidden := _images_in_hidden_folders(root / folder):
-        others[HIDDEN] = hidden
+    for hidden in (root / folder).glob(".*/"):
+        others[HIDDEN] += sum(_pictures(names) for _, _, names in os.walk(hidden))
     decoded = decoded_images(root, split, files, image_size)
     if decoded.broken and not skip_broken:
         raise _unusable(root, len(files), decoded.broken)
@@ -82,7 +82,7 @@ def load_folder(root: Path, split: str, image_size: int = 32, skip_broken: bool 
         mirrored=DATASETS["folder"].mirrored,
         file_names=tuple(files[i].name for i in kept),
         left_out=decoded.broken,
-        passed_over=dict(others.most_common()),
+        passed_over=dict((+others).most_common()),  # without what was counted and is not there
     )
 
 
@@ -145,7 +145,7 @@ def _check_same_classes(root: Path, train_classes: list[str], test_classes: list
 def _class_files(root: Path, folder: str, class_name: str, others: Counter[str]) -> list[ImageFile]:
     """The image files of a class folder and its sub-folders, in the order of torchvision's ImageFolder.
 
-    `others`: counts the endings of all other files.
+    `others`: counts the endings of all other files, and the pictures in hidden folders.
     """
     top = root / folder / class_name
     inside = [os.path.realpath(root), os.path.realpath(root / folder)]  # the second may be a link out of the first
@@ -154,6 +154,7 @@ def _class_files(root: Path, folder: str, class_name: str, others: Counter[str])
     found = []
     for path, subfolders, file_names in sorted(os.walk(top, onerror=_raise_walk_error)):
         if any(part.startswith(".") for part in Path(path).relative_to(top).parts):
+            others[HIDDEN] += _pictures(file_names)
             continue
         for name in sorted(subfolders):
             if os.path.islink(os.path.join(path, name)) and not name.startswith("."):
@@ -171,9 +172,8 @@ def _class_files(root: Path, folder: str, class_name: str, others: Counter[str])
     return found
 
 
-def _images_in_hidden_folders(top: Path) -> int:
-    walk = ((Path(path).relative_to(top).parts, names) for path, _, names in os.walk(top))
-    return sum(sum(map(_is_picture, names)) for parts, names in walk if any(part.startswith(".") for part in parts))
+def _pictures(names: list[str]) -> int:
+    return sum(map(_is_picture, names))
 
 
 def _is_picture(name: str) -> bool:

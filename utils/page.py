@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     parser = Parser("-m utils.page", __doc__, epilog=None)
     add_finished_experiment(parser)
-    parser.add_argument("--report", type=COUNT, metavar="N", help="samples, the worst first (default: all suspects)")
+    shown = "samples, the worst first (default: all suspects, at least 1000 samples)"
+    parser.add_argument("--report", type=COUNT, metavar="N", help=shown)
     parser.add_argument("--train_root", metavar="FOLDER", help="where the originals lie now (default: where they lay)")
     return parser
 

@@ -62,10 +62,10 @@ def select_clean(
         rule = f"lowest {100 * threshold:g}% of the scores{' of each class' if balanced else ''}"
     else:
         clean, rule = p_noisy < bmm_th, f"{'beta mixture' if mixture else 'estimate'}, p_noisy < {bmm_th:g}"
-        of_one_class = len(np.unique(labels[clean])) < 2 <= len(np.unique(labels))
+        of_one_class = len(np.unique(labels[clean])) == 1 < len(np.unique(labels))
         if (few := clean.sum()) < MIN_CLEAN * len(scores) or of_one_class:
-            instead = f"the lowest {MIN_CLEAN:.0%} of each class instead"
-            notes.append(f"that would be {few} samples, too few to train on: {instead}")
+            fault = "of one class alone" if of_one_class else "too few to train on"
+            notes.append(f"that would be {few} samples, {fault}: the lowest {MIN_CLEAN:.0%} of each class instead")
             clean = lowest(scores, MIN_CLEAN, labels)
         if balanced:
             clean, rule = _trim_classes(clean, scores, labels), f"{rule}, trimmed to the same share of each class"

@@ -154,7 +154,8 @@ def test_the_tenth_that_is_kept_is_of_every_class():
         of = labels == label
         assert scores[of & clean].max() <= scores[of & ~clean].min()
     of_one = np.where(labels == 0, BIMODAL, BIMODAL.max())  # whose lower mode is of class 0 alone
-    assert set(labels[select(of_one, labels).clean]) == {0, 1, 2, 3}
+    selected = select(of_one, labels)
+    assert set(labels[selected.clean]) == {0, 1, 2, 3} and "of one class alone: the lowest 10%" in selected.note
 
 
 # Several scores.
