@@ -91,8 +91,12 @@ class Experiment:
             try:
                 with self.stop:
                     yield self
-            except (Exception, Stopped):
-                self._forget_failed_start()
+            except (Exception, Stopped) as error:
+                if not self._begun:
+                    self._forget_failed_start()
+                elif not self.finished:
+                    with contextlib.suppress(UserError):  # where the disk is full that is said once
+                        self.log.quietly(str(error) if isinstance(error, UserError | Stopped) else repr(error))
                 raise
 
     @contextlib.contextmanager
@@ -147,9 +151,13 @@ class Experiment:
 
     def _forget_failed_start(self) -> None:
         """A run that failed before it trained anything leaves nothing that a corrected command would trip over."""
-        if not (self.history.rows or self.record["seconds"] or self.finished or self.state.checkpoints):
-            made = [self.path / "run.json", *self.record.own_files()]  # run.json first: it vouches for the rest
-            remove([file for file in made if file.exists() and file not in self._before])
+        made = [self.path / "run.json", *self.record.own_files()]  # run.json first: it vouches for the rest
+        remove([file for file in made if file.exists() and file not in self._before])
+
+    @property
+    def _begun(self) -> bool:
+        """Whether anything was trained."""
+        return bool(self.history.rows or self.record["seconds"] or self.finished or self.state.checkpoints)
 
     @property
     def finished(self) -> bool:

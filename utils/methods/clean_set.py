@@ -32,7 +32,7 @@ def find_scores(
     `score`: of the scores with this name; None = each separation's default. An interrupted run goes on with the copies
     it began with, whatever has finished since.
     """
-    found = {}
+    found, width = {}, experiment.record.get("given", {}).get("width")
     for key, name in asked.items():
         if experiment.resuming and experiment.record.holds(f"input_{key}"):
             found[key] = read_copies(key, experiment)
@@ -41,7 +41,7 @@ def find_scores(
         else:
             separation = SEPARATIONS[key]
             names = (score,) if score is not None and separation.leaves(score) else None
-            found[key] = read_scores(root, separation, name, data.choice, data.fingerprint(), names)
+            found[key] = read_scores(root, separation, name, data.choice, data.fingerprint(), names, width)
         source = Path(found[key].source)
         if not experiment.resuming and source.resolve().parent == experiment.path.resolve():
             raise UserError(f"{source} lies in this experiment's own folder", "take another --experiment_name")

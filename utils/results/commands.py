@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from utils.experiments.record import Record
 
 
-def separation_command(separation: Separation, choice: DataChoice, root: str | Path) -> str:
-    """The command that makes the scores of a separation for this data under the experiments root."""
-    return _command(separation.script, choice.flags() | _root_flag(root))
+def separation_command(separation: Separation, choice: DataChoice, root: str | Path, width: float | None = None) -> str:
+    """The command that makes the scores of a separation for this data under the experiments root.
+
+    `width`: of its networks, where that was said by hand.
+    """
+    return _command(separation.script, choice.flags() | {"--width": width} | _root_flag(root))
 
 
 def honest_command(record: Record) -> str:

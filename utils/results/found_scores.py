@@ -46,20 +46,21 @@ def read_scores(
     choice: DataChoice,
     fingerprint: dict,
     names: tuple[str, ...] | None = None,
+    width: float | None = None,
 ) -> Found:
     """The first of the scores `names` (None = the separation's) that there is, with the posterior.
 
     `experiment_name` "" = the newest finished experiment of the separation with the same data set, class subset, noise
-    type, ratio, labels file, images put in and seed of the noise. Raises UserError where there is none, or where its
-    scores belong to other images or labels.
+    type, ratio, labels file, images put in and seed of the noise. Raises UserError where its scores belong to other
+    images or labels, or where there is none, with the command that makes them, of networks of that `width`.
     """
-    record = _named(root, separation, experiment_name, choice) if experiment_name else None
+    record = _named(root, separation, experiment_name, choice, width) if experiment_name else None
     if record is None:
-        record = newest(root, separation, choice, fingerprint, honest=True)
+        record = newest(root, separation, choice, fingerprint, honest=True, width=width)
     require_same_data(fingerprint, record["data"], record.path.name)
     if chosen_by_truth(record):
         what = f"{record.path.name} chose its score by the true labels"
-        command = separation_command(separation, choice, root)
+        command = separation_command(separation, choice, root, width)
         raise UserError(what, f"use an experiment without --choose oracle: {command} --experiment_name NAME")
     names = names or separation.scores
     for name in names:
@@ -77,9 +78,9 @@ def read_scores(
     raise UserError(f"{record.path} holds no {missing}.npy", f"run {command_again(record)}")
 
 
-def _named(root: str, separation: Separation, name: str, choice: DataChoice) -> Record:
+def _named(root: str, separation: Separation, name: str, choice: DataChoice, width: float | None) -> Record:
     if not (Path(root) / name).exists():
-        command = separation_command(separation, choice, root)
+        command = separation_command(separation, choice, root, width)
         raise UserError(
             f"there is no experiment {name} under {root}{others(Path(root) / name)}",
             f"correct the name, or run this first: {command} --experiment_name {name}",
@@ -98,13 +99,18 @@ def chosen_by_truth(record: Record) -> bool:
 
 
 def newest(
-    root: str, separation: Separation, choice: DataChoice, fingerprint: dict | None = None, honest: bool = False
+    root: str,
+    separation: Separation,
+    choice: DataChoice,
+    fingerprint: dict | None = None,
+    honest: bool = False,
+    width: float | None = None,
 ) -> Record:
     """The finished experiment of the separation on this data that finished last.
 
     Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet: then
     those from the same folder and labels file, as their flags name them. `honest`: those alone that chose their score
-    without the truth. Raises UserError where there is none.
+    without the truth. `width`: of the networks of the command that is told where there is none. Raises UserError then.
     """
     wanted = {
         "data_set": choice.name,
@@ -126,7 +132,7 @@ def newest(
         raise UserError(
             f"no finished {separation.script} experiment under {root} has the same data, noise and seed"
             + (" (those with --choose oracle do not count)" if honest else ""),
-            f"run this first: {separation_command(separation, choice, root)}",
+            f"run this first: {separation_command(separation, choice, root, width)}",
         )
 
     def fitness(record: Record) -> tuple:
@@ -156,6 +162,12 @@ def _ranked_by_truth(file: Path) -> bool:
         return False
     separation = SEPARATIONS.get(record["method"])
     return separation is not None and chosen_by_truth(record) and file.stem in (separation.scores[0], "p_noisy")
+
+
+def second_opinion(record: Record) -> str:
+    """Of a run that began with what separations had found: that, in words, for readers of what it ranks; else ""."""
+    names = [source["experiment"] for source in record.get("sources", {}).values()]
+    return f"a second opinion, of {record['script']} after {' and '.join(names)}" if names else ""
 
 
 def title_of(record: Record) -> str:

@@ -15,7 +15,7 @@ from utils.experiments.record import Record
 from utils.files import write_atomically
 from utils.results import thumbnails
 from utils.results.commands import export_command
-from utils.results.found_scores import title_of
+from utils.results.found_scores import second_opinion, title_of
 from utils.results.suspects import SUSPECT_FROM, Suspects
 from utils.results.suspects_page import page
 from utils.results.twin_files import write_twins
@@ -79,7 +79,7 @@ def write_page(
     known = data.fingerprint()
     command = export_command(record.path, with_folder=data.file_names is not None)
     fingerprint = f"{known['images']}-{known['labels']}"
-    text = page(suspects, shown, pictures, title_of(record), fingerprint, command, twin_rows)
+    text = page(suspects, shown, pictures, title_of(record), fingerprint, command, twin_rows, second_opinion(record))
     write_atomically(record.own(PAGE), lambda handle: handle.write(text.encode()))
     say(
         f"{suspects.is_suspect.sum()} of {len(suspects)} labels are suspects (p_noisy from {SUSPECT_FROM}); to look at "

@@ -37,18 +37,21 @@ def page(
     fingerprint: str,
     command: str,
     twins: np.ndarray = NO_TWINS,
+    note: str = "",
 ) -> str:
     """The whole page as text.
 
     `shown` int (K,): the rows of the table that it shows, ascending, `pictures` K thumbnails in base64. `fingerprint`:
     of data and labels; decisions are kept under it and the name of the `experiment`. `command`: what to type with
     review.csv. `twins` int (P, 2): pairs of these rows that show the same under different labels.
+    `note`: a line below the name.
     """
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     script = FIRST_FRAME.format("\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS))
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     return environment.get_template("template.html.j2").render(
         experiment=printable(experiment),
+        note=printable(note),
         command=printable(command),
         style=Markup(style),
         script=Markup(script),

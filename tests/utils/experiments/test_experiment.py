@@ -237,7 +237,7 @@ def test_a_mistake_before_the_work_removes_nothing_that_was_there(tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["checkpoint", "history", "phase", "figures"])
-def test_a_mistake_later_removes_no_work(tmp_path, kept):
+def test_a_mistake_later_removes_no_work_and_stands_in_the_log(tmp_path, kept):
     with pytest.raises(UserError), opened(tmp_path) as experiment:
         if kept == "checkpoint":  # in the middle of the first epoch: no history yet
             experiment.state.save("first", {}, 1.0)
@@ -249,7 +249,12 @@ def test_a_mistake_later_removes_no_work(tmp_path, kept):
             experiment.finish({})
         before = names(experiment.path)
         raise UserError("no such GPU", "take another")
-    assert "run.json" in before and names(experiment.path) == before
+    assert "run.json" in before
+    if kept == "figures":  # what is finished stays as it is
+        assert names(experiment.path) == before
+    else:
+        assert names(experiment.path) == before | {"log.txt"}
+        assert (experiment.path / "log.txt").read_text().endswith(" no such GPU — take another\n")
 
 
 # Reading other runs.
@@ -610,6 +615,7 @@ def test_sigterm_between_two_steps_saves_a_checkpoint_and_gives_status_143(tmp_p
     assert stop.value.exit_status == 143
     assert "first" not in Record.read(experiment.path)["seconds"]
     assert "stopping after this step" in capsys.readouterr().err
+    assert (experiment.path / "log.txt").read_text().splitlines()[-1].endswith(f" {stop.value}")
     with opened(tmp_path) as experiment:
         restored = Counter()
         assert experiment.state.restore("second", {"counter": restored}) is None and restored.count == 0

@@ -7,7 +7,8 @@ import pytest
 
 from utils.data.choice import DataChoice
 from utils.errors import UserError
-from utils.results.found_scores import newest, read_score_file, read_scores
+from utils.experiments.record import Record
+from utils.results.found_scores import newest, read_score_file, read_scores, second_opinion
 from utils.separations import FORGET
 
 CHOICE = DataChoice("folder", "mine", None, None, None, "none", 0.0, 2, noise_seed=1)
@@ -51,6 +52,20 @@ def test_of_a_name_that_is_not_there_the_likely_one_is_named(tmp_path):
     finished(tmp_path, "theirs", 2)
     with pytest.raises(UserError, match=f"^there is no experiment mne under {tmp_path}; there are mine — correct the"):
         read_scores(tmp_path, FORGET, "mne", CHOICE, DATA)
+
+
+def test_the_command_that_makes_what_is_missing_has_the_width_that_was_typed(tmp_path):
+    for name in ("", "mine"):
+        with pytest.raises(UserError, match=r"run this first: python3 main.py --dataset folder .* --width 0.25( |$)"):
+            read_scores(tmp_path, FORGET, name, CHOICE, DATA, width=0.25)
+
+
+def test_a_run_that_learned_from_separations_is_a_second_opinion(tmp_path):
+    finished(tmp_path, "mine", 1)
+    record = Record.read(tmp_path / "mine")
+    assert second_opinion(record) == ""
+    record.entries |= {"script": "ssl.py", "sources": {"relabel": {"experiment": "a"}, "forget": {"experiment": "b"}}}
+    assert second_opinion(record) == "a second opinion, of ssl.py after a and b"
 
 
 def test_scores_that_were_chosen_by_the_truth_are_not_the_newest_to_learn_from(tmp_path):

@@ -35,6 +35,11 @@ def element(text, element_id):
     return json.loads(re.search(rf'<script type="application/json" id="{element_id}">(.*?)</script>', text, re.S)[1])
 
 
+def test_a_note_stands_below_the_name():
+    assert "<p>a second opinion, of ssl.py after a&lt;b</p>" in written(note="a second opinion, of ssl.py after a<b")
+    assert written().count("<p></p>") == 0
+
+
 def test_the_data_of_the_rows_shown_are_in_the_page():
     data = element(written(), "data")
     assert data | {"uri": ""} == {
