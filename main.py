@@ -20,9 +20,10 @@ from utils.methods.forgetting_flags import (
     add_stages,
     add_steps_kept,
     add_tracked_steps,
+    resolve_first_stage,
     resolve_second_stage,
 )
-from utils.scoring.tracking import add_choosing, add_track_from, add_tracking
+from utils.scoring.tracking import BATCHES, PASSES, add_choosing, add_track_from, add_tracking
 from utils.separations import FORGET
 from utils.training.optimisation import FEWER, add_optimisation
 
@@ -36,7 +37,7 @@ def declare(parser: Parser) -> None:
     add_stages(group)
     add_network_width(group)
     tracking = add_tracking(parser)
-    add_track_from(tracking, "stage 1")
+    add_track_from(tracking, "stage 1", f"{BATCHES}; with --memorise_until {PASSES}")
     add_tracked_steps(tracking)
     add_choosing(tracking)
     add_early_second_stage(parser)
@@ -48,6 +49,7 @@ def declare(parser: Parser) -> None:
 def resolved(args: argparse.Namespace) -> argparse.Namespace:
     """The flags with what they leave open filled in, and checked."""
     args = resolve(args)
+    resolve_first_stage(args)
     resolve_second_stage(args)
     return args
 

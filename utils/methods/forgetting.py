@@ -40,7 +40,7 @@ from utils.results.reporting import accuracy_numbers, announce, foresee, save_le
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import save_scores
 from utils.scoring.metrics import aucs
-from utils.scoring.tracking import BATCHES
+from utils.scoring.tracking import BATCHES, PASSES
 from utils.separations import FORGET
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
@@ -55,7 +55,7 @@ STAGE1_ENTRIES = {"settings": dict, "weights": dict, "evidence": dict}  # of sta
 # Flags that decide what stage 1 ends with; --first_stage_from reuses weights only where all of them agree.
 STAGE1_SETTINGS = (
     "width", "epoch_1st", "memorise_until", "lr", "schedule", "M", "gamma_scheduler", "batch_size", "momentum", "wd",
-    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed",
+    "mixup", "ema", "balance", "augment", "mirror", "plant", "choose", "seed", "noise_seed", "track_from",
 )  # fmt: skip
 
 
@@ -70,8 +70,6 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     args.plant = share_to_plant(len(first)) if args.plant is None else args.plant  # so that settings tell it
     settings = first.fingerprint() | {key: vars(args)[key] for key in STAGE1_SETTINGS}
     from_batches = args.track_from == BATCHES
-    if from_batches:
-        settings["track_from"] = BATCHES
     source = None
     if args.first_stage_from is not None and not experiment.done(STAGE1):
         source = FinishedStage1.read(args.first_stage_from, settings, compute.precision, experiment)
@@ -135,8 +133,8 @@ def memorise(learner: Learner, until: float, evidence: Evidence, settings: dict,
         return fitted(experiment) >= until
 
     with training.run(learner.cross_entropy, first_columns={"stage": 1}, enough=enough):
-        experiment.save_array("stage1_loss", losses.last()[STAGE1_LOSS.name])
         losses.close()
+        experiment.save_array("stage1_loss", training.losses_of(learner.judge))
         evidence.conclude()
         state = {"settings": settings, "weights": learner.judge.state_dict(), "evidence": evidence.state_dict()}
         experiment.save_torch("stage1.pt", state)
@@ -185,7 +183,7 @@ class FinishedStage1:
             raise UserError("--first_stage_from names this very experiment", "take another --experiment_name")
         record = read_finished(experiment.path.parent, name)
         state = read_stage1(record.path)
-        before_they_were_flags = {"mirror": True, "noise_seed": None}
+        before_they_were_flags = {"mirror": True, "noise_seed": None, "track_from": PASSES}
         there = before_they_were_flags | state["settings"]
         there["precision"] = record.get("resolved_precision")  # what it came to, not what the flag said
         if differing := differences(of_stage1(settings | {"precision": precision}), of_stage1(there)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from utils.command_line.parser import COUNT, RATE, SHARE, Parser, default_with, idle
-from utils.scoring.tracking import LONGEST
+from utils.scoring.tracking import BATCHES, LONGEST, PASSES
 
 STEPS, EPOCHS = 150, 10  # of stage 2, at most
 AUTO = "auto"
@@ -101,6 +101,12 @@ def add_early_second_stage(parser: Parser) -> None:
         action="store_true",
         help="batch norm in evaluation mode only until the unfreezing (default: throughout stage 2)",
     )
+
+
+def resolve_first_stage(args: argparse.Namespace) -> None:
+    """Where its scores are from: a network that is to stop at what it has fitted is looked at as it is."""
+    if args.track_from is None:
+        args.track_from = BATCHES if args.memorise_until == 1 else PASSES
 
 
 def resolve_second_stage(args: argparse.Namespace) -> None:

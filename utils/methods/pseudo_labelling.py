@@ -43,14 +43,14 @@ from utils.results.suspect_files import write_suspects
 from utils.scoring.label_posterior import align
 from utils.scoring.metrics import aucs, class_accuracy
 from utils.scoring.planted import in_the_order_of
-from utils.scoring.tracker import Snapshot, Tracker
-from utils.scoring.tracking import BATCHES, LOSS_ALONE
+from utils.scoring.tracker import Snapshot
+from utils.scoring.tracking import BATCHES
 from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import LossWeights, joint_loss
 from utils.training.optimisation import FEWEST_EPOCHS, epochs_for, optimisation_of, schedule_of, why_epochs
-from utils.training.passes import accuracy_on_test, probabilities, score_samples
+from utils.training.passes import accuracy_on_test, probabilities
 
 Targets = PosteriorTargets | SplitTargets
 LOSS = "ssl_loss"  # the score that is tracked
@@ -173,7 +173,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
         align_classes(network, learner, targets)
-        save_run(run, network, learner, targets, evidence, experiment)
+        save_run(network, targets, training)
     return network
 
 
@@ -216,14 +216,11 @@ def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> Non
 # -- 2. what is left behind --------------------------------------------------------------------------------------------
 
 
-def save_run(
-    run: str, network: nn.Module, learner: Learner, targets: Targets, evidence: Evidence, experiment: Experiment
-) -> None:
+def save_run(network: nn.Module, targets: Targets, training: TrackedTraining) -> None:
     """The scores of a run, and what the next one begins with."""
+    run, learner, evidence, experiment = training.name, training.learner, training.evidence, training.experiment
     data = learner.data
-    tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
-    last = score_samples(network, data.images, tracker, learner.compute, where=f"the end of {run}")
-    experiment.save_array(f"ssl_loss_{run}", evidence.observed(last).loss(data.device_labels))
+    experiment.save_array(f"ssl_loss_{run}", training.losses_of(network))
     for name, values in evidence.scores().items():
         experiment.save_array(f"ssl_{name}_{run}", values)
     write_dynamics(experiment, data, evidence)  # that of the last run stays

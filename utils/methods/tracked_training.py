@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
 from utils.experiments.experiment import Experiment
 from utils.results.evidence import Evidence
 from utils.results.score_tracks import ScoreTracks
-from utils.scoring.tracker import Snapshot
+from utils.scoring.tracker import Snapshot, Tracker
+from utils.scoring.tracking import LOSS_ALONE
 from utils.training.learner import Learner
+from utils.training.passes import score_samples
 
 
 @dataclass
@@ -77,3 +80,11 @@ class TrackedTraining:
                         **evidence.add(now.logits, f"epoch {number}", candidates if loss_competes else None),
                     )
             yield
+
+    def losses_of(self, network: nn.Module) -> np.ndarray:
+        """float32 (N,): of every observed label under `network`, which is the trained one, by a pass of its own."""
+        data = self.learner.data
+        tracker = Tracker(data.device_labels, data.num_classes, LOSS_ALONE)
+        where = f"the end of {self.name}"
+        last = score_samples(network, data.images, tracker, self.learner.compute, where=where)
+        return self.evidence.observed(last).loss(data.device_labels)

@@ -238,6 +238,8 @@ class Learner:
     def score(self, tracker: Tracker, ids: Tensor | None = None, network: nn.Module | None = None) -> Snapshot:
         """The samples `ids` (None = all) as this network, or another one, sees them now, scored by `tracker`."""
         if tracker is self._listener:
+            if not all(value.isfinite().all() for value in self.judge.state_dict().values()):
+                raise Diverged(f"the weights are no longer finite at {self.where}", "lower the learning rate")
             return finish(tracker, self.where)
         return score_samples(network or self.judge, self.data.images, tracker, self.compute, where=self.where, ids=ids)
 

@@ -337,6 +337,12 @@ def test_relabelling_by_the_posterior_has_defaults_of_its_own():
         arguments("relabel.py", "--epoch_1st", 1)
 
 
+def test_what_stage_1_has_fitted_is_seen_by_passes_where_it_is_to_stop_by_that():
+    assert arguments("main.py").track_from == "batches"
+    assert arguments("main.py", "--memorise_until", 0.99).track_from == "passes"
+    assert arguments("main.py", "--memorise_until", 0.99, "--track_from", "batches").track_from == "batches"
+
+
 def test_predictions_of_mixed_batches_never_become_labels():
     by_prediction = ("--relabel_by", "prediction", "--mixup", 1)
     assert arguments("relabel.py", *by_prediction).mixup == 1

@@ -1,6 +1,7 @@
 """A learner: one epoch with interruptions, what each step draws and moves, and its passes."""
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -390,6 +391,16 @@ def test_what_the_batches_said_takes_the_place_of_a_pass(optimisation):
     now = learner.score(tracker)
     assert torch.equal(now.logits, said)
     with pytest.raises(ValueError, match="exactly once"):  # the next epoch begins anew
+        learner.score(tracker)
+
+
+def test_a_network_that_breaks_in_the_last_step_of_an_epoch_is_noticed_though_no_batch_met_it():
+    learner = linear_learner(from_batches=True)
+    tracker = learner.tracker(learner.data.device_labels)
+    learner.train_epoch(learner.cross_entropy)
+    with torch.no_grad():
+        next(learner.judge.parameters()).fill_(math.inf)
+    with pytest.raises(Diverged, match="the weights are no longer finite at epoch 5 — lower the learning rate"):
         learner.score(tracker)
 
 
