@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from models import channels
+from models.draws import Dropout, normal_like
 
 MIN_SIDE = 16  # two poolings and one unpadded 3x3 convolution leave at least 2x2 of it
 LEAK = 0.1
@@ -33,9 +34,9 @@ class CNN13Layers(nn.Module):
         c128, c256, c512 = (channels(paper, width) for paper in (128, 256, 512))
         self.stages = nn.Sequential(
             ConvBlock(3, c128), ConvBlock(c128, c128), ConvBlock(c128, c128),
-            nn.MaxPool2d(2), nn.Dropout(dropout),
+            nn.MaxPool2d(2), Dropout(dropout),
             ConvBlock(c128, c256), ConvBlock(c256, c256), ConvBlock(c256, c256),
-            nn.MaxPool2d(2), nn.Dropout(dropout),
+            nn.MaxPool2d(2), Dropout(dropout),
             ConvBlock(c256, c512, padding=0), ConvBlock(c512, c256, 1, padding=0), ConvBlock(c256, c128, 1, padding=0),
         )  # fmt: skip
         self.num_features = c128
@@ -48,7 +49,7 @@ class CNN13Layers(nn.Module):
             size = [max(MIN_SIDE, round(side * scale)) for side in images.shape[2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         if self.training and self.input_noise:
-            images = images + self.input_noise * torch.randn_like(images)
+            images = images + self.input_noise * normal_like(images)
         return self.stages(images).float().mean(dim=(2, 3))
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:

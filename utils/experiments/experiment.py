@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from utils import ranks
-from utils.errors import Stopped, UserError
+from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import save_torch
 from utils.experiments.log import Log
 from utils.experiments.phase import Phase
@@ -92,11 +92,11 @@ class Experiment:
                 with self.stop:
                     yield self
             except (Exception, Stopped) as error:
-                if not self._begun:
+                if not self._has_work:
                     self._forget_failed_start()
-                elif not self.finished:
-                    with contextlib.suppress(UserError):  # where the disk is full that is said once
-                        self.log.quietly(str(error) if isinstance(error, UserError | Stopped) else repr(error))
+                elif isinstance(error, Stopped | Diverged) and not self.finished:
+                    with contextlib.suppress(UserError):  # where the disk is full
+                        self.log.quietly(str(error))  # a mere refusal writes nothing
                 raise
 
     @contextlib.contextmanager
@@ -155,8 +155,8 @@ class Experiment:
         remove([file for file in made if file.exists() and file not in self._before])
 
     @property
-    def _begun(self) -> bool:
-        """Whether anything was trained."""
+    def _has_work(self) -> bool:
+        """Whether anything was trained, by whatever process."""
         return bool(self.history.rows or self.record["seconds"] or self.finished or self.state.checkpoints)
 
     @property

@@ -237,7 +237,7 @@ def test_a_mistake_before_the_work_removes_nothing_that_was_there(tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["checkpoint", "history", "phase", "figures"])
-def test_a_mistake_later_removes_no_work_and_stands_in_the_log(tmp_path, kept):
+def test_a_mistake_later_removes_no_work(tmp_path, kept):
     with pytest.raises(UserError), opened(tmp_path) as experiment:
         if kept == "checkpoint":  # in the middle of the first epoch: no history yet
             experiment.state.save("first", {}, 1.0)
@@ -249,12 +249,15 @@ def test_a_mistake_later_removes_no_work_and_stands_in_the_log(tmp_path, kept):
             experiment.finish({})
         before = names(experiment.path)
         raise UserError("no such GPU", "take another")
-    assert "run.json" in before
-    if kept == "figures":  # what is finished stays as it is
-        assert names(experiment.path) == before
-    else:
-        assert names(experiment.path) == before | {"log.txt"}
-        assert (experiment.path / "log.txt").read_text().endswith(" no such GPU — take another\n")
+    assert "run.json" in before and names(experiment.path) == before
+
+
+def test_a_network_that_diverged_for_good_stands_in_the_log(tmp_path):
+    with pytest.raises(Diverged), opened(tmp_path) as experiment:
+        experiment.history.add(epoch=1)
+        raise Diverged("the loss is nan at epoch 2, step 1", "lower the learning rate")
+    logged = (experiment.path / "log.txt").read_text()
+    assert logged.endswith(" the loss is nan at epoch 2, step 1 — lower the learning rate\n")
 
 
 # Reading other runs.
