@@ -4,8 +4,8 @@
     python3 -m tests.benchmarks.track_from --ways "main.py, memorising" --epochs 80
 
 main.py's stage 1 with default flags and with those that memorise (where nothing is mixed), relabel.py, and ssl.py after
-a relabel.py with default flags; the AUC of the scores that are accumulated over the epochs, of the default ones of the
-last two, their test accuracy, and the seconds of the trainings.
+a relabel.py with default flags; the AUC of the scores that are accumulated over the epochs, of the default ones, test
+accuracy, and the seconds of the trainings.
 Finished runs under --root are used again, and one that was cut off goes on: repeat the command.
 """
 
@@ -23,6 +23,7 @@ from utils.data.choice import DataChoice
 from utils.results.tables import Row, Spread, Table, as_text
 from utils.scoring.accumulated import NAMES
 from utils.scoring.tracking import BATCHES, PASSES
+from utils.separations import FORGET
 
 STAGE1_ALONE = ["--steps_total", "1", "--no-track_CE"]
 RELABEL, SSL = "relabel.py", "ssl.py after relabel.py"
@@ -51,7 +52,7 @@ def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[tuple[str, st
             record = run_script(script, words, args.root, f"{re.sub('[^a-z0-9]+', '_', way)}_{source}_{name}")
             figures = record["figures"]
             columns = {score: figures[f"auc_{prefix}_{score}"] for score in NAMES}
-            columns["default score"] = figures.get(f"auc_{prefix}_score")
+            columns["default score"] = figures.get(f"auc_{FORGET.key if script == FORGET.script else prefix}_score")
             columns["share wrong"] = figures["noise_ratio_estimated"]
             columns["test accuracy"] = figures.get("test_accuracy")
             found[way, source] = columns | {"seconds": sum(record["seconds"][phase] for phase in phases)}
