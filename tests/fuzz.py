@@ -673,7 +673,8 @@ def trained_models(root: Path) -> Prepare:
 
 def first_stages(root: Path) -> Prepare:
     """stage1.pt and history.csv, before main.py --first_stage_from."""
-    source, settings = finished_run(root, "source", "main.py", "forget"), {"lr": 0.1, "seed": 1, "mirror": True}
+    source = finished_run(root, "source", "main.py", "forget")
+    settings = {"lr": 0.1, "seed": 1, "mirror": True, "track_from": "passes"}
     for name in ("stage1_loss", "stage1_loss_track"):
         source.save_array(name, np.zeros(6, dtype=np.float32))
     source.record.write()
