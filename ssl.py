@@ -31,7 +31,7 @@ else:
         add_training,
         resolve_pseudo_labelling,
     )
-    from utils.scoring.tracking import add_track_from
+    from utils.scoring.tracking import BATCHES, PASSES, add_track_from
     from utils.training.optimisation import FEWEST_EPOCHS, MOST_EPOCHS, add_optimisation
 
 
@@ -49,7 +49,7 @@ def declare(parser: "Parser") -> None:
         balance=None,
     )
     add_training(group)
-    add_track_from(parser.add_argument_group("tracking"), "each run")
+    add_track_from(parser.add_argument_group("tracking"), "each run", f"{BATCHES}; with --targets split {PASSES}")
     add_output(parser)
     parser.add_ineffective(ALWAYS, ALWAYS_DONE)
 

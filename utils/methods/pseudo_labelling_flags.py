@@ -171,6 +171,8 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if split:
         defaults |= {"bmm_th": 0.05, "bmm_th_2nd": 0.5, "threshold": 0.5, "threshold_2nd": 0.5}
         defaults |= {"epoch_update": 1, "label_noise": 0.0, "input_noise": 0.0}
+    else:
+        defaults["track_from"] = BATCHES
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
     check_input_noise(args, args.network)
     _check_training(args)

@@ -46,7 +46,7 @@ def add_tracking(parser: Parser) -> argparse._ArgumentGroup:
     return group
 
 
-def add_track_from(group: argparse._ArgumentGroup, where: str, default: str = PASSES) -> None:
+def add_track_from(group: argparse._ArgumentGroup, where: str, default: str) -> None:
     """`where`: the trainings that it is about; `default`, in words: None is PASSES, as before there was such a flag."""
     group.add_argument(
         "--track_from",

@@ -8,6 +8,12 @@ from utils.errors import UserError
 from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
 
 
+def resolved(flags):
+    args = resolve(load_script("ssl.py").parser().parse_args(flags.split()))
+    resolve_pseudo_labelling(args)
+    return args
+
+
 @pytest.mark.parametrize(
     "flags, runs, networks",
     [
@@ -22,15 +28,15 @@ from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
     ],
 )
 def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
-    args = resolve(load_script("ssl.py").parser().parse_args(flags.split()))
-    resolve_pseudo_labelling(args)
+    args = resolved(flags)
     assert args.runs == runs and args.network == networks
 
 
 def test_batches_that_leave_samples_out_say_nothing_of_all():
-    args = resolve(load_script("ssl.py").parser().parse_args(["--relabel", "--use_bmm", "--track_from", "batches"]))
+    assert resolved("--relabel").track_from == "batches"
+    assert resolved("--relabel --use_bmm").track_from is None  # passes
     with pytest.raises(UserError, match="--track_from batches needs every sample once an epoch"):
-        resolve_pseudo_labelling(args)
+        resolved("--relabel --use_bmm --track_from batches")
 
 
 @pytest.mark.parametrize(
