@@ -233,9 +233,8 @@ def test_tracks_hold_a_row_before_the_first_step_and_one_per_tracked_step(run, t
     track, stage1 = load(tmp_path / "e", "loss_track"), load(tmp_path / "e", "stage1_loss_track")
     assert track.shape[0] == 3 and stage1.shape[0] == 3 and track.dtype == np.float32
     np.testing.assert_array_equal(track[-1], load(tmp_path / "e", "forget_loss"))
-    np.testing.assert_array_equal(
-        load(tmp_path / "e", "stage1_loss"), track[0]
-    )  # before the first step nothing is gone
+    # Before the first step nothing is forgotten.
+    np.testing.assert_array_equal(load(tmp_path / "e", "stage1_loss"), track[0])
 
 
 def stops_in_stage_2(stop_at):

@@ -12,6 +12,7 @@ import torch
 
 from datasets.decoding import Undecodable
 from tests.tiny import TINY, TINY_ARGS
+from utils import page
 from utils.results.suspect_files import thumbnails_of
 
 FOLDER = ["--epoch_1st", "1", "--first_stage_data_name", "folder", "--image_size", "12", *TINY, "--plant", "0"]
@@ -94,6 +95,10 @@ def test_other_sets_get_one_where_it_is_asked_for(run, tmp_path):
     order = [ids.index(int(row["sample_id"])) for row in table]
     assert (np.diff(score[order]) <= 0).all() and len(order) == len(score)
     assert [int(row["is_suspect"]) for row in table] == (p_noisy[order] >= 0.5).astype(int).tolist()
+    page.main(["s", "--report", "1", "--experiments_root", str(tmp_path)])
+    second_opinion = "a second opinion, of ssl.py after e</p>"
+    shown = [(tmp_path / name / "suspects.html").read_text() for name in ("e", "s")]
+    assert [second_opinion in text for text in shown] == [False, True]
 
 
 def test_nobody_has_to_have_a_page(run, tmp_path, image_folder):
