@@ -33,7 +33,9 @@ LATER_KINDS = {
     "files": list,
     "versions": dict,
     "finish_number": int,
+    "sources": dict,
 }  # that early records lack
+OF_SOURCE = {"experiment": str, "settings": dict}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 UNLISTED_FILES = (  # of runs whose record does not list its files yet: what they could leave beside arrays with digests
     "history.csv", "suspects.csv", "log.txt", "stage1.pt", "model.pt", "oracle_best_auc_model.pt", "stage1.png",
@@ -86,6 +88,8 @@ class Record:
                 raise ValueError("its seconds are no numbers")
             if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
+            for source in entries.get("sources", {}).values():
+                require_kinds(source, OF_SOURCE)
             return cls(path, entries)
         except FileNotFoundError:
             raise UserError(

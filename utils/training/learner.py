@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import models
 from utils.compute import Compute, seed_torch
@@ -19,11 +18,12 @@ from utils.launch import talking
 from utils.ranks import Ranks
 from utils.scoring.tracker import Snapshot, Tracker
 from utils.scoring.tracking import LOSS_ALONE
+from utils.training.averaging import MovingAverage
 from utils.training.batches import batches_per_epoch, epoch_batches
 from utils.training.losses import prior_regulariser
 from utils.training.mixing import mixup
 from utils.training.optimisation import Optimisation
-from utils.training.passes import accuracy_on_test, finish, score_samples
+from utils.training.passes import accuracy_on_test, finish, require_finite, score_samples
 
 
 @dataclass
@@ -81,9 +81,9 @@ class Learner:
         )
         self.progress = Progress()
         self.from_batches, self._listener = from_batches, None
-        self.average: AveragedModel | None = None
+        self.average: MovingAverage | None = None
         if optimisation.ema:
-            self.average = AveragedModel(network, use_buffers=True)
+            self.average = MovingAverage(network, optimisation.ema)
             compute.prepare(self.average.module)
 
     @property
@@ -206,10 +206,7 @@ class Learner:
             self.optimizer.step()
             self.ranks.copy_first(self.network.buffers())  # the statistics of batch norm are rank 0's
             if self.average is not None:
-                done = progress.epoch * len(batches) + step
-                decay = min(self.optimisation.ema, (1 + done) / (10 + done))  # at first the start weighs too much
-                self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
-                self.average.update_parameters(self.network)
+                self.average.follow(self.network, progress.epoch * len(batches) + step)
             progress.losses[step] = loss.detach()
             progress.step = step + 1
             if after_step():
@@ -238,8 +235,7 @@ class Learner:
     def score(self, tracker: Tracker, ids: Tensor | None = None, network: nn.Module | None = None) -> Snapshot:
         """The samples `ids` (None = all) as this network, or another one, sees them now, scored by `tracker`."""
         if tracker is self._listener:
-            if not all(value.isfinite().all() for value in self.judge.state_dict().values()):
-                raise Diverged(f"the weights are no longer finite at {self.where}", "lower the learning rate")
+            require_finite(self.judge, self.where)  # no batch has met what the last step left
             return finish(tracker, self.where)
         return score_samples(network or self.judge, self.data.images, tracker, self.compute, where=self.where, ids=ids)
 

@@ -72,6 +72,13 @@ def score_samples(
     return finish(tracker, where)
 
 
+def require_finite(network: nn.Module, where: str) -> None:
+    """Raises Diverged saying `where` if a weight or a buffer of the network is not."""
+    finite = [value.isfinite().all() for value in network.state_dict().values()]
+    if not torch.stack(finite).all():  # the device is waited for once
+        raise Diverged(f"the weights are no longer finite at {where}", "lower the learning rate")
+
+
 def finish(tracker: Tracker, where: str) -> Snapshot:
     """What a whole pass said. Raises Diverged saying `where` if it was of a network that has diverged."""
     try:
