@@ -76,7 +76,7 @@ def projected(script: str, args: argparse.Namespace, rates: Rates) -> dict[str, 
         steps = args.epoch_2nd * min(args.step_number, per_epoch)
         step = args.batch_size / rates.train[resnet] + TRAIN / rates.evaluate[resnet] + rates.neighbours
         return {
-            f"{args.epoch_1st} epochs": args.epoch_1st * epoch(rates, resnet),
+            f"{args.epoch_1st} epochs": args.epoch_1st * epoch(rates, resnet, TEST),  # batches are scored as it learns
             f"{steps} tracked steps": steps * step,
         }
     if script == "parallel.py":  # each half is scored by both models; four searches among half of the samples

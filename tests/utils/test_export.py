@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -448,6 +450,19 @@ def test_a_disk_that_fills_up_leaves_nothing(refused, tmp_path, photos, monkeypa
 
     monkeypatch.setattr("shutil.copy2", full)
     assert "No space left on device" in refused(*DROP, "--to", tmp_path / "clean", "--copy")
+
+
+def test_an_export_that_is_told_to_stop_leaves_nothing(tmp_path, photos):
+    experiment(tmp_path, photos)
+    code = """
+import os, runpy, shutil, signal
+shutil.copy2 = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+runpy.run_module("utils.export", run_name="__main__")
+"""
+    before = sorted(tmp_path.rglob("*"))
+    flags = ["mine", "--experiments_root", tmp_path / "experiments", *DROP, "--to", tmp_path / "clean", "--copy"]
+    assert subprocess.run([sys.executable, "-c", code, *map(str, flags)]).returncode == 143
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_system_without_hard_links_gets_copies(call, tmp_path, photos, monkeypatch):
