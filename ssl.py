@@ -32,7 +32,7 @@ else:
         resolve_pseudo_labelling,
     )
     from utils.scoring.tracking import BATCHES, PASSES, add_track_from
-    from utils.training.optimisation import FEWEST_EPOCHS, MOST_EPOCHS, add_optimisation
+    from utils.training.optimisation import EARLIER_EPOCHS, FEWER, FINAL_EPOCHS, add_optimisation
 
 
 def declare(parser: "Parser") -> None:
@@ -44,7 +44,7 @@ def declare(parser: "Parser") -> None:
     group = add_optimisation(
         parser,
         epochs_flag="--epoch",
-        epochs_help=f"epochs of each run (default: {FEWEST_EPOCHS}; of the last, for small sets, up to {MOST_EPOCHS})",
+        epochs_help=f"epochs of each run (default: {FINAL_EPOCHS}, of earlier ones {EARLIER_EPOCHS}; {FEWER})",
         augment="strong",
         balance=None,
     )

@@ -566,7 +566,7 @@ def test_the_next_command_trains_as_the_separation_did_where_that_was_said_by_ha
     monkeypatch.setattr("sys.argv", ["parallel.py", *flags])
     (line,) = [line for line in run("parallel.py", *flags).splitlines() if line.startswith("next: ")]
     assert "python3 ssl.py --parallel e --dataset digits --subset 0 1 2" in line
-    assert "--width 0.1 --epoch 2 --M 1" in line and "--schedule" not in line
+    assert "--width 0.1 --batch_size 50 --cuda_dev -1 --epoch 2 --M 1" in line and "--schedule" not in line
     assert "--experiment_name e_ssl" in line  # that was named by hand, so is what follows
 
 

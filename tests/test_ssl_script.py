@@ -217,6 +217,13 @@ def test_the_clean_set_keeps_its_labels_and_the_rest_gets_predictions(run, separ
     assert ((soft[~clean] > 0) & (soft[~clean] < 1)).any()
     scores = np.load(separated / "parallel_score.npy")
     assert scores[clean].max() <= scores[~clean].min()
+    probs = np.load(tmp_path / "e" / "ssl_probs.npy")
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+    with open(tmp_path / "e" / "suspects.csv", newline="") as file:
+        kept = [row for row in csv.DictReader(file) if not int(row["is_suspect"])]
+    assert len(kept) == clean.sum() and all(0 < float(row["confidence"]) < 1 for row in kept)
+    names = [row["suggested_label"] for row in sorted(kept, key=lambda row: int(row["sample_id"]))]
+    assert names == [str(c) for c in probs[clean].argmax(1)]
 
 
 def test_the_second_run_trains_a_new_network_on_the_new_split(run, separated, tmp_path):

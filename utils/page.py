@@ -41,15 +41,14 @@ def write(args: argparse.Namespace) -> None:
 
 def write_of(record: Record, args: argparse.Namespace) -> None:
     """What `write` does, once nobody else can work in the folder."""
-    from utils.results.suspect_files import suspects_of, write_page
+    from utils.results.suspect_files import classes_of, suspects_of, write_page
     from utils.results.twin_files import contradicting, twins_of
 
     data = data_of(record, args.train_root)
     key = record["method"]
     p_noisy, score = (record.read_array(name) for name in ("p_noisy", f"{key}_score"))
-    posterior = record.read_array("pseudo_labels" if key == "ssl" else f"{key}_posterior")
     twins = contradicting(twins_of(data), data)
-    suspects = suspects_of(data, {f"{key}_score": score}, p_noisy, posterior, twins)
+    suspects = suspects_of(data, {f"{key}_score": score}, p_noisy, classes_of(record), twins)
     write_page(record, data, suspects, args.report, twins, print)
 
 

@@ -28,7 +28,7 @@ from utils.data.noisy_data import prepare
 from utils.results.tables import Row, Spread, Table, as_text
 from utils.separations import SEPARATIONS
 from utils.training.learner import Learner, new_network
-from utils.training.optimisation import enough_epochs, optimisation_of, schedule_of
+from utils.training.optimisation import FINAL_EPOCHS, epochs_for, optimisation_of, schedule_of
 
 WAYS = {
     "forget": ["--forget"],
@@ -43,7 +43,7 @@ def cross_entropy(flags: list[str], true_labels: bool) -> float:
     args = resolve(load_script("ssl.py").parser().parse_args(flags))
     compute = choose(args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on)
     data = prepare(data_choice(args, SSL), compute)
-    epochs = args.epoch or enough_epochs(len(data), args.batch_size)
+    epochs = args.epoch or epochs_for(len(data), FINAL_EPOCHS)
     if true_labels:
         data = replace(data, labels=data.clean_labels)
     shape = {"width": args.width, "dropout": args.dropout}

@@ -128,6 +128,7 @@ def by_kind(files: list[Path]) -> list[list[str]]:
 
 def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
     """After a separation: train on it, or separate again where ssl.py refuses it. After training: classify images."""
+    from utils.methods.pseudo_labelling_flags import usual_epochs
     from utils.methods.relabelling_flags import EPOCHS_BY_PREDICTION
     from utils.results.found_scores import chosen_by_truth
 
@@ -138,7 +139,7 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
         return honest_command(experiment.record)
     by_prediction = experiment.record["settings"].get("relabel_by") == "prediction"
     usual = EPOCHS_BY_PREDICTION if by_prediction else SEPARATIONS[key].epochs
-    training = training_flags(experiment.record, usual)
+    training = training_flags(experiment.record, usual, usual_epochs(SEPARATIONS[key]))
     if args.experiment_name is not None:
         training["--experiment_name"] = f"{experiment.name}_ssl"
     return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)

@@ -25,6 +25,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._newest, self._previous, self._unfinished = (folder / name for name in (NEWEST, PREVIOUS, UNFINISHED))
+        self._newest_is_whole = True  # made after a whole epoch
 
     def __bool__(self) -> bool:
         return bool(self._present())
@@ -33,11 +34,15 @@ class Checkpoints:
         return [file for file in (self._newest, self._previous) if file.exists()]
 
     def save(self, state: dict[str, Any]) -> None:
-        """Make `state` the newest; the one before it is kept until the next call."""
+        """Make `state` the newest; the one before it is kept until the next call.
+
+        Of one within an epoch the one before it is kept: a training that diverges goes back to a whole epoch.
+        """
         save_torch(self._unfinished, state)
-        if self._newest.exists():
+        if self._newest.exists() and self._newest_is_whole:
             os.replace(self._newest, self._previous)
         rename(self._unfinished, self._newest)
+        self._newest_is_whole = not _within_an_epoch(state)
 
     def load(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
@@ -53,6 +58,7 @@ class Checkpoints:
                 continue
             if damaged:
                 rename(file, self._newest)
+            self._newest_is_whole = not _within_an_epoch(state)
             return state, damaged[0].what if damaged else None
         if damaged:
             raise damaged[0]

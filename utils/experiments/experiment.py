@@ -29,8 +29,10 @@ NOT_COMPARED = {
     "overwrite", "estimate", "compare", "compare_to_forgetting", "cuda_dev", "images_on", "checkpoint_every",
     "experiment_name", "experiments_root",
 }  # fmt: skip
+ROUNDING = {"eval_batch_size", "nn_memory_gb", "threads"}  # by what the machine has; they change bytes, no result
 PATHS = {"train_root", "second_stage_root", "ood_root", "labels", "weights", "scores"}
-UNSAID = {"track_from": "passes"}  # what None means of a flag, so that whoever says it now goes on with a run of then
+# What None means of a flag, so that whoever says it now goes on with a run of then.
+UNSAID = {"track_from": "passes", "epoch_2nd": 10}
 
 
 class Experiment:
@@ -117,6 +119,10 @@ class Experiment:
                 self.state.checkpoints.remove()
         elif self.record["data"] is not None and (damaged := self.state.load()) is not None:
             self.log(f"{damaged}; going back to the checkpoint before it")
+        known = ROUNDING & settings.keys() & self.record["settings"].keys()
+        rounding = ({key: flags[key] for key in known} for flags in (settings, self.record["settings"]))
+        if not self.finished and (differing := differences(*rounding)):
+            self.log(f"begun with other settings: {differing}: the bytes will differ")
 
     def begin(self, data: dict[str, Any], **entries: Any) -> None:
         """Call once the inputs have been read and found good: only now is a used folder cleared and run.json written.
@@ -235,16 +241,16 @@ def require_same_settings(record: Record, script: str, settings: dict[str, Any],
     """
     if record["script"] != script:
         raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
-    not_compared = NOT_COMPARED | (settings.keys() - given.keys() - record["settings"].keys())
+    not_compared = NOT_COMPARED | ROUNDING | (settings.keys() - given.keys() - record["settings"].keys())
     here, there = (
         {key: value for key, value in spelt_out(flags).items() if key not in not_compared}
         for flags in (settings, record["settings"])
     )
     if differing := differences(here, there):
-        raise UserError(
-            f"{record.path} holds a run with other settings: {differing}",
-            "take another --experiment_name, or --overwrite to start anew",
-        )
+        remedy = "take another --experiment_name, or --overwrite to start anew"
+        if record.finished and differences(here | {"report": None}, there | {"report": None}) == "":
+            remedy = f"python3 -m utils.page {record.path} --report N makes the page anew"
+        raise UserError(f"{record.path} holds a run with other settings: {differing}", remedy)
 
 
 def spelt_out(settings: dict[str, Any]) -> dict[str, Any]:

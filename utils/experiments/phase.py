@@ -35,12 +35,15 @@ class Phase:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
-    def epochs(self, total: int, *progresses: Progress, enough: Callable[[], bool] = lambda: False) -> Iterator[int]:
+    def epochs(
+        self, total: int, *progresses: Progress, before: int = 0, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[int]:
         """The epochs (from 0) left of `total`; after each the progresses move on and a checkpoint is saved.
 
-        `enough`: whether to end sooner, asked before each epoch.
+        `before`: epochs of earlier phases, which the history counts on from. `enough`: whether to end sooner, asked
+        before each epoch.
         """
-        with self.bar(total, progresses[0].epoch, "epoch"):
+        with self.bar(before + total, before + progresses[0].epoch, "epoch"):
             while progresses[0].epoch < total and not enough():
                 yield progresses[0].epoch
                 for progress in progresses:

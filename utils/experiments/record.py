@@ -262,7 +262,7 @@ def in_words(value: Any) -> str:
 def require_same_data(ours: dict, theirs: dict, name: str) -> None:
     """Raises UserError naming what differs between two data fingerprints, the other one of experiment `name`."""
     if differing := differences(ours, theirs):
-        remedy = "use the same data, noise and seed (or --noise_seed) for both"
+        remedy = "use the same data, --image_size, noise and seed (or --noise_seed) for both"
         raise UserError(f"{name} judged other data: {differing}", remedy)
 
 

@@ -108,7 +108,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
 def expectation_of(
     args: argparse.Namespace, stage2: SecondStageSettings, trains: bool, first: NoisyData, compute: Compute
 ) -> partial[Expectation | None]:
-    """What the run will take: stage 1, unless it is taken over, with a pass after every epoch; tracked steps."""
+    """What the run will take: stage 1, unless it is taken over; tracked steps."""
     name, moments, tracking = models.PREACT_RESNET18, stage2.moments, stage2.tracking
     work = [Work.of_epochs(name, args.epoch_1st, first, args.track_from == BATCHES)] if trains else []
     work.append(Work(name, stage2.steps * args.batch_size, moments * len(first), moments if tracking.with_ce else 0))

@@ -21,7 +21,10 @@ def add_stages(group: argparse._ArgumentGroup) -> None:
         help="end stage 1 once that share of the labels is fitted",
     )
     group.add_argument(
-        "--epoch_2nd", type=COUNT, metavar="EPOCHS", help=f"epochs of stage 2, at most (default: {EPOCHS})"
+        "--epoch_2nd",
+        type=COUNT,
+        metavar="EPOCHS",
+        help=f"epochs of stage 2, at most (default: {EPOCHS}; with --steps_total no bound)",
     )
     group.add_argument("--lr_2nd", type=RATE, default=0.01, metavar="LR", help="learning rate of stage 2")
     group.add_argument(
@@ -113,7 +116,8 @@ def resolve_second_stage(args: argparse.Namespace) -> None:
     """Its defaults. A flag that does nothing is said."""
     if args.steps_total is None and args.step_number is None and args.epoch_2nd is None:
         args.steps_total = STEPS
-    args.epoch_2nd = args.epoch_2nd or EPOCHS
+    if args.steps_total is None and args.epoch_2nd is None:
+        args.epoch_2nd = EPOCHS
     if not args.freeze_earlySecondStage:
         belonging = ("unfreeze_secondStage", "freeze_epochWise", "batch_eval_preUnfreeze_only")
         idle(args, *belonging, without="--freeze_earlySecondStage")

@@ -39,7 +39,7 @@ from utils.results.reporting import (
 )
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import draw_roc, log_posterior
-from utils.results.suspect_files import write_suspects
+from utils.results.suspect_files import classes_of, write_suspects
 from utils.scoring.label_posterior import align
 from utils.scoring.metrics import aucs, class_accuracy
 from utils.scoring.planted import in_the_order_of
@@ -49,7 +49,7 @@ from utils.separations import SEPARATIONS
 from utils.training.expectation import Expectation, Work, expect
 from utils.training.learner import Learner, new_network
 from utils.training.losses import LossWeights, joint_loss
-from utils.training.optimisation import FEWEST_EPOCHS, epochs_for, optimisation_of, schedule_of, why_epochs
+from utils.training.optimisation import EARLIER_EPOCHS, epochs_for, optimisation_of, schedule_of, why_epochs
 from utils.training.passes import accuracy_on_test, probabilities
 
 Targets = PosteriorTargets | SplitTargets
@@ -59,8 +59,8 @@ LOSS = "ssl_loss"  # the score that is tracked
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
     """Read scores, then as often as asked: make targets, train from scratch; writes the whole experiment folder."""
     data = prepare(data_choice(args, SSL), compute)
-    epochs_before = args.epoch or epochs_for(len(data), FEWEST_EPOCHS)  # of the runs that make targets only
-    why = why_epochs(args.epoch is not None, len(data), enough=True)
+    epochs_before = args.epoch or epochs_for(len(data), EARLIER_EPOCHS)
+    why = why_epochs(args.epoch is not None, len(data), memorises=False)
     resolve_epochs(args, len(data))
     asked = {key: vars(args)[key] for key in (*SEPARATIONS, "scores") if vars(args)[key] is not None}
     root, ranks = args.experiments_root, compute.ranks
@@ -85,7 +85,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
             input_noise=args.input_noise, seed=args.seed, counter=number,
         )  # fmt: skip
         settings = RunSettings.from_flags(args, number, epochs[number - 1])
-        optimisation = optimisation_of(args, schedule_of(args, settings.epochs), jitter)
+        optimisation = optimisation_of(args, schedule_of(args, settings.epochs, counted=args.epoch), jitter)
         from_batches = args.track_from == BATCHES
         learner = Learner(
             network, make.data, compute, optimisation, number, name=settings.name, from_batches=from_batches
@@ -101,7 +101,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
 def expectation_of(
     args: argparse.Namespace, epochs: list[int], data: NoisyData, compute: Compute
 ) -> partial[Expectation | None]:
-    """What the runs of so many epochs will take, with a pass after every epoch."""
+    """What the runs of so many epochs will take."""
     networks = [args.network[0]] * (len(epochs) - 1) + [args.network[-1]]
     from_batches = args.track_from == BATCHES
     pairs = zip(networks, epochs, strict=True)
@@ -146,7 +146,7 @@ def tracked_loss(run: str) -> TrackedScore:
 
 
 def train_run(learner: Learner, settings: RunSettings, targets: Targets, experiment: Experiment) -> nn.Module:
-    """Train a fresh network on the targets; the network that is kept, its classes as frequent as the labels'."""
+    """Train a fresh network on the targets; the network that is kept, its classes as frequent as theirs."""
     data, run = learner.data, settings.name
     losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
     evidence = Evidence("ssl", data, "last", settings.epochs, from_batches=learner.from_batches)
@@ -227,6 +227,8 @@ def save_run(network: nn.Module, targets: Targets, training: TrackedTraining) ->
     if isinstance(targets, SplitTargets):
         experiment.save_array(f"ssl_score_{run}", evidence.choice.best.observed)
         experiment.save_array(f"pseudo_labels_{run}", targets.current)
+        # A clean sample's target is its label: what the network thinks of it is said by its predictions alone.
+        experiment.save_array(f"ssl_probs_{run}", evidence.accumulated.predictions())
         return
     evidence.conclude()
     posterior = evidence.posterior()
@@ -246,8 +248,10 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
     scores = [f"ssl_{name}" for name in ("score", "prediction", "mean_loss", "aum", "loss")]
     for name in (*scores, "pseudo_labels", "p_noisy"):
         experiment.save_array(name, record.read_array(f"{name}_{last}"))
-    score, p_noisy, posterior = (record.read_array(name) for name in ("ssl_score", "p_noisy", "pseudo_labels"))
-    write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior)
+    if record.holds(f"ssl_probs_{last}"):  # of a clean set
+        experiment.save_array("ssl_probs", record.read_array(f"ssl_probs_{last}"))
+    score, p_noisy = (record.read_array(name) for name in ("ssl_score", "p_noisy"))
+    write_suspects(experiment, data, {"ssl_score": score}, p_noisy, classes_of(record))
     if record.holds(f"transition_{last}"):  # a clean set comes without
         experiment.save_array("ssl_transition", record.read_array(f"transition_{last}"))
     found = {name: record.read_array(name) for name in scores}

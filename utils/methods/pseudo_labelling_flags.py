@@ -9,8 +9,8 @@ from utils.command_line.flags import add_dropout, add_input_noise, check_input_n
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, given, refuse, truth
 from utils.errors import UserError
 from utils.scoring.tracking import BATCHES
-from utils.separations import SEPARATIONS
-from utils.training.optimisation import enough_epochs
+from utils.separations import SEPARATIONS, Separation
+from utils.training.optimisation import EARLIER_EPOCHS, FINAL_EPOCHS, epochs_for
 
 TARGETS = ("posterior", "split")
 BOTH_NETWORKS = ["MT_Net", "PR18"]  # of earlier runs and of the last
@@ -67,8 +67,8 @@ def add_targets(parser: Parser) -> None:
         "--runs",
         type=COUNT,
         metavar="K",
-        help="train so often, each time from what the last run found (default: until it is the third training in "
-        "a row, so 1 after relabel.py and 2 after the others; with --targets split 1)",
+        help="train so often, each time from what the last run found (default: 1 after relabel.py, which "
+        "as a rule has trained twice itself, 2 after the others; with --targets split 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 
@@ -182,13 +182,24 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
 
 def runs_after(args: argparse.Namespace) -> int:
     """How many runs make `TRAININGS` trainings in a row with those of the separations."""
-    return max(1, TRAININGS - max(SEPARATIONS[key].trainings for key in SEPARATIONS if vars(args)[key] is not None))
+    return min(runs_of(SEPARATIONS[key]) for key in SEPARATIONS if vars(args)[key] is not None)
+
+
+def runs_of(separation: Separation) -> int:
+    """How many runs follow one separation by default."""
+    return max(1, TRAININGS - separation.trainings)
+
+
+def usual_epochs(separation: Separation) -> int:
+    """Of each run after a separation by default, on average: --epoch is meant for each."""
+    runs = runs_of(separation)
+    return (EARLIER_EPOCHS * (runs - 1) + FINAL_EPOCHS) // runs
 
 
 def resolve_epochs(args: argparse.Namespace, samples: int | None = None) -> None:
     """The epochs of a run, and the defaults that are shares of them; without --epoch once `samples` are known."""
     if args.epoch is None:
-        args.epoch = enough_epochs(samples, args.batch_size)
+        args.epoch = epochs_for(samples, FINAL_EPOCHS)
     if args.swa and args.swa_start is None:
         args.swa_start = args.epoch * 3 // 4
     if args.targets == "split" and args.epoch_begin is None:

@@ -58,11 +58,11 @@ class SecondStageSettings:
     def from_flags(cls, args: argparse.Namespace, second: NoisyData) -> SecondStageSettings:
         whole = batches_per_epoch(len(second), args.batch_size)
         steps_per_epoch = min(args.step_number or whole, whole)
-        steps = args.epoch_2nd * steps_per_epoch
+        bounds = [args.steps_total, args.epoch_2nd and args.epoch_2nd * steps_per_epoch]
         return cls(
             tracking=tracking_of(args),
             oracle=args.save_best_AUC_model,
-            steps=min(args.steps_total or steps, steps),
+            steps=min(bound for bound in bounds if bound is not None),
             steps_per_epoch=steps_per_epoch,
             track_every=args.track_every,
             mean_loss_limit=args.second_stg_max_median_loss,

@@ -61,7 +61,7 @@ class TrackedTraining:
         parts = learner.parts() | dict(parts or {}) | {"evidence": evidence}
         with self.experiment.phase(self.name, parts) as phase:
             with phase.until_divergence():
-                for epoch in phase.epochs(evidence.epochs, learner.progress, enough=enough):
+                for epoch in phase.epochs(evidence.epochs, learner.progress, before=evidence.before, enough=enough):
                     number = evidence.before + epoch + 1
                     train_loss = learner.train_epoch(loss_of, batches(), after_step=phase.stop_if_asked)
                     now = learner.score(tracker)

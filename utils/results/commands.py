@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from utils.data.choice import DataChoice
 from utils.scoring.tracking import CHOOSE
 from utils.separations import Separation
-from utils.training.optimisation import enough_epochs, epochs_for
+from utils.training.optimisation import epochs_for
 
 if TYPE_CHECKING:
     from utils.experiments.record import Record
+
+TAKEN_OVER = ("width", "schedule", "batch_size", "eval_batch_size", "images_on", "cuda_dev")  # by the next training
 
 
 def separation_command(separation: Separation, choice: DataChoice, root: str | Path, width: float | None = None) -> str:
@@ -40,25 +42,26 @@ def ssl_command(
     return _command("ssl.py", scores | choice.flags() | training | _root_flag(root))
 
 
-def training_flags(record: Record, usual: int) -> dict[str, object]:
-    """{flag of ssl.py: value} of how a separation trained, as far as that was said by hand.
+def training_flags(record: Record, usual: int, usual_of_ssl: int) -> dict[str, object]:
+    """{flag of ssl.py: value} of how a separation trained and on what, as far as that was said by hand.
 
-    `usual`: its epochs by default. Of fewer ones ssl.py gets the same share of its own, or where milestones were said,
-    which are taken over, as many.
+    `usual`: its epochs by default, and those of ssl.py. Of fewer ones that gets the same share of its own, or where
+    milestones were said, which are taken over, as many.
     """
     given, settings = record.get("given", {}), record["settings"]
-    flags = {f"--{name}": given.get(name) for name in ("width", "schedule")}
+    flags = {f"--{name}": given.get(name) for name in TAKEN_OVER}
     if "gamma_scheduler" in given and settings.get("schedule") == "steps":  # which may be that script's default alone
         flags |= {"--schedule": "steps", "--gamma_scheduler": given["gamma_scheduler"]}
-    if "epoch_1st" in given:
-        flags["--epoch"] = settings["epoch_1st"]
-        if "M" not in given:
-            samples = record["data"]["samples"]
-            share = settings["epoch_1st"] / epochs_for(samples, usual)
-            scaled = max(2, round(share * enough_epochs(samples, settings["batch_size"])))
-            flags["--epoch"] = scaled if share < 1 else None
+    if not given.keys() & {"epoch_1st", "M"}:
+        return flags
+    samples = record["data"]["samples"]
+    default = epochs_for(samples, usual)
+    epochs = given.get("epoch_1st", default)
     if "M" in given:
+        flags["--epoch"] = epochs
         flags["--M"] = [word for milestone in settings["M"] for word in ("--M", milestone)][1:]
+    elif epochs < default:
+        flags["--epoch"] = max(2, round(epochs / default * epochs_for(samples, usual_of_ssl)))
     return flags
 
 

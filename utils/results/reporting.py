@@ -46,11 +46,14 @@ def announce(
     resuming = experiment.resuming
     experiment.begin(data.fingerprint(), resolved_precision=compute.precision, epochs=list(epochs), **more_data)
     before, now = experiment.record.get("ranks", 1), compute.ranks.size
+    device_before = experiment.record.get("device")
     experiment.record.update(device=str(compute), ranks=now)
     if resuming:
         experiment.log(f"going on with {experiment.path} on {compute}")
         if before != now:
             experiment.log(f"begun with {in_words(before)}, going on with {in_words(now)}: the bytes will differ")
+        elif device_before not in (None, str(compute)):
+            experiment.log(f"begun on {device_before}: the bytes may differ")
     else:
         for line in (f"device: {compute}", *data.describe(augmented=bool(epochs)).splitlines()):
             experiment.log(line)

@@ -11,16 +11,15 @@ from typing import Any
 
 from utils.data.choice import flag_names
 from utils.errors import UserError
-from utils.experiments.experiment import NOT_COMPARED, spelt_out
+from utils.experiments.experiment import NOT_COMPARED, ROUNDING, spelt_out
 from utils.experiments.record import Record
 from utils.results.tables import Row, Spread, Table, figure_label
 from utils.separations import SEPARATIONS
 
 # What changes no result but for rounding, beside the seed. `first_stage_from` takes over what the same settings made;
 # `keep_models` and `save_best_AUC_model` leave files, and figures of an oracle, beside the rest.
-NOT_GROUPED_BY = NOT_COMPARED | {
-    "seed", "first_stage_from", "compile", "threads", "eval_batch_size", "nn_memory_gb", "report",
-    "keep_models", "save_best_AUC_model",
+NOT_GROUPED_BY = NOT_COMPARED | ROUNDING | {
+    "seed", "first_stage_from", "compile", "report", "keep_models", "save_best_AUC_model",
 }  # fmt: skip
 DATA = flag_names()  # ssl.py refuses scores of other data
 FILES = ("scores", "labels")  # flags that may name a file of another experiment

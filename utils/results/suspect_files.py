@@ -44,6 +44,14 @@ def write_suspects(
         write_page(experiment.record, data, suspects, report, twins, experiment.log)
 
 
+def classes_of(record: Record) -> np.ndarray:
+    """float32 (N, C): what a finished training says of every sample's true class, by which others are suggested."""
+    key = record["method"]
+    if key == "ssl":
+        return record.read_array("ssl_probs" if record.holds("ssl_probs") else "pseudo_labels")
+    return record.read_array(f"{key}_posterior")
+
+
 def suspects_of(
     data: NoisyData, scores: Mapping[str, np.ndarray], p_noisy: np.ndarray, posterior: np.ndarray, twins: Twins
 ) -> Suspects:

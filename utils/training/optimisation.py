@@ -13,7 +13,7 @@ from utils.errors import UserError
 GAMMA = 0.1  # factor of the rate at each milestone
 BALANCE = 0.8  # weight of L_p, the paper's
 STEPS = (3 / 4, 7 / 8)  # of the epochs, where --schedule steps lowers the rate unless --M says otherwise
-STEPS_WANTED, FEWEST_EPOCHS, MOST_EPOCHS = 8000, 60, 160  # of a training on targets that it cannot memorise
+FINAL_EPOCHS, EARLIER_EPOCHS = 160, 60  # of the run whose classifier is kept; of those that make the next one's targets
 LARGE = 50_000  # samples, up to which the default epochs stay as they are
 FEWER = f"fewer above {LARGE:,} images"
 SCHEDULES = ("cosine", "steps", "constant")
@@ -82,9 +82,12 @@ def optimisation_of(args: argparse.Namespace, schedule: Schedule, colour_jitter:
     )
 
 
-def schedule_of(args: argparse.Namespace, epochs: int, **later: float) -> Schedule:
-    """What the flags say of the rate over so many epochs; `later`: later_base and later_from."""
-    milestones = args.M
+def schedule_of(args: argparse.Namespace, epochs: int, counted: int | None = None, **later: float) -> Schedule:
+    """What the flags say of the rate over so many epochs; `later`: later_base and later_from.
+
+    `counted`: the epochs that --M counts, where they are others: its milestones come at the same shares of these.
+    """
+    milestones = args.M if counted in (None, epochs) else [max(1, round(m * epochs / counted)) for m in args.M]
     if args.schedule == "steps" and not milestones:
         milestones = [max(1, round(share * epochs)) for share in STEPS]
     return Schedule(args.lr, args.schedule, milestones, args.gamma_scheduler, epochs, **later)
@@ -98,25 +101,13 @@ def epochs_for(samples: int, usual: int) -> int:
     return max(1, round(usual * max(min(1, LARGE / samples), 1 / 4)))
 
 
-def enough_epochs(samples: int, batch_size: int) -> int:
-    """As many as make `STEPS_WANTED` steps, so that small sets are learnt from for longer, within bounds.
-
-    Of the largest sets fewer, as `epochs_for` says.
-    """
-    usual = min(max(FEWEST_EPOCHS, round(STEPS_WANTED * batch_size / samples)), MOST_EPOCHS)
-    return epochs_for(samples, usual)
-
-
-def why_epochs(given: bool, samples: int, *, enough: bool = False) -> str:
-    """Where a number of epochs comes from, for the log; `enough`: from `enough_epochs`, else from `epochs_for`."""
+def why_epochs(given: bool, samples: int, *, memorises: bool = True) -> str:
+    """Where a number of epochs comes from, for the log; `memorises`: in more of them it would."""
     if given:
         return "as given"
     if samples > LARGE:
         return f"by default: scaled down above {LARGE:,} images, since each epoch has more steps"
-    if enough:
-        limits = f"{FEWEST_EPOCHS} to {MOST_EPOCHS}"
-        return f"by default: {limits} in the last run, as near to {STEPS_WANTED:,} steps as these come"
-    return f"by default, {FEWER}; more of them would memorise a small set"
+    return f"by default, {FEWER}{'; more of them would memorise a small set' if memorises else ''}"
 
 
 def add_optimisation(

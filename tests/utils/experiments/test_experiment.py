@@ -107,6 +107,26 @@ def test_the_same_settings_go_on(tmp_path):
         pass
 
 
+def test_what_changes_bytes_alone_may_change_on_the_way_and_is_said(tmp_path):
+    with opened(tmp_path, eval_batch_size=None, threads=2) as experiment:
+        experiment.begin({"images": "abc"})
+        with experiment.phase("first", {}) as phase:
+            phase.checkpoint()
+    with opened(tmp_path, eval_batch_size=50, threads=2) as experiment:
+        assert experiment.resuming
+    log = (experiment.path / "log.txt").read_text()
+    assert log.rstrip().endswith("other settings: eval_batch_size none there, 50 here: the bytes will differ")
+
+
+def test_a_longer_page_of_a_finished_run_is_no_new_run(tmp_path):
+    finished(tmp_path, "run")
+    with pytest.raises(UserError, match="report none there, 5 here — python3 -m utils.page .* makes the page anew"), \
+            opened(tmp_path, report=5):  # fmt: skip
+        pass
+    with pytest.raises(UserError, match="--overwrite to start anew"), opened(tmp_path, report=5, lr=0.2):
+        pass
+
+
 def test_a_path_in_another_spelling_is_the_same_setting(tmp_path):
     for root in ("my_images", "my_images/", "./my_images"):
         with opened(tmp_path, train_root=root):
@@ -1015,17 +1035,19 @@ def test_a_phase_never_goes_back_to_another_one(tmp_path):
         diverging(tmp_path, 0, name="run2")
 
 
-def test_a_run_that_was_stopped_in_the_epoch_that_diverges_goes_back_to_its_beginning(tmp_path):
-    with pytest.raises(Stopped), opened(tmp_path) as experiment:
-        track, progress, counter = experiment.tracks.new("first_track", 4, SAMPLES), Progress(), Counter()
-        with experiment.phase("first", {"counter": counter, "progress": progress}) as phase:
-            for k in phase.epochs(4, progress):
-                if k == 2:
-                    counter.count, progress.step = 99, 3
-                    signal.raise_signal(signal.SIGTERM)
-                    phase.stop_if_asked()
-                counter.count = k + 1
-                track.append(np.full(SAMPLES, k))
-                phase.add_epoch(epoch=k + 1, train_loss=1.0)
+@pytest.mark.parametrize("stops", [1, 2, 3])
+def test_a_run_that_was_stopped_in_the_epoch_that_diverges_goes_back_to_its_beginning(tmp_path, stops):
+    for step in range(3, 3 + stops):
+        with pytest.raises(Stopped), opened(tmp_path) as experiment:
+            track, progress, counter = experiment.tracks.new("first_track", 4, SAMPLES), Progress(), Counter()
+            with experiment.phase("first", {"counter": counter, "progress": progress}) as phase:
+                for k in phase.epochs(4, progress):
+                    if k == 2:
+                        counter.count, progress.step = 99, step
+                        signal.raise_signal(signal.SIGTERM)
+                        phase.stop_if_asked()
+                    counter.count = k + 1
+                    track.append(np.full(SAMPLES, k))
+                    phase.add_epoch(epoch=k + 1, train_loss=1.0)
     experiment, counter, progress = diverging(tmp_path, 2)
     assert (counter.count, progress.epoch, progress.step, len(experiment.history.rows)) == (2, 2, 0, 2)

@@ -5,7 +5,8 @@ import pytest
 from tests.tiny import load_script
 from utils.command_line.flags import resolve
 from utils.errors import UserError
-from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
+from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling, usual_epochs
+from utils.separations import FORGET, PARALLEL, RELABEL
 
 
 def resolved(flags):
@@ -30,6 +31,11 @@ def resolved(flags):
 def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
     args = resolved(flags)
     assert args.runs == runs and args.network == networks
+
+
+def test_runs_after_a_separation_take_so_many_epochs_each():
+    assert usual_epochs(RELABEL) == 160
+    assert usual_epochs(FORGET) == usual_epochs(PARALLEL) == (60 + 160) / 2
 
 
 def test_batches_that_leave_samples_out_say_nothing_of_all():

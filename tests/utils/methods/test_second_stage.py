@@ -4,11 +4,13 @@ import pytest
 import torch
 
 import models
-from tests.tiny import TINY_ARGS
+from tests.tiny import TINY_ARGS, load_script
+from utils.command_line.flags import resolve
 from utils.errors import UserError
 from utils.experiments.artifacts import save_torch
 from utils.methods.forgetting import read_stage1
-from utils.methods.second_stage import frozen_parameters
+from utils.methods.forgetting_flags import resolve_second_stage
+from utils.methods.second_stage import SecondStageSettings, frozen_parameters
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,24 @@ def test_a_pattern_without_a_match_is_answered_with_the_layers_there_are(network
         assert str(error.value).startswith(f"--freeze_layers {pattern} matches") and listed in str(error.value)
     with pytest.raises(UserError, match="freezes the whole backbone"):
         frozen_parameters(network, ["[sb]*"])
+
+
+@pytest.mark.parametrize(
+    "flags, steps",
+    [
+        ("", 150),  # however small the second set is
+        ("--steps_total 500", 500),
+        ("--epoch_2nd 3", 30),
+        ("--step_number 4", 40),  # of ten epochs
+        ("--step_number 4 --steps_total 100", 100),
+        ("--epoch_2nd 3 --steps_total 20", 20),
+        ("--epoch_2nd 3 --steps_total 100", 30),
+    ],
+)
+def test_stage_2_takes_as_many_steps_as_it_is_told_to(flags, steps):
+    args = resolve(load_script("main.py").parser().parse_args(flags.split()))
+    resolve_second_stage(args)
+    assert SecondStageSettings.from_flags(args, second=range(1000)).steps == steps  # of which an epoch has ten
 
 
 def test_frozen_layers_keep_weights_and_statistics_and_the_others_move(run, tmp_path):

@@ -61,14 +61,26 @@ def test_every_command_parses_back_to_the_same_data(separation, choice):
 
 def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
     settings = {"width": 0.25, "epoch_1st": 40, "schedule": "steps", "M": [30, 35]}
-    assert not any(training_flags({"given": {"data_name": "digits"}, "settings": settings}, 40).values())
+    assert not any(training_flags({"given": {"data_name": "digits"}, "settings": settings}, 40, 160).values())
     given = {"M": [35, 30], "width": 0.25, "schedule": "steps", "epoch_1st": 40, "gamma_scheduler": 0.5}
-    taken = training_flags({"given": given, "settings": settings}, 40)
+    taken = training_flags({"given": given, "settings": settings, "data": {"samples": 1438}}, 40, 160)
     steps = {"--schedule": "steps", "--M": [30, "--M", 35], "--gamma_scheduler": 0.5}
-    assert taken == {"--width": 0.25, "--epoch": 40} | steps
+    assert {flag: value for flag, value in taken.items() if value is not None} == (
+        {"--width": 0.25, "--epoch": 40} | steps
+    )
     _, script, *flags = shlex.split(ssl_command(FORGET, "e", UNKNOWN, taken, "experiments"))
     args = resolve(load_script(script).parser().parse_args(flags))
     assert (args.width, args.epoch, args.schedule, args.M, args.gamma_scheduler) == (0.25, 40, "steps", [30, 35], 0.5)
+
+
+def test_the_next_training_gets_what_the_machine_was_given_and_milestones_their_epochs():
+    record = {"settings": {"M": [30]}, "data": {"samples": 1438}}
+    given = {"cuda_dev": -1, "images_on": "host", "batch_size": 50, "eval_batch_size": 100, "M": [30]}
+    taken = training_flags(record | {"given": given}, 40, 110)
+    assert {flag: value for flag, value in taken.items() if value is not None} == {
+        "--cuda_dev": -1, "--images_on": "host", "--batch_size": 50, "--eval_batch_size": 100, "--epoch": 40,
+        "--M": [30],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,15 +89,15 @@ def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
         (60, 120, 1438, 80),  # half of 120: half of 160
         (1, 40, 1438, 4),
         (1, 120, 100_000, 2),  # a clean set and what follows need one each
-        (30, 120, 100_000, 15),  # half of 60: half of 30
+        (30, 120, 100_000, 40),  # half of 60: half of 80
         (40, 40, 1438, None),
         (150, 40, 1438, None),  # to memorise takes longer than to learn
     ],
 )
 def test_of_its_usual_epochs_ssl_gets_the_share_that_the_separation_had(given, usual, samples, expected):
-    record = {"settings": {"epoch_1st": given, "batch_size": 100, "M": []}, "data": {"samples": samples}}
-    assert training_flags(record | {"given": {"epoch_1st": given}}, usual)["--epoch"] == expected
-    assert training_flags(record | {"given": {}}, usual).get("--epoch") is None
+    record = {"settings": {"epoch_1st": given, "M": []}, "data": {"samples": samples}}
+    assert training_flags(record | {"given": {"epoch_1st": given}}, usual, 160).get("--epoch") == expected
+    assert training_flags(record | {"given": {}}, usual, 160).get("--epoch") is None
 
 
 RATES = [[], ["--schedule", "cosine"], ["--schedule", "steps"], ["--schedule", "constant"], ["--M", "3"]]
@@ -104,7 +116,7 @@ def test_however_a_separation_was_trained_the_next_command_is_taken(separation):
         except UserError:  # of the separation's own flags
             continue
         record = {"given": given, "settings": vars(args), "data": {"samples": 1438}}
-        command = ssl_command(separation, "e", UNKNOWN, training_flags(record, separation.epochs), "experiments")
+        command = ssl_command(separation, "e", UNKNOWN, training_flags(record, separation.epochs, 160), "experiments")
         next_args = ssl.resolved(ssl.parser().parse_args(shlex.split(command)[2:]))
         if args.schedule == "steps":  # a rate that falls by another factor does so in both
             assert next_args.gamma_scheduler == args.gamma_scheduler

@@ -8,7 +8,6 @@ import pytest
 from utils.training.optimisation import (
     Optimisation,
     Schedule,
-    enough_epochs,
     epochs_for,
     optimisation_of,
     schedule_of,
@@ -56,6 +55,12 @@ def test_flags_become_a_schedule():
     assert schedule_of(args, 20, later_base=0.4, later_from=6) == later
 
 
+def test_milestones_keep_their_share_of_a_shorter_training():
+    args = argparse.Namespace(lr=0.2, schedule="steps", M=[100, 140, 1], gamma_scheduler=0.5)
+    assert schedule_of(args, 60, counted=160).milestones == [38, 52, 1]
+    assert schedule_of(args, 160, counted=160).milestones == [100, 140, 1]
+
+
 def test_flags_become_settings():
     args, schedule = argparse.Namespace(**SGD, **RESISTING, balance=0.3), Schedule(0.4)
     expected = Optimisation(schedule, 50, 0.8, 1e-3, 7, mixup=2.0, ema=0.9, augment="strong", balance=0.3)
@@ -69,14 +74,6 @@ def test_a_script_without_a_flag_for_it_does_not_balance_the_plain_loss():
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch_size", "epochs"),
-    [(1437, 100, 160), (5000, 100, 160), (10_000, 100, 80), (50_000, 100, 60), (8000, 50, 60)],
-)
-def test_small_sets_are_learnt_from_for_longer(samples, batch_size, epochs):
-    assert enough_epochs(samples, batch_size) == epochs  # 8,000 steps, from 60 to 160 epochs
-
-
-@pytest.mark.parametrize(
     ("samples", "epochs"),
     [(20, 40), (1437, 40), (50_000, 40), (100_000, 20), (10_000_000, 10)],
 )
@@ -85,13 +82,13 @@ def test_default_epochs_shrink_where_a_set_is_large(samples, epochs):
 
 
 @pytest.mark.parametrize(
-    ("given", "samples", "enough", "why"),
+    ("given", "samples", "memorises", "why"),
     [
-        (True, 100_000, False, "as given"),
-        (False, 50_000, False, "by default, fewer above 50,000 images; more of them would memorise a small set"),
-        (False, 50_000, True, "by default: 60 to 160 in the last run, as near to 8,000 steps as these come"),
-        (False, 50_001, True, "by default: scaled down above 50,000 images, since each epoch has more steps"),
+        (True, 100_000, True, "as given"),
+        (False, 50_000, True, "by default, fewer above 50,000 images; more of them would memorise a small set"),
+        (False, 50_000, False, "by default, fewer above 50,000 images"),
+        (False, 50_001, False, "by default: scaled down above 50,000 images, since each epoch has more steps"),
     ],
 )
-def test_the_log_says_why_there_are_so_many_epochs(given, samples, enough, why):
-    assert why_epochs(given, samples, enough=enough) == why
+def test_the_log_says_why_there_are_so_many_epochs(given, samples, memorises, why):
+    assert why_epochs(given, samples, memorises=memorises) == why
