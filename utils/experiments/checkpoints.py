@@ -25,7 +25,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._newest, self._previous, self._unfinished = (folder / name for name in (NEWEST, PREVIOUS, UNFINISHED))
-        self._newest_is_whole = True  # made after a whole epoch
+        self._newest_within: tuple | None = None  # the epoch that the newest is within
 
     def __bool__(self) -> bool:
         return bool(self._present())
@@ -36,13 +36,15 @@ class Checkpoints:
     def save(self, state: dict[str, Any]) -> None:
         """Make `state` the newest; the one before it is kept until the next call.
 
-        Of one within an epoch the one before it is kept: a training that diverges goes back to a whole epoch.
+        So is the one before an epoch, as long as those that follow are within it: where that diverges a training goes
+        back there.
         """
         save_torch(self._unfinished, state)
-        if self._newest.exists() and self._newest_is_whole:
+        within = _within_an_epoch(state)
+        if self._newest.exists() and (within is None or within != self._newest_within):
             os.replace(self._newest, self._previous)
         rename(self._unfinished, self._newest)
-        self._newest_is_whole = not _within_an_epoch(state)
+        self._newest_within = within
 
     def load(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
@@ -58,7 +60,7 @@ class Checkpoints:
                 continue
             if damaged:
                 rename(file, self._newest)
-            self._newest_is_whole = not _within_an_epoch(state)
+            self._newest_within = _within_an_epoch(state)
             return state, damaged[0].what if damaged else None
         if damaged:
             raise damaged[0]
@@ -69,7 +71,7 @@ class Checkpoints:
         for file in self._present():
             with contextlib.suppress(UserError):
                 state = read(file)
-                if state["phase"] == phase and not _within_an_epoch(state):  # its weights may be broken already
+                if state["phase"] == phase and _within_an_epoch(state) is None:  # its weights may be broken already
                     self.load_parts(state, parts)
                     return True
         return False
@@ -100,5 +102,10 @@ def read(file: Path) -> dict[str, Any]:
     return state
 
 
-def _within_an_epoch(state: dict[str, Any]) -> bool:
-    return any(part.get("step") for name, part in state["parts"].items() if name.startswith("progress"))
+def _within_an_epoch(state: dict[str, Any]) -> tuple | None:
+    """The phase and the epoch, of each progress, that a state is within; None between two epochs."""
+    parts = state["parts"].items()
+    progresses = [part for name, part in parts if str(name).startswith("progress") and isinstance(part, dict)]
+    if not any(part.get("step") for part in progresses):
+        return None
+    return state["phase"], *(part.get("epoch") for part in progresses)
