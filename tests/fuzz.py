@@ -619,7 +619,6 @@ def checkpoints(root: Path) -> Prepare:
             begun.tracks.new("loss_track", 4, 3).append(np.ones(3, dtype=np.float32))
             begun.history.add(epoch=1, train_loss=0.5)
             phase.checkpoint()
-            work["progress"].epoch += 1  # within one epoch the one before it would stay
             phase.checkpoint()
     begun.record["seconds"].clear()
     begun.record.write()

@@ -347,6 +347,20 @@ def test_an_epoch_of_stage_2_may_have_fewer_steps_and_be_left_at_any(run, tmp_pa
     assert same_bytes(tmp_path / "whole", tmp_path / "e") == []
 
 
+def test_a_run_may_go_on_with_less_room_and_says_what_that_changes(run, tmp_path, monkeypatch):
+    flags, threads = [*TINY_ARGS["main.py"], "--experiment_name", "e"], torch.get_num_threads()
+    monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(1))
+    with pytest.raises(Stopped):
+        run("main.py", *flags)
+    try:
+        run("main.py", *flags, "--threads", threads + 1, "--eval_batch_size", 7)
+    finally:
+        torch.set_num_threads(threads)
+    log = (tmp_path / "e" / "log.txt").read_text()
+    assert f"begun on CPU, {threads} threads" in log
+    assert f"eval_batch_size none there, 7 here; threads none there, {threads + 1} here: the bytes will differ" in log
+
+
 EARLY = ["--freeze_earlySecondStage", "--experiment_name", "e"]
 
 

@@ -25,7 +25,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._newest, self._previous, self._unfinished = (folder / name for name in (NEWEST, PREVIOUS, UNFINISHED))
-        self._newest_within: tuple | None = None  # the epoch that the newest is within
+        self._newest_at = self._previous_at = ("", ())  # see _moment
 
     def __bool__(self) -> bool:
         return bool(self._present())
@@ -36,15 +36,16 @@ class Checkpoints:
     def save(self, state: dict[str, Any]) -> None:
         """Make `state` the newest; the one before it is kept until the next call.
 
-        So is the one before an epoch, as long as those that follow are within it: where that diverges a training goes
-        back there.
+        One between two epochs is kept until the next epoch is over: where that diverges the training goes back there.
         """
         save_torch(self._unfinished, state)
-        within = _within_an_epoch(state)
-        if self._newest.exists() and (within is None or within != self._newest_within):
+        phase, within = at = _moment(state)
+        stays = within and at == self._newest_at and self._previous_at == (phase, ())
+        if self._newest.exists() and not stays:
             os.replace(self._newest, self._previous)
+            self._previous_at = self._newest_at
         rename(self._unfinished, self._newest)
-        self._newest_within = within
+        self._newest_at = at
 
     def load(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest whole state or None, what was damaged or None); going back makes the older one the newest.
@@ -60,7 +61,10 @@ class Checkpoints:
                 continue
             if damaged:
                 rename(file, self._newest)
-            self._newest_within = _within_an_epoch(state)
+            self._newest_at = _moment(state)
+            if self._newest_at[1] and self._previous.exists():
+                with contextlib.suppress(UserError):
+                    self._previous_at = _moment(read(self._previous))
             return state, damaged[0].what if damaged else None
         if damaged:
             raise damaged[0]
@@ -71,7 +75,7 @@ class Checkpoints:
         for file in self._present():
             with contextlib.suppress(UserError):
                 state = read(file)
-                if state["phase"] == phase and _within_an_epoch(state) is None:  # its weights may be broken already
+                if _moment(state) == (phase, ()):  # within an epoch its weights may be broken already
                     self.load_parts(state, parts)
                     return True
         return False
@@ -102,10 +106,9 @@ def read(file: Path) -> dict[str, Any]:
     return state
 
 
-def _within_an_epoch(state: dict[str, Any]) -> tuple | None:
-    """The phase and the epoch, of each progress, that a state is within; None between two epochs."""
+def _moment(state: dict[str, Any]) -> tuple[str, tuple]:
+    """The phase of a state, and the epoch, of each progress, that it is within: () between two epochs."""
     parts = state["parts"].items()
     progresses = [part for name, part in parts if str(name).startswith("progress") and isinstance(part, dict)]
-    if not any(part.get("step") for part in progresses):
-        return None
-    return state["phase"], *(part.get("epoch") for part in progresses)
+    within = any(part.get("step") for part in progresses)
+    return state["phase"], tuple(part.get("epoch") for part in progresses) if within else ()
