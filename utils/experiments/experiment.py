@@ -50,6 +50,7 @@ class Experiment:
         self.history, self.tracks = self.state.history, self.state.tracks
         self.stop = StopRequest("")
         self._compared_with = compared_with
+        self._rounding = ""  # what differs from the run that is gone on with, and changes its bytes alone
         self._before: set[Path] = set()  # what lay here before this process wrote anything
 
     # -- opening and closing ------------------------------------------------------------------------------------
@@ -121,8 +122,7 @@ class Experiment:
             self.log(f"{damaged}; going back to the checkpoint before it")
         known = ROUNDING & settings.keys() & self.record["settings"].keys()
         rounding = ({key: flags[key] for key in known} for flags in (settings, self.record["settings"]))
-        if not self.finished and (differing := differences(*rounding)):
-            self.log(f"begun with other settings: {differing}: the bytes will differ")
+        self._rounding = differences(*rounding)
 
     def begin(self, data: dict[str, Any], **entries: Any) -> None:
         """Call once the inputs have been read and found good: only now is a used folder cleared and run.json written.
@@ -141,6 +141,8 @@ class Experiment:
                 f"what the unfinished run in {self.path} worked on has changed: {differing}",
                 "bring it back, or use --overwrite to start anew",
             )
+        elif self._rounding:  # said here: a refusal writes nothing
+            self.log(f"begun with other settings: {self._rounding}: the bytes will differ")
 
     def _clear(self) -> None:
         """Remove what an earlier run left."""

@@ -49,7 +49,7 @@ def training_flags(record: Record, usual: int, usual_of_ssl: int) -> dict[str, o
     milestones were said, which are taken over, as many.
     """
     given, settings = record.get("given", {}), record["settings"]
-    flags = {f"--{name}": given.get(name) for name in TAKEN_OVER}
+    flags = {f"--{name}": given[name] for name in TAKEN_OVER if name in given}
     if "gamma_scheduler" in given and settings.get("schedule") == "steps":  # which may be that script's default alone
         flags |= {"--schedule": "steps", "--gamma_scheduler": given["gamma_scheduler"]}
     if not given.keys() & {"epoch_1st", "M"}:

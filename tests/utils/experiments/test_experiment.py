@@ -112,8 +112,13 @@ def test_what_changes_bytes_alone_may_change_on_the_way_and_is_said(tmp_path):
         experiment.begin({"images": "abc"})
         with experiment.phase("first", {}) as phase:
             phase.checkpoint()
+    settings = SETTINGS | {"eval_batch_size": 50, "threads": 2}
+    with pytest.raises(UserError, match="has changed"), \
+            Experiment(tmp_path, "run").open("main.py", "forget", settings) as experiment:  # fmt: skip
+        experiment.begin({"images": "xyz"})
+    assert not (experiment.path / "log.txt").exists()  # a refusal writes nothing
     with opened(tmp_path, eval_batch_size=50, threads=2) as experiment:
-        assert experiment.resuming
+        pass
     log = (experiment.path / "log.txt").read_text()
     assert log.rstrip().endswith("other settings: eval_batch_size none there, 50 here: the bytes will differ")
 

@@ -61,13 +61,11 @@ def test_every_command_parses_back_to_the_same_data(separation, choice):
 
 def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
     settings = {"width": 0.25, "epoch_1st": 40, "schedule": "steps", "M": [30, 35]}
-    assert not any(training_flags({"given": {"data_name": "digits"}, "settings": settings}, 40, 160).values())
+    assert training_flags({"given": {"data_name": "digits"}, "settings": settings}, 40, 160) == {}
     given = {"M": [35, 30], "width": 0.25, "schedule": "steps", "epoch_1st": 40, "gamma_scheduler": 0.5}
     taken = training_flags({"given": given, "settings": settings, "data": {"samples": 1438}}, 40, 160)
     steps = {"--schedule": "steps", "--M": [30, "--M", 35], "--gamma_scheduler": 0.5}
-    assert {flag: value for flag, value in taken.items() if value is not None} == (
-        {"--width": 0.25, "--epoch": 40} | steps
-    )
+    assert taken == {"--width": 0.25, "--epoch": 40} | steps
     _, script, *flags = shlex.split(ssl_command(FORGET, "e", UNKNOWN, taken, "experiments"))
     args = resolve(load_script(script).parser().parse_args(flags))
     assert (args.width, args.epoch, args.schedule, args.M, args.gamma_scheduler) == (0.25, 40, "steps", [30, 35], 0.5)
@@ -76,8 +74,7 @@ def test_how_a_separation_trained_is_taken_over_where_it_was_said_by_hand():
 def test_the_next_training_gets_what_the_machine_was_given_and_milestones_their_epochs():
     record = {"settings": {"M": [30]}, "data": {"samples": 1438}}
     given = {"cuda_dev": -1, "images_on": "host", "batch_size": 50, "eval_batch_size": 100, "M": [30]}
-    taken = training_flags(record | {"given": given}, 40, 110)
-    assert {flag: value for flag, value in taken.items() if value is not None} == {
+    assert training_flags(record | {"given": given}, 40, 110) == {
         "--cuda_dev": -1, "--images_on": "host", "--batch_size": 50, "--eval_batch_size": 100, "--epoch": 40,
         "--M": [30],
     }  # fmt: skip
