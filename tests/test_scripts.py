@@ -460,6 +460,8 @@ def test_cross_probabilities_are_the_other_models(finished, tmp_path):
     assert sorted(load(tmp_path / "e", "permutation")) == list(range(len(labels)))
     cross, own = (load(tmp_path / "e", f"{name}loss_track").mean(0) for name in ("", "own_"))
     assert not np.allclose(cross, own, rtol=0.01)
+    for prefix, track in (("parallel", cross), ("own", own)):
+        np.testing.assert_allclose(load(tmp_path / "e", f"{prefix}_mean_loss"), track, rtol=1e-3, atol=1e-5)
     with (tmp_path / "e" / "dynamics.csv").open(newline="") as handle:
         np.testing.assert_allclose([float(row["mean_loss"]) for row in csv.DictReader(handle)], cross, rtol=1e-3)
 

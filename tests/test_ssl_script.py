@@ -172,16 +172,38 @@ def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_
     np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.03)
 
 
-def test_a_later_run_that_diverges_at_once_is_no_copy_of_the_run_before(run, separated, tmp_path, monkeypatch):
+@pytest.mark.parametrize("flags", [[], SPLIT], ids=["posterior", "split"])
+@pytest.mark.parametrize("whole", [0, 1], ids=["at once", "after an epoch of four"])
+def test_a_later_run_that_diverges_early_leaves_what_the_run_before_found(
+    run, separated, tmp_path, monkeypatch, whole, flags
+):
     train_epoch = Learner.train_epoch
 
     def diverging(self, *args, **options):
-        if self.stream == 2:
-            raise Diverged("the loss is nan at epoch 1, step 1", "lower the learning rate")
+        if self.stream == 2 and self.progress.epoch == whole:
+            raise Diverged("the loss is nan", "lower the learning rate")
         return train_epoch(self, *args, **options)
 
+    flags = [*SSL, *flags, "--parallel", "--network", "MT_Net"]
+    run("ssl.py", *flags, "--experiment_name", "once", "--runs", "1")
     monkeypatch.setattr(Learner, "train_epoch", diverging)
-    with pytest.raises(UserError, match="the loss is nan at epoch 1, step 1"):
+    printed = run("ssl.py", *flags, "--experiment_name", "e", "--runs", "2")
+    assert "run2: " in printed and "going on with what run1 found" in printed
+    for name in SCORE_FILES["ssl.py"]:
+        np.testing.assert_array_equal(
+            np.load(tmp_path / "e" / f"{name}.npy"), np.load(tmp_path / "once" / f"{name}.npy")
+        )
+    assert figures(tmp_path / "e") == figures(tmp_path / "once")
+    once, kept = (torch.load(tmp_path / name / "model.pt", weights_only=True)["weights"] for name in ("once", "e"))
+    assert all(torch.equal(once[name], kept[name]) for name in once)
+
+
+def test_a_first_run_that_diverges_at_once_is_an_error(run, separated, monkeypatch):
+    def diverging(self, *args, **options):
+        raise Diverged("the loss is nan", "lower the learning rate")
+
+    monkeypatch.setattr(Learner, "train_epoch", diverging)
+    with pytest.raises(UserError, match="the loss is nan — lower the learning rate"):
         run("ssl.py", *SSL, "--parallel", "--runs", "2", "--experiment_name", "e")
 
 

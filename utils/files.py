@@ -44,6 +44,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             temporary.unlink()
 
 
+def copy_atomically(source: Path, target: Path) -> None:
+    """A copy of the bytes alone, as `write_atomically` writes."""
+    write_atomically(target, lambda handle: handle.write(source.read_bytes()))
+
+
 def rename(source: Path, target: Path) -> None:
     """Give a file or folder its name, in place of what has that; once this returns, a power cut does not undo it."""
     os.replace(source, target)

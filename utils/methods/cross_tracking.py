@@ -38,11 +38,12 @@ from utils.training.optimisation import epochs_for, optimisation_of, schedule_of
 from utils.training.passes import probabilities
 
 PHASE = "training"
+OWN = "own"  # prefix of the scores by the model that was trained on the sample
 
 CROSS_LOSS = TrackedScore("parallel_loss", "loss_track", "cross loss (nats)")
-OWN_LOSS = TrackedScore("own_loss", "own_loss_track", "own loss (nats)")
+OWN_LOSS = TrackedScore(f"{OWN}_loss", "own_loss_track", "own loss (nats)")
 CROSS_CE = TrackedScore("parallel_ce", "ce_track", "cross neighbour cross-entropy")
-OWN_CE = TrackedScore("own_ce", "own_ce_track", None)
+OWN_CE = TrackedScore(f"{OWN}_ce", "own_ce_track", None)
 
 
 class Half:
@@ -80,6 +81,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     why = why_epochs(args.epoch_1st is not None, len(data))
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
     evidence = Evidence(PARALLEL.prefixes[0], data, args.choose, args.epoch_1st)
+    own_evidence = Evidence(OWN, data, "last", args.epoch_1st)  # to compare: nothing is chosen from it
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
     experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
     expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
@@ -96,12 +98,12 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         learner = Learner(network, data, compute, optimisation, 1 + k, ranks=ranks)
         halves.append(Half(learner, ids, tracking_of(args)))
     tracks = ScoreTracks(experiment, scores, args.epoch_1st, len(data), data.is_noisy)
-    train_and_track(halves, tracks, evidence, experiment)
+    train_and_track(halves, tracks, evidence, own_evidence, experiment)
     if args.keep_models:
         for k, half in enumerate(halves):
             save_model(experiment, data, half.network, models.PREACT_RESNET18, args.width, f"model_{k}.pt")
     if compute.ranks.leads:
-        write_results(data, tracks, evidence, experiment)
+        write_results(data, tracks, evidence, own_evidence, experiment)
 
 
 def expectation_of(args: argparse.Namespace, data: NoisyData, compute: Compute) -> partial[Expectation | None]:
@@ -122,11 +124,13 @@ def split_in_halves(n: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return permutation, [np.sort(permutation[: n - n // 2]), np.sort(permutation[n - n // 2 :])]
 
 
-def train_and_track(halves: list[Half], tracks: ScoreTracks, evidence: Evidence, experiment: Experiment) -> None:
+def train_and_track(
+    halves: list[Half], tracks: ScoreTracks, evidence: Evidence, own_evidence: Evidence, experiment: Experiment
+) -> None:
     """Both models, epoch by epoch; after each, every half as its own and as the other model sees it."""
     first, second = halves
     data = first.learner.data
-    parts = first.learner.parts(0) | second.learner.parts(1) | {"evidence": evidence}
+    parts = first.learner.parts(0) | second.learner.parts(1) | {"evidence": evidence, "own_evidence": own_evidence}
     experiment.log.quietly(f"{PHASE}: {first.learner.optimisation.schedule.in_words()}")
     with experiment.phase(PHASE, parts) as phase:
         with phase.until_divergence():
@@ -150,6 +154,7 @@ def train_and_track(halves: list[Half], tracks: ScoreTracks, evidence: Evidence,
                     test_accuracy=None if None in test_accuracies else mean(test_accuracies),
                     **tracks.aucs(),
                     **evidence.add(cross.logits, f"epoch {epoch + 1}", candidates),
+                    **own_evidence.add(own.logits, f"epoch {epoch + 1}"),
                 )
         evidence.conclude()
         probs = [first.probabilities(second.network), second.probabilities(first.network)]
@@ -204,7 +209,9 @@ def in_order(halves: list[Half], parts: list[Tensor]) -> Tensor:
     return whole
 
 
-def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, experiment: Experiment) -> None:
+def write_results(
+    data: NoisyData, tracks: ScoreTracks, evidence: Evidence, own_evidence: Evidence, experiment: Experiment
+) -> None:
     """Scores, figures and final numbers, from what the training left in the folder."""
     rows = experiment.history.rows
     draw_tracks(
@@ -229,6 +236,7 @@ def write_results(data: NoisyData, tracks: ScoreTracks, evidence: Evidence, expe
     scores = tracks.last()
     figures = save_scores(experiment, data, PARALLEL, evidence, scores)
     write_dynamics(experiment, data, evidence)
+    figures |= own_evidence.save(experiment)
     for own in (OWN_LOSS, OWN_CE):
         if own.name in scores:
             figures |= aucs(own.name, scores[own.name], data.labels, data.clean_labels)

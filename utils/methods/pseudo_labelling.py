@@ -9,6 +9,7 @@ second run's clean set). With both: mixup, two regularisers, averaged weights.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +21,9 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from utils.compute import Compute, seed_torch
 from utils.data.choice import SSL, data_choice
 from utils.data.noisy_data import NoisyData, prepare
+from utils.errors import Diverged
 from utils.experiments.experiment import Experiment
+from utils.files import copy_atomically
 from utils.methods.clean_set import find_scores, keep_scores
 from utils.methods.pseudo_labelling_flags import resolve_epochs
 from utils.methods.targets import PosteriorTargets, SplitTargets
@@ -54,6 +57,7 @@ from utils.training.passes import accuracy_on_test, probabilities
 
 Targets = PosteriorTargets | SplitTargets
 LOSS = "ssl_loss"  # the score that is tracked
+MODEL = "model.pt"  # the network of the last run
 
 
 def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Experiment) -> None:
@@ -75,26 +79,24 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0
 
-    for number in range(1, args.runs + 1):
-        if experiment.done(f"run{number}") and number < args.runs:
-            continue
+    def train(number: int) -> None:
+        settings = RunSettings.from_flags(args, number, epochs[number - 1])
         targets = make.targets(number, experiment)
-        name = args.network[-1 if number == args.runs else 0]
         network = new_network(
-            name, data.num_classes, compute, width=args.width, dropout=args.dropout,
+            settings.network, data.num_classes, compute, width=args.width, dropout=args.dropout,
             input_noise=args.input_noise, seed=args.seed, counter=number,
         )  # fmt: skip
-        settings = RunSettings.from_flags(args, number, epochs[number - 1])
         optimisation = optimisation_of(args, schedule_of(args, settings.epochs, counted=args.epoch), jitter)
         from_batches = args.track_from == BATCHES
         learner = Learner(
             network, make.data, compute, optimisation, number, name=settings.name, from_batches=from_batches
         )
-        network = train_run(learner, settings, targets, experiment)
-    save_model(experiment, data, network, args.network[-1], args.width, "model.pt")
-    test_accuracy = accuracy_on_test(network, data, compute)
+        train_run(learner, settings, targets, experiment)
+
+    runs = train_in_turn(args.runs, train, experiment)
     if ranks.leads:
-        figures = write_results(args.runs, data, experiment)
+        figures = write_results(runs, data, experiment)
+        test_accuracy = experiment.record["test_accuracy"][f"run{runs}"]
         experiment.finish(figures | {"test_accuracy": test_accuracy, "noise_ratio_realised": data.noise_ratio})
 
 
@@ -120,6 +122,9 @@ class RunSettings:
 
     number: int  # from 1
     epochs: int
+    network: str
+    width: float
+    model: str  # the file that the network is kept in
     labeled_batch_size: int  # clean samples in every batch; 0 = as they come
     weights: LossWeights
     swa_start: int | None  # epochs before the averaging of weights; None = no averaging
@@ -128,8 +133,10 @@ class RunSettings:
     @classmethod
     def from_flags(cls, args: argparse.Namespace, number: int, epochs: int) -> RunSettings:
         swa_start = None if args.swa_start is None else args.swa_start * epochs // args.epoch
+        last, labeled = number == args.runs, args.labeled_batch_size or 0
+        network, model = args.network[-1 if last else 0], MODEL if last else model_of_run(number)
         weights = LossWeights(args.alpha, args.beta)
-        return cls(number, epochs, args.labeled_batch_size or 0, weights, swa_start, args.swa_freq)
+        return cls(number, epochs, network, args.width, model, labeled, weights, swa_start, args.swa_freq)
 
     @property
     def name(self) -> str:
@@ -145,8 +152,33 @@ def tracked_loss(run: str) -> TrackedScore:
     return TrackedScore(LOSS, f"loss_track_{run}", "loss against the original label (nats)")
 
 
-def train_run(learner: Learner, settings: RunSettings, targets: Targets, experiment: Experiment) -> nn.Module:
-    """Train a fresh network on the targets; the network that is kept, its classes as frequent as theirs."""
+def model_of_run(number: int) -> str:
+    """The file of the network of a run that another one follows."""
+    return f"model_run{number}.pt"
+
+
+def train_in_turn(runs: int, train: Callable[[int], None], experiment: Experiment) -> int:
+    """Train run after run, `train(number)` from 1 on; the number of the last that is whole.
+
+    Where one diverges before it could say more than the one before, what that found stands. Raises Diverged for the
+    first one.
+    """
+    for number in range(1, runs + 1):
+        if number < runs and experiment.done(f"run{number}"):
+            continue
+        try:
+            train(number)
+        except Diverged as error:
+            if number == 1:
+                raise
+            experiment.log(f"run{number}: {error.what}: going on with what run{number - 1} found")
+            copy_atomically(experiment.path / model_of_run(number - 1), experiment.record.own(MODEL))
+            return number - 1
+    return runs
+
+
+def train_run(learner: Learner, settings: RunSettings, targets: Targets, experiment: Experiment) -> None:
+    """Train a fresh network on the targets; it is kept with its classes as frequent as theirs."""
     data, run = learner.data, settings.name
     losses = ScoreTracks(experiment, [tracked_loss(run)], settings.epochs, len(data), data.is_noisy)
     evidence = Evidence("ssl", data, "last", settings.epochs, from_batches=learner.from_batches)
@@ -169,12 +201,13 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
 
     with training.run(loss_of, after_epoch, first_columns={"run": settings.number}, parts=parts, batches=batches):
         losses.close()
+        if settings.number > 1 and evidence.accumulated.passes < settings.epochs // 2:
+            raise Diverged("too few epochs to say more than the run before", "lower the learning rate")
         network = learner.judge
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
         align_classes(network, learner, targets)
-        save_run(network, targets, training)
-    return network
+        save_run(network, settings, targets, training)
 
 
 def batches_of_epoch(learner: Learner, targets: Targets, labeled_batch_size: int) -> list[Tensor]:
@@ -216,10 +249,13 @@ def align_classes(network: nn.Module, learner: Learner, targets: Targets) -> Non
 # -- 2. what is left behind --------------------------------------------------------------------------------------------
 
 
-def save_run(network: nn.Module, targets: Targets, training: TrackedTraining) -> None:
-    """The scores of a run, and what the next one begins with."""
+def save_run(network: nn.Module, settings: RunSettings, targets: Targets, training: TrackedTraining) -> None:
+    """The network and the scores of a run, and what the next one begins with."""
     run, learner, evidence, experiment = training.name, training.learner, training.evidence, training.experiment
     data = learner.data
+    save_model(experiment, data, network, settings.network, settings.width, settings.model)
+    test_accuracy = accuracy_on_test(network, data, learner.compute)
+    experiment.record.update(test_accuracy=experiment.record.get("test_accuracy", {}) | {run: test_accuracy})
     experiment.save_array(f"ssl_loss_{run}", training.losses_of(network))
     for name, values in evidence.scores().items():
         experiment.save_array(f"ssl_{name}_{run}", values)

@@ -85,7 +85,7 @@ def draw_roc(experiment: Experiment, data: NoisyData, scores: dict[str, np.ndarr
 
 def log_posterior(what: str, posterior: CalibratedPosterior, evidence: Evidence, experiment: Experiment) -> None:
     """What it finds, and whether to trust it; by what it was calibrated, in the log file alone."""
-    said = f"{what}: {posterior.noise_rate_:.3f} of the labels wrong"
+    said = f"{what}: estimated share of wrong labels {posterior.noise_rate_:.3f}"
     if not posterior.calibrated_:
         experiment.log(f"{said}; not calibrated: too few errors were planted (go by the order, not by p_noisy)")
         return

@@ -154,7 +154,7 @@ def test_the_share_of_wrong_labels_is_told_with_how_far_it_is_to_be_trusted(
     with experiment(tmp_path) as run:
         capsys.readouterr()
         separation_results.log_posterior("p_noisy", posterior, evidence, run)
-        assert capsys.readouterr().out == f"p_noisy: 0.250 of the labels wrong{said}\n"
+        assert capsys.readouterr().out == f"p_noisy: estimated share of wrong labels 0.250{said}\n"
         in_file = (run.path / "log.txt").read_text()
     assert ("7 errors planted on purpose, most of all by the predictions of all epochs" in in_file) == calibrated
 
