@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from utils.command_line.flags import add_device
 from utils.command_line.parser import SEED, Parser
 from utils.data.choice import DataChoice, add_data, data_choice, resolve_data
+from utils.results.tables import Row, Spread, Table, as_text
 
 
 def parser_over_seeds(name: str, doc: str, seeds: tuple[int, ...] = (1, 2, 3), with_data: bool = True) -> Parser:
@@ -29,3 +31,13 @@ def choices(args: argparse.Namespace) -> list[DataChoice]:
     args.seed = args.seeds[0]
     resolve_data(args)
     return [replace(data_choice(args), seed=seed) for seed in args.seeds]
+
+
+def table_over_seeds(seeds: Sequence[Mapping[tuple[str, ...], Mapping[str, float | None]]], groups: list[str]) -> str:
+    """Mean ± sd (n) of {row: {column: value}} of each seed; `groups` heads the parts of a row's name."""
+    columns = list(next(iter(seeds[0].values())))
+    rows = []
+    for name in seeds[0]:
+        values = [[seed[name][column] for seed in seeds if seed[name][column] is not None] for column in columns]
+        rows.append(Row(list(name), [Spread.of(of) for of in values]))
+    return as_text(Table(groups, columns, rows))

@@ -14,13 +14,12 @@ import re
 
 from tests.benchmarks import rows
 from tests.benchmarks.measuring import compute_of, run_script
-from tests.benchmarks.over_seeds import choices, parser_over_seeds
+from tests.benchmarks.over_seeds import choices, parser_over_seeds, table_over_seeds
 from tests.benchmarks.peers import PeersReport
 from tests.benchmarks.tracked_steps import MEMORISE
 from utils.command_line import running
 from utils.command_line.parser import COUNT, Parser
 from utils.data.choice import DataChoice
-from utils.results.tables import Row, Spread, Table, as_text
 from utils.scoring.accumulated import NAMES
 from utils.scoring.tracking import BATCHES, PASSES
 from utils.separations import FORGET
@@ -59,16 +58,6 @@ def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[tuple[str, st
     return found
 
 
-def table(seeds: list[dict[tuple[str, str], dict[str, float]]]) -> Table:
-    """Over seeds."""
-    names = list(next(iter(seeds[0].values())))
-    lines = []
-    for key in seeds[0]:
-        values = [[seed[key][name] for seed in seeds if seed[key][name] is not None] for name in names]
-        lines.append(Row(list(key), [Spread.of(of) for of in values]))
-    return Table(["training", "--track_from"], names, lines)
-
-
 def make_parser() -> Parser:
     parser = parser_over_seeds("track_from", __doc__)
     group = parser.add_argument_group("where scores are from")
@@ -83,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     of_seeds = choices(args)
     compute = compute_of(args)
     report = PeersReport(compute, "Scores of training batches beside those of passes: AUC, mean ± sd (n)")
-    report(as_text(table([one_seed(args, choice) for choice in of_seeds])))
+    report(table_over_seeds([one_seed(args, choice) for choice in of_seeds], ["training", "--track_from"]))
     report.save(args.save, args)
 
 
