@@ -1,7 +1,8 @@
 """Soft relabelling: what a network has learnt replaces the labels, and a score says how little it thinks of them.
 
     python3 relabel.py                                              on scikit-learn's digits, offline
-    python3 relabel.py --dataset folder --train_root my_images      which labels of my_images/CLASS/* are wrong?
+    python3 relabel.py --dataset folder --train_root my_images --width 0.25
+                                                                    which labels of my_images/CLASS/* are wrong?
 
 Writes relabel_score.npy (the default) and relabel_loss.npy, float32 (N,), higher = more likely mislabelled,
 p_noisy.npy, and soft_labels.npy, float32 (N, C): the labels that it would put instead, with their probabilities.

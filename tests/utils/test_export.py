@@ -174,6 +174,13 @@ def test_only_those_from_the_given_p_noisy_on_are_touched(call, tmp_path, photos
     assert "30 samples: 25 with the label they had, 5 with another one, 0 removed" in printed
 
 
+def test_a_p_noisy_that_no_label_has_is_said(call, tmp_path, photos):
+    experiment(tmp_path, photos)
+    said = "no label has a p_noisy of 1 or more, the highest is 0.950"
+    assert said in call("--p_noisy", 1, "--suspects", "drop", "--labels_csv", tmp_path / "labels.csv")
+    assert "no label" not in call("--p_noisy", 0.95, "--suspects", "drop", "--labels_csv", tmp_path / "l2.csv")
+
+
 def test_a_relabelled_file_takes_no_other_ones_name(call, tmp_path, photos):
     experiment(tmp_path, photos)
     call("--p_noisy", 0.5, "--suspects", "relabel", "--to", tmp_path / "clean")

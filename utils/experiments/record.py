@@ -35,6 +35,7 @@ LATER_KINDS = {
     "finish_number": int,
     "sources": dict,
 }  # that early records lack
+SAME_DATA = "use the same data, --image_size, noise and seed (or --noise_seed) for both"
 OF_SOURCE = {"experiment": str, "settings": dict}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 UNLISTED_FILES = (  # of runs whose record does not list its files yet: what they could leave beside arrays with digests
@@ -200,8 +201,10 @@ def experiment_path(root: str | os.PathLike, name: str) -> Path:
 def others(path: Path) -> str:
     """The experiments that may be meant where there is none at `path`, to be added to a sentence."""
     names = sorted(file.parent.name for file in path.parent.glob("*/run.json"))
-    close = difflib.get_close_matches(path.name, names) or names
-    return f"; there are {', '.join(close[:5])}" if names else ""
+    if close := difflib.get_close_matches(path.name, names):
+        return f"; nearest is {', '.join(close)}"
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"; there are {', '.join(names[:5])}{more}" if names else ""
 
 
 def read_finished(root: str | os.PathLike, name: str) -> Record:
@@ -262,8 +265,7 @@ def in_words(value: Any) -> str:
 def require_same_data(ours: dict, theirs: dict, name: str) -> None:
     """Raises UserError naming what differs between two data fingerprints, the other one of experiment `name`."""
     if differing := differences(ours, theirs):
-        remedy = "use the same data, --image_size, noise and seed (or --noise_seed) for both"
-        raise UserError(f"{name} judged other data: {differing}", remedy)
+        raise UserError(f"{name} judged other data: {differing}", SAME_DATA)
 
 
 def versions(*more: str) -> dict[str, str]:

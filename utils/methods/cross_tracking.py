@@ -84,7 +84,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
     own_evidence = Evidence(OWN, data, "last", args.epoch_1st)  # to compare: nothing is chosen from it
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
     experiment.require_space_for_tracks(len(scores) * args.epoch_1st, len(data))
-    expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
+    expected = foresee(experiment, data, expectation_of(args, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=[args.epoch_1st], why=why, expected=expected)
     permutation, halves_ids = split_in_halves(len(data), args.seed)
     experiment.save_array("permutation", permutation)

@@ -80,7 +80,7 @@ def forgetting(args: argparse.Namespace, compute: Compute, experiment: Experimen
     evidence = Evidence(FORGET.prefixes[0], first, args.choose, args.epoch_1st, from_batches=from_batches)
     network = new_network(models.PREACT_RESNET18, first.num_classes, compute, width=args.width, seed=args.seed)
     frozen_parameters(network, stage2.frozen_layers)  # a slip of the pen shows now, not after stage 1
-    expected = foresee(experiment, expectation, compute, args.estimate)
+    expected = foresee(experiment, first, expectation, compute, args.estimate)
     more = {"second_data": second.fingerprint()}
     announce(experiment, first, compute, epochs=[args.epoch_1st], why=why, expected=expected, **more)
     experiment.log.quietly("second " + second.describe().splitlines()[0])

@@ -73,7 +73,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     by_posterior = args.targets == "posterior"
     make = Posterior(args.agree_on_clean, found, data) if by_posterior else Split.from_flags(args, epochs, found, data)
     experiment.require_space_for_tracks(sum(epochs), len(data))
-    expected = foresee(experiment, expectation_of(args, epochs, data, compute), compute, args.estimate)
+    expected = foresee(experiment, data, expectation_of(args, epochs, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=epochs, why=why, expected=expected)
     experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch_begin", "swa_start")})
     keep_scores(found, experiment)
@@ -96,8 +96,7 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     runs = train_in_turn(args.runs, train, experiment)
     if ranks.leads:
         figures = write_results(runs, data, experiment)
-        test_accuracy = experiment.record["test_accuracy"][f"run{runs}"]
-        experiment.finish(figures | {"test_accuracy": test_accuracy, "noise_ratio_realised": data.noise_ratio})
+        experiment.finish(figures | {"noise_ratio_realised": data.noise_ratio})
 
 
 def expectation_of(
@@ -318,6 +317,8 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         )
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
+        if (kept := record["test_accuracy"].get(run)) is not None:  # of the network as it was kept
+            numbers |= {"test_accuracy": kept, "test_accuracy_best": max(kept, numbers["test_accuracy_best"])}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]
         for name in scores:
             numbers |= aucs(name, record.read_array(f"{name}_{run}"), data.labels, data.clean_labels)

@@ -54,7 +54,7 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     from_batches = args.track_from == BATCHES
     evidence = Evidence(RELABEL.prefixes[0], data, args.choose, first_training, from_batches=from_batches)
     experiment.require_space_for_tracks(args.epoch_1st, len(data))
-    expected = foresee(experiment, expectation_of(args, data, compute), compute, args.estimate)
+    expected = foresee(experiment, data, expectation_of(args, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=[warm_up, later], why=why, expected=expected)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
 

@@ -12,12 +12,13 @@ from utils.errors import UserError
 from utils.experiments.artifacts import load_array
 from utils.experiments.experiment import spelt_out
 from utils.experiments.record import (
+    SAME_DATA,
     Record,
     command_again,
+    differences,
     finished_records,
     others,
     read_finished,
-    require_same_data,
 )
 from utils.results.commands import separation_command
 from utils.scoring.selection import validate_scores
@@ -36,6 +37,7 @@ class Found:
     record: Record | None = None  # of the experiment that it was found in
 
 
+DIGESTS = ("images", "labels")  # of a fingerprint: they differ, which is all that a reader learns from them
 OF_POSTERIOR = ("posterior", "transition", "trained")
 
 
@@ -57,7 +59,12 @@ def read_scores(
     record = _named(root, separation, experiment_name, choice, width) if experiment_name else None
     if record is None:
         record = newest(root, separation, choice, fingerprint, honest=True, width=width)
-    require_same_data(fingerprint, record["data"], record.path.name)
+    if differing := _differences(record, choice, fingerprint):
+        what, remedy = f"{record.path.name} judged other data: {differing}", SAME_DATA
+        if not experiment_name:
+            what = f"no finished {separation.script} experiment under {root} judged this data ({what})"
+            remedy = f"run this first: {separation_command(separation, choice, root, width)}"
+        raise UserError(what, remedy)
     if chosen_by_truth(record):
         what = f"{record.path.name} chose its score by the true labels"
         command = separation_command(separation, choice, root, width)
@@ -76,6 +83,17 @@ def read_scores(
             return Found(scores, str(file), *more, record=record)
     missing = names[0] if not record.holds(names[0]) else "trained_labels"
     raise UserError(f"{record.path} holds no {missing}.npy", f"run {command_again(record)}")
+
+
+def _differences(record: Record, choice: DataChoice, fingerprint: dict) -> str:
+    """Between the data of an experiment and these, with the flags that made them; "" for none."""
+    if record["data"] == fingerprint:
+        return ""
+    typed = {"train_root": choice.root, "image_size": choice.image_size}
+    typed_there = {flag: record["settings"].get(flag) for flag in typed}
+    here, there = spelt_out(typed) | fingerprint, spelt_out(typed_there) | record["data"]
+    other = [f"other {key}" for key in DIGESTS if here.pop(key, None) != there.pop(key, None)]
+    return "; ".join(filter(None, [differences(here, there), *other]))
 
 
 def _named(root: str, separation: Separation, name: str, choice: DataChoice, width: float | None) -> Record:

@@ -84,13 +84,15 @@ def in_words(processes: int) -> str:
 
 def foresee(
     experiment: Experiment,
+    data: NoisyData,
     expectation: Callable[..., Expectation | None],
     compute: Compute,
     only: bool,
 ) -> str | None:
     """A line on what the run will take, None on a resume; `expectation(short=)`: of one of at least so many seconds.
 
-    `only`: say it, and no more, which ends in Foreseen (--estimate). Raises UserError for what cannot fit.
+    `only`: say it, and what the data are, and no more, which ends in Foreseen (--estimate). Raises UserError for what
+    cannot fit.
     """
     if experiment.history.rows:
         return None
@@ -99,7 +101,7 @@ def foresee(
         return None
     line = f"expected: {expected}"
     if only:
-        print(line)
+        print(data.describe(), line, sep="\n")
     require_space(experiment.path, expected.disk - experiment.bytes_to_remove, "the run")
     free = free_memory(compute)
     if free is not None and expected.more_memory > free:
@@ -126,10 +128,10 @@ def write_transition(experiment: Experiment, data: NoisyData, transition: np.nda
             for name, row in zip(data.class_names, transition, strict=True)
         ],
     )
-    matrices = {f"estimated {'as symmetric noise' if symmetric else 'without the truth'}": transition}
+    matrices = {"estimated without the truth": transition}
     if data.clean_labels is not None:
         matrices[TRUTH] = transition_matrix(data.clean_labels, data.labels, data.num_classes)
-    title = "Label noise as estimated: where the labels of each class went"
+    title = f"Estimated label noise{', taken to be symmetric' if symmetric else ''}"
     path = experiment.record.own("transition_estimated.png")
     transition_figure(path, matrices, data.class_names, title, data.choice.in_words())
 

@@ -110,9 +110,12 @@ class ScoreChoice:
         return candidate.trained[rest], candidate.trained[self._planted]
 
     def __str__(self) -> str:
-        by = {"proxy": f"planted errors found with AUC {self.criterion:.4f}{self._doubt()}", "last": "the newest",
-              "default": "the default: too few errors were planted, or none",
-              "oracle": f"ORACLE: true labels found with AUC {self.criterion:.4f}"}[self.how]  # fmt: skip
+        by = {
+            "proxy": f"planted errors found among all others with AUC {self.criterion:.4f}{self._doubt()}",
+            "last": "the newest",
+            "default": "the default: too few errors were planted, or none",
+            "oracle": f"ORACLE: true labels found with AUC {self.criterion:.4f}",
+        }[self.how]
         return f"{self.name} at {self.moment} ({by})"
 
     def state_dict(self) -> dict:

@@ -319,9 +319,14 @@ def test_the_experiments_that_may_be_meant_are_named(tmp_path):
     for name in ("digits_relabel", "mine"):
         with Experiment(tmp_path, name).open("main.py", "forget", {}) as experiment:
             experiment.begin({})
-    for typed, named in (("digits_relabl", "digits_relabel"), ("xyz", "digits_relabel, mine")):
-        with pytest.raises(UserError, match=f"; there are {named}$"):
+    for typed, named in (("digits_relabl", "nearest is digits_relabel"), ("xyz", "there are digits_relabel, mine")):
+        with pytest.raises(UserError, match=f"; {named}$"):
             read_finished(tmp_path, typed)
+    for number in range(5):
+        with Experiment(tmp_path, f"n{number}").open("main.py", "forget", {}) as experiment:
+            experiment.begin({})
+    with pytest.raises(UserError, match="; there are digits_relabel, mine, n0, n1, n2 and 2 more$"):
+        read_finished(tmp_path, "xyz")
 
 
 ENTRIES = dict.fromkeys(KINDS, {}) | dict.fromkeys(("script", "method", "command", "status"), "finished")

@@ -50,8 +50,17 @@ def test_without_one_the_command_that_makes_it_is_named(tmp_path):
 def test_of_a_name_that_is_not_there_the_likely_one_is_named(tmp_path):
     finished(tmp_path, "mine", 1)
     finished(tmp_path, "theirs", 2)
-    with pytest.raises(UserError, match=f"^there is no experiment mne under {tmp_path}; there are mine — correct the"):
+    with pytest.raises(UserError, match=f"^there is no experiment mne under {tmp_path}; nearest is mine — correct the"):
         read_scores(tmp_path, FORGET, "mne", CHOICE, DATA)
+
+
+def test_what_differs_is_said_as_it_was_typed(tmp_path):
+    finished(tmp_path, "mine", 1, train_root="others", data={"images": "b"})
+    what = "mine judged other data: train_root 'others' there, 'mine' here; other images"
+    with pytest.raises(UserError, match=f"^{what} — use the same data"):
+        read_scores(tmp_path, FORGET, "mine", CHOICE, DATA)
+    with pytest.raises(UserError, match=f"judged this data \\({what}\\) — run this first: python3 main.py"):
+        read_scores(tmp_path, FORGET, "", CHOICE, DATA)
 
 
 def test_the_command_that_makes_what_is_missing_has_the_width_that_was_typed(tmp_path):

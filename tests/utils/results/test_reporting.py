@@ -29,6 +29,7 @@ def data(clean=CLEAN):
         class_names=("cat", "dog, wet"),
         num_classes=2,
         choice=SimpleNamespace(in_words=lambda: SUBJECT),
+        describe=lambda: "what they are",
     )
 
 
@@ -166,10 +167,11 @@ def test_a_roc_that_is_undefined_is_left_out(tmp_path, clean):
         assert "roc.png" not in run.record["files"] and not (run.path / "roc.png").exists()
 
 
-def test_no_process_is_still_at_the_folder_when_an_estimate_removes_it(tmp_path):
+def test_no_process_is_still_at_the_folder_when_an_estimate_removes_it(tmp_path, capsys):
     with experiment(tmp_path) as run:
         waited = []
         compute = replace(choose(-1), ranks=SimpleNamespace(wait=lambda: waited.append(run.path.exists())))
         with pytest.raises(Foreseen):
-            foresee(run, lambda short: Expectation(1.0, 1, 1, 1), compute, only=True)
+            foresee(run, data(None), lambda short: Expectation(1.0, 1, 1, 1), compute, only=True)
         assert waited == [True]
+        assert capsys.readouterr().out.startswith("what they are\nexpected: ")
