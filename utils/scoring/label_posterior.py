@@ -151,6 +151,19 @@ class LabelPosterior:
             raise RuntimeError("this LabelPosterior is not fitted; call fit first")
 
 
+def surest(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int64 (S,) of the surer half of the samples that are predicted as each class; these classes int64 (S,)).
+
+    By predictions (N, C). With all that are as sure as the last of them: samples may lie in any order.
+    """
+    predicted, sureness = probs.argmax(axis=1), probs.max(axis=1)
+    least = np.array(
+        [np.median(sureness[predicted == cls]) if np.any(predicted == cls) else 0 for cls in range(probs.shape[1])]
+    )
+    ids = np.flatnonzero(sureness >= least[predicted])
+    return ids, predicted[ids]
+
+
 def wrong(posterior: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Probability that each of `labels` (N,) is wrong under a posterior (N, C), float32 (N,) in [0, 1]."""
     # As the sum of the others: 1 - p would put the surest labels, of which there are many, into one tie at 0.
@@ -228,12 +241,9 @@ def _shrunk(counts: np.ndarray, shrink: float, towards: np.ndarray) -> np.ndarra
 
 def _of_anchors(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Noise matrix (C, C) of the labels (N,) among the surer half of those predicted as each class, by probs (N, C)."""
-    predicted, sureness, num_classes = probs.argmax(axis=1), probs.max(axis=1), probs.shape[1]
+    (ids, predicted), num_classes = surest(probs), probs.shape[1]
     counts = np.zeros((num_classes, num_classes))
-    for cls in np.unique(predicted):
-        ids = np.flatnonzero(predicted == cls)
-        anchors = ids[sureness[ids] >= np.median(sureness[ids])]  # with all that are as sure: they may lie in any order
-        counts[cls] = np.bincount(labels[anchors], minlength=num_classes)
+    np.add.at(counts, (predicted, labels[ids]), 1)
     symmetric = _symmetric(1 - np.trace(counts) / counts.sum(), num_classes)
     return _shrunk(counts, PSEUDO_COUNT, symmetric)
 

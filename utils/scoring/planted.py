@@ -23,12 +23,15 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import rankdata
 
-from utils.scoring.label_posterior import ANCHORS, SYMMETRIC, LabelPosterior, wrong
+from utils.scoring.label_posterior import ANCHORS, SYMMETRIC, LabelPosterior, surest, wrong
 
 MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.5  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
+SMALLEST_CHANGE = (
+    0.02  # of mean probabilities: what fits that are right may show (results/notebook_photographs.txt, part 13)
+)
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
 # Where nothing calibrates them. Of training batches, whose images are augmented and mixed, predictions are less sure:
 # calibrated temperatures were 0.65-0.93 of those of passes (tests/benchmarks/results/notebook_photographs.txt, part 6).
@@ -100,7 +103,8 @@ class CalibratedPosterior:
     samples' own labels, which were never trained on: a hundred of them leave the best one open. (Of two classes the
     planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
     which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
-    another one that says nothing. Without enough planted errors nothing is taken out, and the first window is fitted
+    another one that says nothing. And a fit by which the labels contradict the surest predictions counts less
+    (`contradiction`): else errors that all go to one other class pass for a network that is unsure. Without enough planted errors nothing is taken out, and the first window is fitted
     at the `temperature`, for symmetric noise, in 50 iterations that do not unfold the class frequencies.
 
     Learnt by `fit`:
@@ -161,10 +165,12 @@ class CalibratedPosterior:
             losses = -np.log(np.maximum(probs[np.arange(len(probs)), trained], SMALLEST))
             memorised.append(memorisation(probs, trained, own, planted))
             probs = memorised[-1].without(probs, trained)
+            sure = surest(probs)
             for temperature, noise in product(TEMPERATURES, self.noises_):
                 fit = LabelPosterior(temperature, towards=noise, shrink=NOISES[noise]).fit(probs, trained)
                 posterior = fit.of(own)
                 log, drawn_alike = log_weight(fit, posterior, losses, trained, own, planted)
+                log -= contradiction(fit, *sure)
                 logs.append(log)
                 alike.append(drawn_alike)
                 mean.add(log, posterior, fit.posterior_[planted], fit.transition_)
@@ -226,6 +232,18 @@ def log_weight(
         deviation = max(share / np.sqrt(count), SMALLEST_SD)
         log -= ((wrong(posterior, own).mean() - share) / deviation) ** 2 / 2
     return float(log), alike
+
+
+def contradiction(fit: LabelPosterior, ids: np.ndarray, predicted: np.ndarray) -> float:
+    """How far the labels speak against what a fit makes of the predictions: half the square of standard deviations.
+
+    Of samples that were chosen by their predictions alone a label changes what is thought of each, but, if the fit is
+    right, not of all on average (law of total expectation). Asked for the `predicted` classes int (S,) of the surest
+    samples `ids` (S,): where these carry another label too often, not the network was unsure, but the labels are wrong.
+    """
+    change = fit.posterior_[ids, predicted] - fit.likely_[ids, predicted]
+    deviation = max(float(change.std()) / np.sqrt(len(ids)), SMALLEST_CHANGE)
+    return float(change.mean() / deviation) ** 2 / 2
 
 
 def held_out_likelihood(label_probs: np.ndarray, trained: np.ndarray, own: np.ndarray, planted: np.ndarray) -> float:

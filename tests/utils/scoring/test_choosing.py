@@ -135,10 +135,8 @@ def test_without_a_criterion_the_newest_of_the_first_named_is_taken(how, planted
 def test_it_is_said_where_the_planted_errors_were_hardly_found(auc, said):
     choice = proxy()
     choice.consider("epoch 1", {"default": candidate(auc)})
-    assert (
-        str(choice)
-        == f"default at epoch 1 (planted errors found among all others with AUC {choice.criterion:.4f}{said})"
-    )
+    found = f"planted errors found among all others with AUC {choice.criterion:.4f}{said}"
+    assert str(choice) == f"default at epoch 1 ({found})"
     assert abs(choice.criterion - auc) < 0.1
 
 
