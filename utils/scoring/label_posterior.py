@@ -157,9 +157,9 @@ def surest(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     By predictions (N, C). With all that are as sure as the last of them: samples may lie in any order.
     """
     predicted, sureness = probs.argmax(axis=1), probs.max(axis=1)
-    least = np.array(
-        [np.median(sureness[predicted == cls]) if np.any(predicted == cls) else 0 for cls in range(probs.shape[1])]
-    )
+    least = np.zeros(probs.shape[1])
+    for cls in np.unique(predicted):
+        least[cls] = np.median(sureness[predicted == cls])
     ids = np.flatnonzero(sureness >= least[predicted])
     return ids, predicted[ids]
 

@@ -29,9 +29,7 @@ MIN_PLANTED = 10  # below it their means say nothing; 40 and more are wanted
 TAIL = 0.4  # of the planted errors, at least: fewer bound no share
 ALIKE = 0.5  # of their number, which counts once they are weighted like the wrong labels: below it they are others
 SMALLEST_SD = 0.01  # of an estimated share
-SMALLEST_CHANGE = (
-    0.02  # of mean probabilities: what fits that are right may show (results/notebook_photographs.txt, part 13)
-)
+SMALLEST_CHANGE = 0.02  # of a mean probability: fits that are right show as much
 TEMPERATURES = np.geomspace(0.1, 0.8, 7)
 # Where nothing calibrates them. Of training batches, whose images are augmented and mixed, predictions are less sure:
 # calibrated temperatures were 0.65-0.93 of those of passes (tests/benchmarks/results/notebook_photographs.txt, part 6).
@@ -104,8 +102,9 @@ class CalibratedPosterior:
     planted one gives the own one away; then the mean likelihood of the trained labels takes its place.) A fit by
     which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
     another one that says nothing. And a fit by which the labels contradict the surest predictions counts less
-    (`contradiction`): else errors that all go to one other class pass for a network that is unsure. Without enough planted errors nothing is taken out, and the first window is fitted
-    at the `temperature`, for symmetric noise, in 50 iterations that do not unfold the class frequencies.
+    (`contradiction`): else errors that all go to one other class pass for a network that is unsure. Without enough
+    planted errors nothing is taken out, and the first window is fitted at the `temperature`, for symmetric noise, in 50
+    iterations that do not unfold the class frequencies.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted

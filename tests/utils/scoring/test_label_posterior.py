@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from tests.utils.scoring.drawn_labels import pick, symmetric
 from utils.scoring import label_posterior
-from utils.scoring.label_posterior import LabelPosterior, align, relabelled, wrong
+from utils.scoring.label_posterior import LabelPosterior, align, relabelled, surest, wrong
 
 
 def draw(rate, size=20_000, num_classes=5, seed=0, transition=None):
@@ -156,6 +156,12 @@ def test_agrees_with_a_sample_by_sample_loop():
     # `align` hands out float32 where the class goes on in float64.
     np.testing.assert_allclose(model.posterior_, posterior, atol=1e-5)
     np.testing.assert_allclose(model.transition_, matrix, atol=1e-5)
+
+
+def test_the_surest_of_each_class_by_hand():
+    probs = np.array([[0.9, 0.1, 0], [0.6, 0.4, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0], [0.4, 0.6, 0]])
+    ids, predicted = surest(probs)
+    assert ids.tolist() == [0, 2, 3, 4, 5] and predicted.tolist() == [0, 0, 1, 1, 1]  # of equals none is left out
 
 
 def test_the_matrix_of_anchors_by_hand():
