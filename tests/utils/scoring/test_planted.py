@@ -171,18 +171,16 @@ def test_class_dependent_noise_is_found_although_errors_are_planted_uniformly():
 def test_labels_that_contradict_the_surest_predictions_by_hand():
     ids, predicted = np.array([0, 2, 3]), np.array([0, 1, 1])
     before = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.3, 0.7]])
-    after = np.array(
-        [[0.5, 0.5], [0.0, 1.0], [0.6, 0.4], [0.7, 0.3]]
-    )  # each of the three 0.4 less; the second counts not
+    after = np.array([[0.5, 0.5], [0.0, 1.0], [0.6, 0.4], [0.7, 0.3]])  # of three 0.4 less; the second does not count
     fit = SimpleNamespace(likely_=before, posterior_=after)
     assert contradiction(fit, ids, predicted) == pytest.approx((0.4 / planted.SMALLEST_CHANGE) ** 2 / 2)
     fit.posterior_ = before
     assert contradiction(fit, ids, predicted) == 0
-    fit.posterior_ = np.array(
-        [[0.8, 0.2], [0.5, 0.5], [0.5, 0.5], [0.0, 1.0]]
-    )  # -0.1, -0.3, +0.3: a third of its deviation
-    deviation = np.std([-0.1, -0.3, 0.3]) / np.sqrt(3)
-    assert contradiction(fit, ids, predicted) == pytest.approx((0.1 / 3 / deviation) ** 2 / 2)
+    changes = np.array([-0.1, -0.3, 0.3])
+    fit.posterior_ = before.copy()
+    fit.posterior_[ids, predicted] += changes
+    deviation = changes.std() / np.sqrt(3)
+    assert contradiction(fit, ids, predicted) == pytest.approx((changes.mean() / deviation) ** 2 / 2)
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -259,6 +257,7 @@ def test_windows_are_checked(windows):
 
 def test_temperatures_are_averaged_by_the_likelihood_of_the_held_out_labels(monkeypatch):
     monkeypatch.setattr(planted, "ALIKE", 2)  # by nothing else
+    monkeypatch.setattr(planted, "contradiction", lambda *arguments: 0.0)
     monkeypatch.setattr(planted, "NOISES", {"symmetric": 0.3})
     draw, rates, likelihoods = Draw(0.4, size=2000, planted=20), {}, {}
     freed = memorisation(draw.predicted, draw.trained, draw.own, draw.ids).without(draw.predicted, draw.trained)
