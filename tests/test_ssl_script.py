@@ -85,6 +85,8 @@ def test_a_chain_leaves_what_the_design_promises(run, separated, tmp_path, flags
         numbers |= {"clean_set_size", "clean_set_purity"}
         assert found["clean_set_size"] == np.load(folder / "clean_set_run2.npy").sum()
     assert numbers | {f"{key}_run1" for key in numbers} | {"auc_ssl_score"} <= found.keys()
+    for of_run in ("", "_run1"):  # whose best is the best epoch or the network as it was kept
+        assert found[f"test_accuracy_best{of_run}"] >= found[f"test_accuracy{of_run}"]
     last = (folder / "log.txt").read_text().rpartition("run1: clean set")[2]
     if "split" not in flags or "beta mixture, p_noisy <" in last:  # else no mixture fitted the losses of run 1
         assert found["noise_ratio_estimated"] == pytest.approx(np.load(folder / "p_noisy.npy").mean(), abs=1e-6)
