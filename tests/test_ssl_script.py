@@ -200,6 +200,30 @@ def test_a_later_run_that_diverges_early_leaves_what_the_run_before_found(
     assert all(torch.equal(once[name], kept[name]) for name in once)
 
 
+def test_the_model_that_is_left_is_of_the_network_of_the_run_before(run, separated, tmp_path, monkeypatch):
+    train_epoch = Learner.train_epoch
+
+    def diverging(self, *args, **options):
+        if self.stream == 2:
+            raise Diverged("the loss is nan", "lower the learning rate")
+        return train_epoch(self, *args, **options)
+
+    monkeypatch.setattr(Learner, "train_epoch", diverging)
+    flags = [*SSL, "--parallel", "--runs", "2", "--network", "MT_Net", "PR18", "--experiment_name", "e"]
+    run("ssl.py", *flags)
+    assert torch.load(tmp_path / "e" / "model.pt", weights_only=True)["network"] == "MT_Net"
+    Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1)
+
+    def without_model(network, settings, *arguments):  # as earlier commits ended a run
+        save_run(network, settings, *arguments)
+        (tmp_path / "e" / settings.model).unlink()
+
+    save_run = pseudo_labelling.save_run
+    monkeypatch.setattr(pseudo_labelling, "save_run", without_model)
+    with pytest.raises(UserError, match="the loss is nan"):
+        run("ssl.py", *flags, "--overwrite")
+
+
 def test_a_first_run_that_diverges_at_once_is_an_error(run, separated, monkeypatch):
     def diverging(self, *args, **options):
         raise Diverged("the loss is nan", "lower the learning rate")
@@ -478,14 +502,15 @@ def test_a_model_that_makes_no_sense_is_one_line(tmp_path, entry):
         Classifier.load(tmp_path / "model.pt", cuda_dev=-1)
 
 
-def test_the_saved_model_reproduces_the_reported_test_accuracy(run, separated, tmp_path):
+def test_the_saved_models_reproduce_the_reported_test_accuracy(run, separated, tmp_path):
     import datasets
 
     run("ssl.py", *SSL, "--parallel", "--experiment_name", "e")
     test = datasets.load("digits", split="test", classes=[0, 1, 2])
-    probs = Classifier.load(tmp_path / "e" / "model.pt", cuda_dev=-1).probabilities(test.images)
-    accuracy = np.mean(probs.argmax(1) == test.labels)
-    assert accuracy == pytest.approx(figures(tmp_path / "e")["test_accuracy"], abs=1e-6)
+    for of_run in ("", "_run1"):  # there are two of them after parallel.py
+        probs = Classifier.load(tmp_path / "e" / f"model{of_run}.pt", cuda_dev=-1).probabilities(test.images)
+        accuracy = np.mean(probs.argmax(1) == test.labels)
+        assert accuracy == pytest.approx(figures(tmp_path / "e")[f"test_accuracy{of_run}"], abs=1e-6)
 
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False, threads=1)

@@ -92,7 +92,7 @@ def export(args: argparse.Namespace) -> str:
     lines = summary(record, decided)
     if args.review is None and not any(sample.p_noisy >= args.p_noisy for sample in samples):
         highest = max(sample.p_noisy for sample in samples)
-        lines.append(f"no label has a p_noisy of {args.p_noisy:g} or more, the highest is {highest:.3f}: --p_noisy P")
+        lines.append(f"no label has a p_noisy of {args.p_noisy:g} or more, the highest is {highest:.4f}: give less")
     if args.to is not None or args.format != "csv":
         require_files(record)
         images = originals_of(record, args.train_root)

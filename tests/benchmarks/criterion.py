@@ -85,12 +85,7 @@ def judge_rivals(folder: Path, cross: Path | None) -> dict[str, tuple[float, flo
 def depth(losses: np.ndarray) -> float:
     """In [0, 1]: how far the density of the mixture falls between its modes; 0 = there are no two."""
     mixture = BetaMixture().fit(losses)
-    if not mixture.usable_:
-        return 0.0
-    inside = np.linspace(mixture.low_, mixture.high_, 197)[2:-2]  # at the very ends a density may be infinite
-    density = mixture.component_densities(inside).sum(axis=1)
-    left, right = np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1]
-    return float(1 - (density / np.minimum(left, right)).min())
+    return 1 - mixture.valley() if mixture.usable_ else 0.0
 
 
 def cross_proxy(folder: Path, cross: Path) -> Callable[[np.ndarray], float]:

@@ -176,7 +176,7 @@ def test_only_those_from_the_given_p_noisy_on_are_touched(call, tmp_path, photos
 
 def test_a_p_noisy_that_no_label_has_is_said(call, tmp_path, photos):
     experiment(tmp_path, photos)
-    said = "no label has a p_noisy of 1 or more, the highest is 0.950"
+    said = "no label has a p_noisy of 1 or more, the highest is 0.9500: give less"
     assert said in call("--p_noisy", 1, "--suspects", "drop", "--labels_csv", tmp_path / "labels.csv")
     assert "no label" not in call("--p_noisy", 0.95, "--suspects", "drop", "--labels_csv", tmp_path / "l2.csv")
 

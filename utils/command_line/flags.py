@@ -78,7 +78,9 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
         "--overwrite", action="store_true", help="start anew in a used folder; what a run left there is removed"
     )
     group.add_argument(
-        "--estimate", action="store_true", help="say how long it will take, and how much memory and disk, and stop"
+        "--estimate",
+        action="store_true",
+        help="say what the data are and what time, memory and disk it takes, and stop",
     )
     group.add_argument(
         "--report",

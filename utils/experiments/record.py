@@ -202,7 +202,7 @@ def others(path: Path) -> str:
     """The experiments that may be meant where there is none at `path`, to be added to a sentence."""
     names = sorted(file.parent.name for file in path.parent.glob("*/run.json"))
     if close := difflib.get_close_matches(path.name, names):
-        return f"; nearest is {', '.join(close)}"
+        return f"; nearest: {', '.join(close)}"
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"; there are {', '.join(names[:5])}{more}" if names else ""
 

@@ -160,7 +160,7 @@ def train_in_turn(runs: int, train: Callable[[int], None], experiment: Experimen
     """Train run after run, `train(number)` from 1 on; the number of the last that is whole.
 
     Where one diverges before it could say more than the one before, what that found stands. Raises Diverged for the
-    first one.
+    first one, and where the one before left no model, being of an earlier commit.
     """
     for number in range(1, runs + 1):
         if number < runs and experiment.done(f"run{number}"):
@@ -168,10 +168,11 @@ def train_in_turn(runs: int, train: Callable[[int], None], experiment: Experimen
         try:
             train(number)
         except Diverged as error:
-            if number == 1:
+            before = experiment.path / model_of_run(number - 1)
+            if number == 1 or not before.exists():
                 raise
             experiment.log(f"run{number}: {error.what}: going on with what run{number - 1} found")
-            copy_atomically(experiment.path / model_of_run(number - 1), experiment.record.own(MODEL))
+            copy_atomically(before, experiment.record.own(MODEL))
             return number - 1
     return runs
 
@@ -200,7 +201,7 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
 
     with training.run(loss_of, after_epoch, first_columns={"run": settings.number}, parts=parts, batches=batches):
         losses.close()
-        if settings.number > 1 and evidence.accumulated.passes < settings.epochs // 2:
+        if settings.number > 1 and evidence.ended_early:
             raise Diverged("too few epochs to say more than the run before", "lower the learning rate")
         network = learner.judge
         if average is not None and int(average.n_averaged):
@@ -317,7 +318,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
         )
         facts = record.get("selection", {}).get(run, {})
         numbers = accuracy_numbers(rows) | {key: facts.get(key) for key in ("clean_set_size", "clean_set_purity")}
-        if (kept := record["test_accuracy"].get(run)) is not None:  # of the network as it was kept
+        if (kept := record.get("test_accuracy", {}).get(run)) is not None:  # of the network as it was kept
             numbers |= {"test_accuracy": kept, "test_accuracy_best": max(kept, numbers["test_accuracy_best"])}
         numbers["pseudo_label_accuracy"] = rows[-1]["pseudo_label_accuracy"]
         for name in scores:

@@ -150,7 +150,7 @@ def learn_posterior(
     except Diverged as error:  # in its first epoch: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
         return of_warm_up
-    if evidence.accumulated.passes < epochs // 2:  # it diverged early
+    if evidence.ended_early:
         experiment.log(f"{RELABELLING}: too few epochs to say more than the warm-up: going on with what that found")
         return of_warm_up
     return evidence

@@ -46,6 +46,11 @@ class Evidence:
         self.window = ""  # ... and of which epochs they are
         self._concluded: CalibratedPosterior | None = None  # fitted to those of all epochs and of either half
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether the training, which diverged, had fewer than half of its epochs: too few to judge by."""
+        return self.accumulated.passes < self.epochs // 2
+
     def following(self, epochs: int) -> Evidence:
         """For the next training, of so many epochs: its scores compete with the best so far."""
         before = self.before + self.epochs

@@ -37,7 +37,7 @@ class Found:
     record: Record | None = None  # of the experiment that it was found in
 
 
-DIGESTS = ("images", "labels")  # of a fingerprint: they differ, which is all that a reader learns from them
+DIGESTS = ("images", "labels")  # of a fingerprint: that they differ is all that a reader learns from them
 OF_POSTERIOR = ("posterior", "transition", "trained")
 
 
@@ -86,14 +86,16 @@ def read_scores(
 
 
 def _differences(record: Record, choice: DataChoice, fingerprint: dict) -> str:
-    """Between the data of an experiment and these, with the flags that made them; "" for none."""
+    """Between the data of an experiment and these, of other images with the flags that name them; "" for none."""
     if record["data"] == fingerprint:
         return ""
-    typed = {"train_root": choice.root, "image_size": choice.image_size}
-    typed_there = {flag: record["settings"].get(flag) for flag in typed}
-    here, there = spelt_out(typed) | fingerprint, spelt_out(typed_there) | record["data"]
-    other = [f"other {key}" for key in DIGESTS if here.pop(key, None) != there.pop(key, None)]
-    return "; ".join(filter(None, [differences(here, there), *other]))
+    here, there = dict(fingerprint), dict(record["data"])
+    other = [key for key in DIGESTS if here.pop(key, None) != there.pop(key, None)]
+    if "images" in other:
+        typed = {"train_root": choice.root, "image_size": choice.image_size}
+        here |= spelt_out(typed)
+        there |= spelt_out({flag: record["settings"].get(flag) for flag in typed})
+    return "; ".join(filter(None, [differences(here, there), *(f"other {key}" for key in other)]))
 
 
 def _named(root: str, separation: Separation, name: str, choice: DataChoice, width: float | None) -> Record:

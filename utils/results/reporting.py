@@ -88,11 +88,12 @@ def foresee(
     expectation: Callable[..., Expectation | None],
     compute: Compute,
     only: bool,
+    augmented: bool = True,
 ) -> str | None:
     """A line on what the run will take, None on a resume; `expectation(short=)`: of one of at least so many seconds.
 
-    `only`: say it, and what the data are, and no more, which ends in Foreseen (--estimate). Raises UserError for what
-    cannot fit.
+    `only`: say it, and what the data are, and no more, which ends in Foreseen (--estimate); `augmented`: whether the
+    training images are. Raises UserError for what cannot fit.
     """
     if experiment.history.rows:
         return None
@@ -101,7 +102,7 @@ def foresee(
         return None
     line = f"expected: {expected}"
     if only:
-        print(data.describe(), line, sep="\n")
+        print(data.describe(augmented), line, sep="\n")
     require_space(experiment.path, expected.disk - experiment.bytes_to_remove, "the run")
     free = free_memory(compute)
     if free is not None and expected.more_memory > free:

@@ -67,7 +67,7 @@ class BetaMixture:
         fitted = scores[(scores >= self.low_) & (scores <= self.high_)]
         if len(fitted) < 2 * MIN_SAMPLES or not self._expectation_maximisation(self._scale(fitted)):
             return self._give_up("a component of the mixture is left without samples")
-        if self._separation() < MIN_SEPARATION and self._valley() > MAX_VALLEY:
+        if self._separation() < MIN_SEPARATION and self.valley() > MAX_VALLEY:
             return self._give_up("the scores have no second mode")
         self.usable_ = True
         return self
@@ -166,7 +166,7 @@ class BetaMixture:
         variances = means * (1 - means) / (self.alphas_ + self.betas_ + 1)
         return float((means[1] - means[0]) / np.sqrt(variances.mean()))
 
-    def _valley(self) -> float:
+    def valley(self) -> float:
         """Lowest ratio of the fitted density to the lower of the highest peaks on either side; 1 = no valley.
 
         Looked for on [0.02, 0.98], because at the very ends a beta density may be infinite.

@@ -234,11 +234,12 @@ def log_weight(
 
 
 def contradiction(fit: LabelPosterior, ids: np.ndarray, predicted: np.ndarray) -> float:
-    """How far the labels speak against what a fit makes of the predictions: half the square of standard deviations.
+    """How far labels speak against what a fit makes of predictions: half the squared number of standard deviations.
 
     Of samples that were chosen by their predictions alone a label changes what is thought of each, but, if the fit is
     right, not of all on average (law of total expectation). Asked for the `predicted` classes int (S,) of the surest
-    samples `ids` (S,): where these carry another label too often, not the network was unsure, but the labels are wrong.
+    samples `ids` (S,), as they are without what was memorised and before anything is aligned: where these carry another
+    label too often, not the network was unsure, but the labels are wrong.
     """
     change = fit.posterior_[ids, predicted] - fit.likely_[ids, predicted]
     deviation = max(float(change.std()) / np.sqrt(len(ids)), SMALLEST_CHANGE)

@@ -319,7 +319,7 @@ def test_the_experiments_that_may_be_meant_are_named(tmp_path):
     for name in ("digits_relabel", "mine"):
         with Experiment(tmp_path, name).open("main.py", "forget", {}) as experiment:
             experiment.begin({})
-    for typed, named in (("digits_relabl", "nearest is digits_relabel"), ("xyz", "there are digits_relabel, mine")):
+    for typed, named in (("digits_relabl", "nearest: digits_relabel"), ("xyz", "there are digits_relabel, mine")):
         with pytest.raises(UserError, match=f"; {named}$"):
             read_finished(tmp_path, typed)
     for number in range(5):

@@ -50,7 +50,7 @@ def test_without_one_the_command_that_makes_it_is_named(tmp_path):
 def test_of_a_name_that_is_not_there_the_likely_one_is_named(tmp_path):
     finished(tmp_path, "mine", 1)
     finished(tmp_path, "theirs", 2)
-    with pytest.raises(UserError, match=f"^there is no experiment mne under {tmp_path}; nearest is mine — correct the"):
+    with pytest.raises(UserError, match=f"^there is no experiment mne under {tmp_path}; nearest: mine — correct the"):
         read_scores(tmp_path, FORGET, "mne", CHOICE, DATA)
 
 
@@ -59,6 +59,11 @@ def test_what_differs_is_said_as_it_was_typed(tmp_path):
     what = "mine judged other data: train_root 'others' there, 'mine' here; other images"
     with pytest.raises(UserError, match=f"^{what} — use the same data"):
         read_scores(tmp_path, FORGET, "mine", CHOICE, DATA)
+    finished(
+        tmp_path, "moved", 0, train_root="others", data={"labels_file": "c"}
+    )  # the same images: no folder is named
+    with pytest.raises(UserError, match="^moved judged other data: labels_file 'c' there, none here — "):
+        read_scores(tmp_path, FORGET, "moved", CHOICE, DATA)
     with pytest.raises(UserError, match=f"judged this data \\({what}\\) — run this first: python3 main.py"):
         read_scores(tmp_path, FORGET, "", CHOICE, DATA)
 

@@ -29,7 +29,7 @@ def data(clean=CLEAN):
         class_names=("cat", "dog, wet"),
         num_classes=2,
         choice=SimpleNamespace(in_words=lambda: SUBJECT),
-        describe=lambda: "what they are",
+        describe=lambda augmented: "what they are",
     )
 
 
