@@ -58,9 +58,9 @@ def test_a_run_leaves_what_a_training_leaves_and_others_go_on_from_it(run, tmp_p
     turned.save(image_folder / "train" / "red" / "3.png", exif=exif)
     printed = run("parallel.py", *flags, *NOISE, "--experiment_name", "e")
     folder = tmp_path / "e"
-    for name in [
-        name for name in SCORE_FILES["parallel.py"] if not name.startswith("own_")
-    ]:  # no model has own samples
+    for name in SCORE_FILES["parallel.py"]:
+        if name.startswith("own_"):  # there is no model of a sample's own half
+            continue
         assert load(folder, name).dtype == np.float32 and len(load(folder, name)) == 20
     np.testing.assert_allclose(load(folder, "cross_probs").sum(axis=1), 1, atol=1e-5)
     assert sorted(load(folder, "permutation")) == list(range(20))
