@@ -20,7 +20,7 @@ SCORES = np.array([0, 1, 1, 0], dtype=np.float32)  # the clean set is of both cl
 
 
 def test_weights_are_averaged_from_an_epoch_on_every_so_often():
-    settings = RunSettings(1, 10, 0, LossWeights(0.8, 0.0), swa_start=4, swa_freq=3)
+    settings = RunSettings(1, 10, "PR18", 0.25, "model.pt", 0, LossWeights(0.8, 0.0), swa_start=4, swa_freq=3)
     assert [epoch for epoch in range(10) if settings.averages(epoch)] == [4, 7]
 
 
