@@ -103,6 +103,16 @@ class BetaMixture:
         inside = (scores >= self.low_) & (scores <= self.high_)
         return np.exp(self._log_joint(self._scale(scores))) / (self.high_ - self.low_) * inside[:, None]
 
+    def valley(self) -> float:
+        """In [0, 1]: lowest ratio of the fitted density to the lower of the highest peaks on either side; 1 = no valley.
+
+        Looked for on [0.02, 0.98], because at the very ends a beta density may be infinite.
+        """
+        density = np.exp(self._log_joint(np.linspace(0.02, 0.98, 193))).sum(axis=1)
+        left = np.maximum.accumulate(density)
+        right = np.maximum.accumulate(density[::-1])[::-1]
+        return float((density / np.minimum(left, right)).min())
+
     # The EM algorithm, on scaled scores x (n,).
 
     def _expectation_maximisation(self, x: np.ndarray) -> bool:
@@ -165,16 +175,6 @@ class BetaMixture:
         means = self._means()
         variances = means * (1 - means) / (self.alphas_ + self.betas_ + 1)
         return float((means[1] - means[0]) / np.sqrt(variances.mean()))
-
-    def valley(self) -> float:
-        """Lowest ratio of the fitted density to the lower of the highest peaks on either side; 1 = no valley.
-
-        Looked for on [0.02, 0.98], because at the very ends a beta density may be infinite.
-        """
-        density = np.exp(self._log_joint(np.linspace(0.02, 0.98, 193))).sum(axis=1)
-        left = np.maximum.accumulate(density)
-        right = np.maximum.accumulate(density[::-1])[::-1]
-        return float((density / np.minimum(left, right)).min())
 
     def _give_up(self, reason: str) -> "BetaMixture":
         self.reason_ = reason
