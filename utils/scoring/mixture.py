@@ -104,7 +104,7 @@ class BetaMixture:
         return np.exp(self._log_joint(self._scale(scores))) / (self.high_ - self.low_) * inside[:, None]
 
     def valley(self) -> float:
-        """In [0, 1]: lowest ratio of the fitted density to the lower of the highest peaks on either side; 1 = no valley.
+        """In [0, 1], 1 = none: lowest ratio of the fitted density to the lower of the highest peaks on either side.
 
         Looked for on [0.02, 0.98], because at the very ends a beta density may be infinite.
         """
