@@ -41,6 +41,17 @@ def test_a_name_is_on_the_disk_once_its_folder_was_flushed(tmp_path):
     assert found[3] == {(("a", "new"),)}
 
 
+@pytest.mark.parametrize(
+    ("kept", "grown", "in_place"),
+    [("old", b"ab", b"abcd"), ("new", b"ABCD", b"ABCD"), ("torn", b"AB\0\0", b"ABcd"), ("cut", b"AB", b"ABcd")],
+)
+def test_what_is_left_of_bytes_that_were_not_flushed(tmp_path, kept, grown, in_place):
+    for flushed, left in ((b"ab", grown), (b"abcd", in_place)):
+        disk = Disk(tmp_path)
+        disk.bytes, disk.now = {"1": disk.keep(flushed)}, {"bytes": {"1": disk.keep(b"ABCD")}}
+        assert (tmp_path / disk.content("1", kept)).read_bytes() == left
+
+
 def test_changes_of_names():
     assert changes_between({"a": 1, "b": 2}, {"a": 2, "c": 3}) == [("b", "a", 2), (None, "c", 3)]
     assert changes_between({"a": 1}, {"a": 1}) == []

@@ -180,7 +180,9 @@ class Disk:
             return new if kept == "new" else old
         a, b = ((self.trace / of).read_bytes() for of in (old, new))
         half = len(b) // 2
-        return self.keep(b[:half] if kept == "cut" else b[:half] + a[half:].ljust(len(b) - half, b"\0"))
+        if kept == "cut":  # where it grew: bytes that are overwritten in their place shorten no file
+            return self.keep(b[:half] + a[half : len(b)])
+        return self.keep(b[:half] + a[half:].ljust(len(b) - half, b"\0"))
 
     def keep(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()[:24]
