@@ -174,21 +174,26 @@ def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_
     np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.03)
 
 
+def diverge(monkeypatch, number, epoch=0):
+    """Let run `number` of ssl.py diverge in its epoch `epoch`, from 0."""
+    train_epoch = Learner.train_epoch
+
+    def diverging(self, *args, **options):
+        if (self.stream, self.progress.epoch) == (number, epoch):
+            raise Diverged("the loss is nan", "lower the learning rate")
+        return train_epoch(self, *args, **options)
+
+    monkeypatch.setattr(Learner, "train_epoch", diverging)
+
+
 @pytest.mark.parametrize("flags", [[], SPLIT], ids=["posterior", "split"])
 @pytest.mark.parametrize("whole", [0, 1], ids=["at once", "after an epoch of four"])
 def test_a_later_run_that_diverges_early_leaves_what_the_run_before_found(
     run, separated, tmp_path, monkeypatch, whole, flags
 ):
-    train_epoch = Learner.train_epoch
-
-    def diverging(self, *args, **options):
-        if self.stream == 2 and self.progress.epoch == whole:
-            raise Diverged("the loss is nan", "lower the learning rate")
-        return train_epoch(self, *args, **options)
-
     flags = [*SSL, *flags, "--parallel", "--network", "MT_Net"]
     run("ssl.py", *flags, "--experiment_name", "once", "--runs", "1")
-    monkeypatch.setattr(Learner, "train_epoch", diverging)
+    diverge(monkeypatch, number=2, epoch=whole)
     printed = run("ssl.py", *flags, "--experiment_name", "e", "--runs", "2")
     assert "run2: " in printed and "going on with what run1 found" in printed
     for name in SCORE_FILES["ssl.py"]:
@@ -201,14 +206,7 @@ def test_a_later_run_that_diverges_early_leaves_what_the_run_before_found(
 
 
 def test_the_model_that_is_left_is_of_the_network_of_the_run_before(run, separated, tmp_path, monkeypatch):
-    train_epoch = Learner.train_epoch
-
-    def diverging(self, *args, **options):
-        if self.stream == 2:
-            raise Diverged("the loss is nan", "lower the learning rate")
-        return train_epoch(self, *args, **options)
-
-    monkeypatch.setattr(Learner, "train_epoch", diverging)
+    diverge(monkeypatch, number=2)
     flags = [*SSL, "--parallel", "--runs", "2", "--network", "MT_Net", "PR18", "--experiment_name", "e"]
     run("ssl.py", *flags)
     assert torch.load(tmp_path / "e" / "model.pt", weights_only=True)["network"] == "MT_Net"
@@ -225,10 +223,7 @@ def test_the_model_that_is_left_is_of_the_network_of_the_run_before(run, separat
 
 
 def test_a_first_run_that_diverges_at_once_is_an_error(run, separated, monkeypatch):
-    def diverging(self, *args, **options):
-        raise Diverged("the loss is nan", "lower the learning rate")
-
-    monkeypatch.setattr(Learner, "train_epoch", diverging)
+    diverge(monkeypatch, number=1)
     with pytest.raises(UserError, match="the loss is nan — lower the learning rate"):
         run("ssl.py", *SSL, "--parallel", "--runs", "2", "--experiment_name", "e")
 

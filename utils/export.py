@@ -90,8 +90,8 @@ def export(args: argparse.Namespace) -> str:
     cleaned_set.require_all_classes(decided, class_names)
 
     lines = summary(record, decided)
-    if args.review is None and not any(sample.p_noisy >= args.p_noisy for sample in samples):
-        highest = max(sample.p_noisy for sample in samples)
+    highest = max(sample.p_noisy for sample in samples)
+    if args.review is None and highest < args.p_noisy:
         lines.append(f"no label has a p_noisy of {args.p_noisy:g} or more, the highest is {highest:.4f}: give less")
     if args.to is not None or args.format != "csv":
         require_files(record)

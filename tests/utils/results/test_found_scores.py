@@ -59,9 +59,8 @@ def test_what_differs_is_said_as_it_was_typed(tmp_path):
     what = "mine judged other data: train_root 'others' there, 'mine' here; other images"
     with pytest.raises(UserError, match=f"^{what} — use the same data"):
         read_scores(tmp_path, FORGET, "mine", CHOICE, DATA)
-    finished(
-        tmp_path, "moved", 0, train_root="others", data={"labels_file": "c"}
-    )  # the same images: no folder is named
+    # Of the same images no folder is named.
+    finished(tmp_path, "moved", 0, train_root="others", data={"labels_file": "c"})
     with pytest.raises(UserError, match="^moved judged other data: labels_file 'c' there, none here — "):
         read_scores(tmp_path, FORGET, "moved", CHOICE, DATA)
     with pytest.raises(UserError, match=f"judged this data \\({what}\\) — run this first: python3 main.py"):
