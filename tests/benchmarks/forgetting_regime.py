@@ -18,30 +18,25 @@ from pathlib import Path
 import numpy as np
 
 import datasets
-from tests.benchmarks.measuring import compute_of, device_flags, run_script
+from tests.benchmarks import rows
+from tests.benchmarks.measuring import compute_of, run_script
 from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
+from tests.benchmarks.tracked_steps import MEMORISE
 from utils.command_line import running
 from utils.command_line.parser import COUNT, RATE, Parser
 from utils.data.choice import DataChoice
 
-WIDTH = 0.25
-MEMORISE = ["--augment", "none", "--mixup", "0", "--ema", "0", "--balance", "0", "--memorise_until", "0.99"]
+UNTIL_FITTED = [*MEMORISE, "--memorise_until", "0.99"]
 
 
 def one_seed(args: argparse.Namespace, choice: DataChoice, report: PeersReport) -> dict[tuple[str, float], dict]:
     """{(second set, rate): {column: AUC}} for one seed."""
-    name = f"{choice.name}_{choice.noise_type}_{choice.noise_ratio:g}_{choice.seed}"
-    usual = ["--first_stage_data_name", choice.name, "--first_stage_noise_type", choice.noise_type]
-    usual += ["--first_stage_noise_ratio", f"{choice.noise_ratio:g}", "--width", str(WIDTH), "--seed", str(choice.seed)]
-    usual += [] if choice.root is None else ["--train_root", str(choice.root)]
-    usual += ["--epoch_1st", str(args.epochs), *MEMORISE, *device_flags(args)]
     stage1, found = None, {}
     for second in args.second:
         for rate in args.rates:
-            run = f"memorised_{name}_{Path(second).name}_{rate:g}"
-            flags = [*usual, *second_set(second), "--lr_2nd", f"{rate:g}", "--steps_total", str(args.steps)]
-            flags += ["--track_every", str(args.track_every)]
+            name, flags = forgetting(args, choice, second, rate)
+            run = f"memorised_{name}"
             if stage1 not in (None, run):
                 flags += ["--first_stage_from", stage1]
             record = run_script("main.py", flags, args.root, run)
@@ -50,6 +45,14 @@ def one_seed(args: argparse.Namespace, choice: DataChoice, report: PeersReport) 
             what = ", ".join(f"{column} {value:.4f}" for column, value in row.items())
             report(f"seed {choice.seed}: {Path(second).name}, rate {rate:g}: {what}")
     return found
+
+
+def forgetting(args: argparse.Namespace, choice: DataChoice, second: str, rate: float) -> tuple[str, list[str]]:
+    """(A name of data, second set and rate, flags of a main.py that has memorised before it forgets)."""
+    name, flags, _ = rows.typed(choice, args)
+    flags += ["--epoch_1st", str(args.epochs), *UNTIL_FITTED, *second_set(second), "--lr_2nd", f"{rate:g}"]
+    flags += ["--steps_total", str(args.steps), "--track_every", str(args.track_every)]
+    return f"{name}_{Path(second).name}_{rate:g}", flags
 
 
 def second_set(second: str) -> list[str]:
@@ -91,10 +94,15 @@ def make_parser() -> Parser:
     group = parser.add_argument_group("forgetting")
     group.add_argument("--second", nargs="+", default=["patches"], help="bundled sets, or roots of folders")
     group.add_argument("--rates", type=RATE, nargs="+", default=[0.001, 0.003, 0.01, 0.05], help="of stage 2")
+    add_stages(group, track_every=5)
+    return parser
+
+
+def add_stages(group: argparse._ArgumentGroup, track_every: int) -> None:
     group.add_argument("--epochs", type=COUNT, default=80, help="of stage 1, at most")
     group.add_argument("--steps", type=COUNT, default=100, help="of stage 2")
-    group.add_argument("--track_every", type=COUNT, default=5, metavar="STEPS", help="as in main.py")
-    return parser
+    group.add_argument("--track_every", type=COUNT, default=track_every, metavar="STEPS", help="as in main.py")
+    rows.add_width(group)
 
 
 def main(argv: list[str] | None = None) -> None:

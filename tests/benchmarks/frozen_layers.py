@@ -1,10 +1,12 @@
 """Which layers forget? Stage 2 of main.py with some of the layers frozen, and with all the others frozen.
 
     python3 -m tests.benchmarks.frozen_layers                     digits, three seeds; a figure and a table
+    python3 -m tests.benchmarks.frozen_layers --first_stage_data_name folder --train_root ROOT \\
+        --first_stage_noise_type random_in_noise --second OTHER_ROOT --lr_2nd 0.05 --save frozen_layers_photographs
 
-main.py memorises once per seed (no augmentation, no mixup, no averaged weights, no L_p); the same network is then
-fine-tuned on the second set again and again, each time with other layers frozen. AUC of the loss on the first set along
-stage 2, mean over seeds, and its gain over stage 2 in the table. Finished runs under --root are used again.
+main.py memorises once per seed (tests/benchmarks/forgetting_regime.py); the same network is then fine-tuned on the
+second set again and again, each time with other layers frozen. AUC of the loss on the first set along stage 2, mean
+over seeds; before, highest and last one in the table. Finished runs under --root are used again.
 """
 
 import argparse
@@ -13,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.forgetting_regime import MEMORISE
-from tests.benchmarks.measuring import compute_of, device_flags, run_script
-from tests.benchmarks.over_seeds import parser_over_seeds
+from tests.benchmarks import forgetting_regime
+from tests.benchmarks.measuring import compute_of, run_script
+from tests.benchmarks.over_seeds import choices, parser_over_seeds
 from tests.benchmarks.peers import PeersReport
 from utils.command_line import running
-from utils.command_line.parser import COUNT, RATE, Parser
+from utils.command_line.parser import RATE, Parser
+from utils.data.choice import DataChoice
 from utils.results.drawing import curve_style, finish, stacked_panels
 
 PARTS = {  # of PreAct-ResNet-18, from the image to the classes
@@ -34,20 +37,24 @@ ALONE = {
 }
 
 
-def one_seed(args: argparse.Namespace, seed: int) -> dict[str, list[tuple[int, float]]]:
-    """{way: (step, AUC of the loss) of each tracked step} for one seed."""
-    usual = ["--seed", str(seed), "--epoch_1st", str(args.epochs), *MEMORISE, *device_flags(args)]
-    usual += ["--lr_2nd", f"{args.lr_2nd:g}", "--steps_total", str(args.steps), "--track_every", str(args.track_every)]
+def one_seed(args: argparse.Namespace, choice: DataChoice) -> dict[str, dict[int, float]]:
+    """{way: {tracked step: AUC of the loss}} for one seed."""
     stage1, found = None, {}
     for way, patterns in (WAYS | ALONE).items():
-        run = f"{way.replace(' ', '_').replace(',', '')}_{args.lr_2nd:g}_{seed}"
-        flags = [*usual, *(["--freeze_layers", *patterns] if patterns else [])]
+        name, flags = forgetting_regime.forgetting(args, choice, args.second, args.lr_2nd)
+        run = f"{way.replace(' ', '_').replace(',', '')}_{name}"
+        flags += ["--freeze_layers", *patterns] if patterns else []
         run_script("main.py", flags + (["--first_stage_from", stage1] if stage1 else []), args.root, run)
         stage1 = stage1 or run
         with open(args.root / run / "history.csv", newline="") as handle:
             rows = [row for row in csv.DictReader(handle) if row["stage"] == "2"]
-        found[way] = [(int(row["step"]), float(row["auc_forget_loss"])) for row in rows]
+        found[way] = {int(row["step"]): float(row["auc_forget_loss"]) for row in rows}
     return found
+
+
+def at_steps(curve: dict[int, float], steps: list[int]) -> np.ndarray:
+    """One that diverged, and so ended early, stays where it was."""
+    return np.interp(steps, list(curve), list(curve.values()))
 
 
 def draw(path: Path, curves: dict[str, np.ndarray], steps: list[int], subject: str) -> None:
@@ -67,29 +74,31 @@ def draw(path: Path, curves: dict[str, np.ndarray], steps: list[int], subject: s
 
 
 def make_parser() -> Parser:
-    parser = parser_over_seeds("frozen_layers", __doc__, with_data=False)
+    parser = parser_over_seeds("frozen_layers", __doc__)
     group = parser.add_argument_group("forgetting")
-    group.add_argument("--epochs", type=COUNT, default=80, help="of stage 1, at most")
+    group.add_argument("--second", default="patches", help="a bundled set, or the root of a folder")
     group.add_argument("--lr_2nd", type=RATE, default=0.01, metavar="LR", help="of stage 2")
-    group.add_argument("--steps", type=COUNT, default=100, help="of stage 2")
-    group.add_argument("--track_every", type=COUNT, default=2, metavar="STEPS", help="as in main.py")
+    forgetting_regime.add_stages(group, track_every=2)
     group.add_argument("--figure", type=Path, metavar="FILE", help="where to draw it (default: ROOT/frozen_layers.png)")
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    of_seeds = choices(args)
     compute = compute_of(args)
-    report = PeersReport(compute, "Which layers forget: stage 2 of main.py on digits with layers frozen")
-    seeds = [one_seed(args, seed) for seed in args.seeds]
-    steps = [step for step, _ in seeds[0][next(iter(WAYS))]]
-    aucs = {way: np.array([[value for _, value in seed[way]] for seed in seeds]) for way in seeds[0]}
+    report = PeersReport(compute, "Which layers forget: stage 2 of main.py with layers frozen")
+    seeds = [one_seed(args, choice) for choice in of_seeds]
+    steps = list(max((curve for seed in seeds for curve in seed.values()), key=len))
+    aucs = {way: np.array([at_steps(seed[way], steps) for seed in seeds]) for way in seeds[0]}
     report("AUC of the loss (mean ± sd over seeds): before stage 2, the highest (ORACLE), at its end")
     for way, of in aucs.items():
         ends = (of[:, 0], of.max(axis=1), of[:, -1])
         cells = (f"{end.mean():.4f} ± {end.std(ddof=1) if len(end) > 1 else 0:.4f}" for end in ends)
         report(f"{way:<32}" + "   ".join(cells))
-    subject = f"digits, 40 % wrong labels, rate {args.lr_2nd:g}, mean of seeds {' '.join(map(str, args.seeds))}"
+    first, second = of_seeds[0].root or Path(of_seeds[0].name), Path(args.second)
+    subject = f"{first.name}, {of_seeds[0].noise_ratio:.0%} wrong labels, then {second.name}, rate {args.lr_2nd:g}"
+    subject += f", mean of seeds {' '.join(map(str, args.seeds))}"
     path = args.figure or args.root / "frozen_layers.png"
     draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, subject)
     report(f"figure: {path.name}")

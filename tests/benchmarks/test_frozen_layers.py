@@ -1,15 +1,21 @@
 """Which layers forget: every run shares stage 1, and freezing shows."""
 
+import numpy as np
+
 from tests.benchmarks import frozen_layers
-from tests.tiny import TINY_DIGITS, without_pixels
+from tests.tiny import without_pixels
+
+
+def test_a_curve_that_ended_early_stays_where_it_was():
+    assert np.allclose(frozen_layers.at_steps({0: 0.5, 2: 0.7}, [0, 2, 4]), [0.5, 0.7, 0.7])
 
 
 def test_ways_share_stage_1_and_end_apart(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(frozen_layers, "MEMORISE", [*TINY_DIGITS, "--second_stage_subset", "0", "5"])
     monkeypatch.setattr(frozen_layers, "PARTS", {"stem": ["stem.*"]})
     monkeypatch.setattr(frozen_layers, "WAYS", {"nothing frozen": [], "stem frozen": ["stem.*"]})
     monkeypatch.setattr(frozen_layers, "ALONE", {"stem alone moves": ["b*"]})
     few = ["--epochs", "1", "--steps", "2", "--track_every", "2", "--lr_2nd", "0.1", "--seeds", "1"]
+    few += ["--first_stage_subset", "0", "1", "2", "--width", "0.1"]
     with without_pixels():
         frozen_layers.main([*few, "--root", str(tmp_path), "--cuda_dev", "-1"])
     rows = [line.rsplit("   ", 2) for line in capsys.readouterr().out.splitlines() if "±" in line][1:]
