@@ -39,6 +39,7 @@ class Found:
 
 DIGESTS = ("images", "labels")  # of a fingerprint: that they differ is all that a reader learns from them
 OF_POSTERIOR = ("posterior", "transition", "trained")
+NAMING_IMAGES = ("train_root", "labels", "image_size", "ood_ratio", "ood_data", "ood_root", "ood_subset")  # flags
 
 
 def read_scores(
@@ -129,7 +130,7 @@ def newest(
     """The finished experiment of the separation on this data that finished last.
 
     Those with an equal fingerprint come first, then those of the same seed. `fingerprint` None = not known yet: then
-    those from the same folder and labels file, as their flags name them. `honest`: those alone that chose their score
+    those of the same images and labels file, as their flags name them. `honest`: those alone that chose their score
     without the truth. `width`: of the networks of the command that is told where there is none. Raises UserError then.
     """
     wanted = {
@@ -159,8 +160,8 @@ def newest(
         settings = record["settings"]
         same_data = record["data"] == fingerprint
         if fingerprint is None:
-            here = {"train_root": choice.root, "labels": choice.labels}
-            there = {name: settings.get(name) for name in here}
+            typed = {name.removeprefix("--"): value for name, value in choice.flags().items()}
+            here, there = ({name: flags.get(name) or None for name in NAMING_IMAGES} for flags in (typed, settings))
             same_data = spelt_out(there) == spelt_out(here)
         return same_data, settings.get("seed") == choice.seed, record.get("finish_number", 0)
 

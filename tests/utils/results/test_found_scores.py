@@ -2,10 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from utils.data.choice import DataChoice
+from utils.data.choice import DataChoice, OutOfDistribution
 from utils.errors import UserError
 from utils.experiments.record import Record
 from utils.results.found_scores import newest, read_score_file, read_scores, second_opinion
@@ -38,7 +39,12 @@ def test_before_the_images_are_read_their_folder_tells_them_apart(tmp_path):
     finished(tmp_path, "same", 1, seed=3)
     finished(tmp_path, "other_folder", 2, train_root="others", data={"images": "b"})
     finished(tmp_path, "other_file", 3, labels="labels.csv", data={"labels_file": "c"})
+    finished(tmp_path, "other_size", 4, image_size=64, data={"images": "d"})
+    put_in = {"ood_ratio": 0.2, "ood_data": "svhn", "ood_root": None, "ood_subset": [1]}
+    finished(tmp_path, "images_put_in", 5, **put_in, data={"images": "e"})
     assert newest(tmp_path, FORGET, CHOICE).path.name == "same"
+    with_others = replace(CHOICE, ood=OutOfDistribution(0.2, "svhn", None, [1]))
+    assert newest(tmp_path, FORGET, with_others).path.name == "images_put_in"
 
 
 def test_without_one_the_command_that_makes_it_is_named(tmp_path):
