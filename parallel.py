@@ -11,7 +11,7 @@ mislabelled, p_noisy.npy, and cross_probs.npy, float32 (N, C), out-of-sample cla
 import argparse
 
 from utils.command_line.flags import add_compare, add_network_width, add_output, resolve
-from utils.command_line.parser import Parser, truth
+from utils.command_line.parser import WHOLE, Parser, truth
 from utils.command_line.running import Method, run_script
 from utils.command_line.script import Script
 from utils.data.choice import add_data
@@ -26,6 +26,14 @@ def declare(parser: Parser) -> None:
     add_frozen_features(parser)
     group = add_optimisation(
         parser, epochs_flag="--epoch_1st", epochs_help=f"epochs (default: {PARALLEL.epochs}; {FEWER})"
+    )
+    group.add_argument(
+        "--exchange",
+        type=WHOLE,
+        default=0,
+        metavar="EPOCHS",
+        help="afterwards each model goes on for so many epochs on the half that it never saw, from what it thinks of "
+        "the labels there (augmented strongly unless --augment none), and both together score all images; 0 = do not",
     )
     add_network_width(group)
     add_choosing(add_tracking(parser))

@@ -24,6 +24,7 @@ ROWS = {  # flag with its value: (script, flags beside it, file)
     "--lr_2nd 0.5": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--augment strong": ("parallel.py", [], "loss_track.npy"),
     "--balance 0": ("parallel.py", [], "loss_track.npy"),
+    "--exchange 2": ("parallel.py", [], "parallel_score.npy"),
     "--NN_k 5": ("parallel.py", [], "parallel_ce.npy"),
 }
 

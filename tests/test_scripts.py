@@ -504,6 +504,70 @@ def test_kept_models_give_the_cross_probabilities_again(run, tmp_path):
         np.testing.assert_allclose(found, probs[other], atol=0.02)  # bf16, in other batches
 
 
+@pytest.mark.figures
+def test_in_an_exchange_each_model_learns_from_the_half_that_it_never_saw(run, finished, tmp_path, monkeypatch):
+    learnt_from, mixed = {}, learner.Learner.mixed
+
+    def see(self, ids, targets):
+        learnt_from.setdefault(self.stream, set()).update(ids.tolist())
+        return mixed(self, ids, targets)
+
+    monkeypatch.setattr(learner.Learner, "mixed", see)
+    flags = [*TINY_ARGS["parallel.py"], "--exchange", "4", "--keep_models"]
+    printed = run("parallel.py", *flags, "--experiment_name", "e")
+    folder, of_halves = tmp_path / "e", finished("parallel.py", "halves")
+    first, second = ({*half.tolist()} for half in np.split(load(folder, "permutation"), [228]))  # of 455
+    assert learnt_from[3] == second and learnt_from[4] == first
+    # What the halves found stays as it is ...
+    found = {"cross_probs", "parallel_loss", "parallel_ce"}
+    found |= {f"{prefix}_{name}" for prefix in ("parallel", "own") for name in ("prediction", "mean_loss", "aum")}
+    for name in (*found, "loss_track", "own_ce_track"):
+        np.testing.assert_array_equal(load(folder, name), load(of_halves, name))
+    assert (folder / "dynamics.csv").read_bytes() == (of_halves / "dynamics.csv").read_bytes()
+    # ... and what both say of all ranks the suspects.
+    rows, figures = history(folder), record(folder)["figures"]
+    assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(1, 8)]
+    assert [row["cross_accuracy"] != "" for row in rows] == 3 * [True] + 4 * [False]
+    assert float(rows[-1]["auc_exchange_prediction"]) == pytest.approx(figures["auc_exchange_prediction"], abs=1e-6)
+    assert figures["score"].startswith("exchange_") and "after 3 epochs: estimated share" in printed
+    assert figures["auc_parallel_score"] > record(of_halves)["figures"]["auc_parallel_score"]
+    images = datasets.load("digits", split="train", classes=[0, 1, 2]).images
+    probs = [Classifier.load(folder / f"model_{k}.pt", cuda_dev=-1).probabilities(images) for k in (0, 1)]
+    agreed = (sum(probs).argmax(1) == load(folder, "trained_labels")).mean()
+    assert float(rows[-1]["train_accuracy"]) == pytest.approx(agreed, abs=0.01)  # bf16, in other batches
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+def test_an_exchange_that_diverges_early_leaves_what_the_halves_found(run, finished, tmp_path, monkeypatch, whole):
+    steps = iter(range(10 * whole))  # five an epoch and model
+
+    def diverges(logits, targets, weights):
+        if next(steps, None) is None:
+            raise Diverged("the loss is nan", "lower the learning rate")
+        return logits.sum() * 0
+
+    monkeypatch.setattr("utils.methods.cross_tracking.joint_loss", diverges)
+    flags = [*TINY_ARGS["parallel.py"], "--keep_models"]
+    printed = run("parallel.py", *flags, "--exchange", "4", "--experiment_name", "e")
+    said = ("the loss is nan", "too few epochs to say more than the halves")[whole]
+    assert f"exchange: {said}: going on with what " in printed
+    assert same_bytes(tmp_path / "e", finished("parallel.py", "halves", "--keep_models"), "halves.pt") == []
+    assert len(history(tmp_path / "e")) == 3 + whole
+
+
+def test_an_exchange_that_was_stopped_before_it_began_ends_the_same(run, finished, tmp_path, monkeypatch):
+    def stop(*_):
+        raise Stopped(signal.SIGTERM, "the same command")
+
+    flags = [*TINY_ARGS["parallel.py"], "--exchange", "2", "--experiment_name", "e"]
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(cross_tracking, "exchange", stop)
+        run("parallel.py", *flags)
+    assert not (tmp_path / "e" / "parallel_score.npy").exists()
+    run("parallel.py", *flags)
+    assert same_bytes(tmp_path / "e", finished("parallel.py", "whole", "--exchange", "2")) == []
+
+
 @pytest.mark.parametrize("flags", [[], ["--ce_loss_inWarmup"]], ids=["posterior", "prediction"])
 def test_soft_labels_sum_to_one_and_shares_are_reported(finished, tmp_path, flags):
     finished("relabel.py", "e", *flags)
@@ -715,12 +779,13 @@ def test_the_truth_reaches_nothing_but_evaluation(run, finished, tmp_path, monke
         data.clean_labels = np.random.default_rng(0).permutation(data.clean_labels)
         return data
 
-    finished(script, "true")
+    more = ["--exchange", "2"] if script == "parallel.py" else []
+    finished(script, "true", *more)
     flag = "--" + record(tmp_path / "true")["method"]
     run("ssl.py", *TINY_ARGS["ssl.py"], flag, "--runs", "2", "--experiment_name", "ssl_true")
     monkeypatch.setattr(f"utils.methods.{METHODS[script]}.prepare", with_garbage)
     monkeypatch.setattr("utils.methods.pseudo_labelling.prepare", with_garbage)
-    run(script, *TINY_ARGS[script], "--experiment_name", "garbage")
+    run(script, *TINY_ARGS[script], *more, "--experiment_name", "garbage")
     run("ssl.py", *TINY_ARGS["ssl.py"], flag, "garbage", "--runs", "2", "--experiment_name", "ssl_garbage")
     for name in ("", "ssl_"):
         true, garbage = tmp_path / f"{name}true", tmp_path / f"{name}garbage"

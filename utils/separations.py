@@ -23,7 +23,7 @@ class Separation:
 
 FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 1, ("stage1", "forget"))
 PARALLEL = Separation(
-    "parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 1, ("parallel",)
+    "parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 1, ("parallel", "exchange")
 )
 RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 2, ("relabel",))
 

@@ -9,7 +9,7 @@ from utils.errors import UserError
 
 TRAINING_FLAGS = (  # what belongs to a training alone
     "epoch_1st", "lr", "M", "schedule", "gamma_scheduler", "batch_size", "momentum", "wd", "width", "mixup", "ema",
-    "augment", "balance", "keep_models",
+    "augment", "balance", "exchange", "keep_models",
 )  # fmt: skip
 
 

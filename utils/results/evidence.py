@@ -51,10 +51,13 @@ class Evidence:
         """Whether the training, which diverged, had fewer than half of its epochs: too few to judge by."""
         return self.accumulated.passes < self.epochs // 2
 
-    def following(self, epochs: int) -> Evidence:
-        """For the next training, of so many epochs: its scores compete with the best so far."""
+    def following(self, epochs: int, prefix: str = "") -> Evidence:
+        """For the next training, of so many epochs: its scores compete with the best so far.
+
+        Under the same names, and so in place of these, unless a `prefix` of their own is given.
+        """
         before = self.before + self.epochs
-        following = Evidence(self.prefix, self.data, self.choice.how, epochs, before, self.from_batches)
+        following = Evidence(prefix or self.prefix, self.data, self.choice.how, epochs, before, self.from_batches)
         following.choice.load_state_dict(self.choice.state_dict())
         return following
 

@@ -199,6 +199,7 @@ FLAGS = {
     "epochs": (["--features", NAME, "--epoch_1st", "3"], "--epoch_1st does nothing with --features"),
     "a milestone": (["--features", NAME, "--M", "3"], "--M does nothing with --features"),
     "a width": (["--features", NAME, "--width", "0.5"], "--width does nothing with --features"),
+    "an exchange": (["--features", NAME, "--exchange", "5"], "--exchange does nothing with --features"),
     "networks to keep": (["--features", NAME, "--keep_models"], "--keep_models does nothing with --features"),
     "no mixup": (["--features", NAME, "--mixup", "0"], "--mixup does nothing with --features"),
     "weights of nothing": (["--weights", "own.pt"], "--weights does nothing without --features"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.methods.cross_tracking import in_order, on_host, split_in_halves, together
+from utils.methods.halves import in_order, mean_of, on_host, split_in_halves, together
 from utils.scoring.tracker import Snapshot
 
 
@@ -27,6 +27,13 @@ def test_two_halves_are_as_accurate_as_their_samples():
     parts = [Snapshot(torch.tensor([[0.0], [2.0]]), None, 0.5), Snapshot(torch.tensor([[1.0]]), None, 1.0)]
     whole = together(halves, parts)
     assert whole.logits.flatten().tolist() == [0, 1, 2] and whole.accuracy == pytest.approx(2 / 3)
+
+
+def test_what_two_networks_say_together_is_their_mean_probability():
+    halves = torch.tensor([[0.5, 0.5], [0.9, 0.1]]), torch.tensor([[0.1, 0.9], [0.3, 0.7]])
+    both = mean_of([Snapshot(probs.log() + 3, None, 0.0) for probs in halves], torch.tensor([1, 1]))
+    torch.testing.assert_close(both.logits.exp(), torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
+    assert both.accuracy == 0.5 and both.votes is None
 
 
 def test_a_state_on_its_way_to_other_processes_is_on_the_host():
