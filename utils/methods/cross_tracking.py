@@ -243,7 +243,7 @@ def write_results(
         tracks.read(),
         rows[: tracks.rows],
     )
-    own = "own half, then both (labels trained on)" if exchanged else "own half (labels trained on)"
+    own = "own half, then all (labels trained on)" if exchanged else "own half (labels trained on)"
     write_accuracy_figure(
         experiment,
         data,
