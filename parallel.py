@@ -1,6 +1,7 @@
 """Parallel cross tracking: two models, one per half of the data, each scoring the half that it never saw.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
+    python3 parallel.py --exchange 40                   afterwards each learns from the half that it never saw
     python3 parallel.py --features resnet50 --dataset folder --train_root my_images
                                                         no training: regressions on a pretrained network's features
 
