@@ -73,6 +73,20 @@ def test_default_epochs_follow_the_size_of_the_set(run, monkeypatch, script, mod
         run(script, *flags)
 
 
+def test_an_exchange_is_foreseen(run, monkeypatch):
+    def stop(*_, epochs, **__):
+        raise UserError(f"{epochs} epochs", "go no further")
+
+    foreseen = []
+    monkeypatch.setattr(cross_tracking, "expect", lambda work, *_, **__: foreseen.extend(work))
+    monkeypatch.setattr(cross_tracking, "announce", stop)
+    with pytest.raises(UserError, match=re.escape("[3, 2] epochs")):
+        run("parallel.py", *TINY_ARGS["parallel.py"], "--exchange", "2")
+    passes = 2 * (455 + 82)  # both models look at all training and test images after an epoch
+    of_phases = [(work.trained, work.scored, work.searches) for work in foreseen]
+    assert of_phases == [(3 * 455, 3 * passes, 3), (2 * 455, 2 * passes, 0)]
+
+
 def test_timing_changes_nothing_of_the_run(run, tmp_path, monkeypatch):
     for name, rates in {"timed": expectation.Rates, "not": NoRates}.items():
         monkeypatch.setattr(expectation, "Rates", rates)
