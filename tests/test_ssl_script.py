@@ -25,8 +25,10 @@ from utils.methods import pseudo_labelling, targets_of_runs
 from utils.methods.pseudo_labelling import averaged, batches_of_epoch
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import read_score_file
+from utils.scoring.label_posterior import wrong
 from utils.scoring.metrics import auc
 from utils.scoring.mixture import BetaMixture
+from utils.scoring.planted import in_the_order_of
 from utils.training import optimisation
 from utils.training.learner import Learner
 from utils.training.optimisation import Optimisation, Schedule
@@ -321,7 +323,9 @@ def test_several_scores_join_agree_or_veto(run, finished, separated, tmp_path):
     by_hand = [np.isin(np.arange(n), np.argsort(s, kind="stable")[: round(0.35 * n)]) for s in (parallel, relabel)]
     mixture = BetaMixture().fit(forget)
     labels, posterior = (np.load(tmp_path / "fgt" / f"{name}.npy") for name in ("labels", "forget_posterior"))
-    vetoed = (mixture.p_noisy(forget) if mixture.usable_ else 1 - posterior[np.arange(n), labels]) > 0.5
+    # Whether two modes are there after these few steps depends on the machine; without them p_noisy gives the numbers.
+    estimated = in_the_order_of(forget, wrong(posterior, labels))
+    vetoed = (mixture.p_noisy(forget) if mixture.usable_ else estimated) > 0.5
     assert 0 < vetoed.sum() < n
     np.testing.assert_array_equal(clean["union"], by_hand[0] | by_hand[1])
     both_take = by_hand[0] & by_hand[1]
