@@ -58,7 +58,8 @@ def documented_files() -> re.Pattern:
     names = [name for row in re.findall(r"^\|(.*?)\|", text, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
     keys = "|".join([*SEPARATIONS, "ssl"])
     patterns = "|".join(map(re.escape, names)).replace(r"\*", ".*").replace("KEY", f"({keys})")
-    patterns = patterns.replace("PREFIX", f"(stage1|own|exchange|{keys})")
+    prefixes = "|".join(prefix for separation in SEPARATIONS.values() for prefix in separation.prefixes)
+    patterns = patterns.replace("PREFIX", f"(own|ssl|{prefixes})")
     return re.compile(re.sub(r"_run\d", r"_run\\d+", patterns))
 
 
