@@ -114,8 +114,9 @@ class LabelPosterior:
         n, c = sharp.shape
         of_label = np.split(sharp, np.bincount(labels, minlength=c).cumsum()[:-1])
         matrix, factors = _symmetric(FIRST_RATE, c), np.ones(c)
+        prior = self._prior(frequencies, matrix)
         for _ in range(self.rounds):
-            factors = _aligning(sharp, factors, self._prior(frequencies, matrix))
+            factors = _aligning(sharp, factors, prior)
         for _ in range(self.iterations):
             columns = [
                 column * ((1 / (likely @ column)) @ likely)  # a row's sum cancels out
@@ -254,10 +255,10 @@ def _unfolded(frequencies: np.ndarray, matrix: np.ndarray, rounds: int = 30) -> 
     EM from the labels' own frequencies towards prior @ M = frequencies. It stops short of that where most labels are
     wrong: there the prior would have to make up for every chance in the labels.
     """
-    prior = frequencies
+    given = frequencies > 0
+    prior, frequencies, matrix = frequencies, frequencies[given], matrix[:, given]
     for _ in range(rounds):
-        ratio = np.divide(frequencies, prior @ matrix, out=np.zeros_like(frequencies), where=frequencies > 0)
-        prior = prior * (matrix @ ratio)
+        prior = prior * (matrix @ (frequencies / (prior @ matrix)))
     return prior / prior.sum()
 
 
