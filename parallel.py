@@ -1,7 +1,7 @@
 """Parallel cross tracking: two models, one per half of the data, each scoring the half that it never saw.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
-    python3 parallel.py --exchange 40                   afterwards each learns from the half that it never saw
+    python3 parallel.py --exchange 0                    the two models on their halves, and no more
     python3 parallel.py --features resnet50 --dataset folder --train_root my_images
                                                         no training: regressions on a pretrained network's features
 
@@ -25,16 +25,15 @@ from utils.training.optimisation import FEWER, add_optimisation
 def declare(parser: Parser) -> None:
     add_data(parser)
     add_frozen_features(parser)
-    group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs_help=f"epochs (default: {PARALLEL.epochs}; {FEWER})"
-    )
+    epochs_help = f"epochs of either model on its half (default: {PARALLEL.epochs}; {FEWER})"
+    group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs_help=epochs_help)
     group.add_argument(
         "--exchange",
         type=WHOLE,
-        default=0,
         metavar="EPOCHS",
         help="afterwards each model goes on for so many epochs on the half that it never saw, from what it thinks of "
-        "the labels there (augmented strongly unless --augment none), and both together score all images; 0 = do not",
+        "the labels there (augmented strongly unless --augment none), and both together score all images; 0 = do not "
+        "(default: as many as --epoch_1st)",
     )
     add_network_width(group)
     add_choosing(add_tracking(parser))

@@ -37,7 +37,6 @@ MORE = {  # what else has a state of its own; "SCRIPT-WAY" is another way of a s
     ],
     "ssl.py": [*SPLIT, "--epoch_begin", "2"],
     "main.py-auto": ["--checkpoint_every", "2", "--track_every", "auto", "--lr_2nd", "0.001"],
-    "parallel.py-exchange": ["--exchange", "3"],
     "relabel.py-prediction": ["--relabel_by", "prediction"],
     "relabel.py-passes": ["--track_from", "passes"],
     "relabel.py-seeds": ["--seeds", "1", "2"],

@@ -256,7 +256,7 @@ def test_an_estimate_of_two_processes_ends_well_and_leaves_nothing(tmp_path):
     [
         ("main.py", 3, "stage1: epoch 1", []),
         ("parallel.py", 3, "training: epoch 1", []),
-        ("parallel.py", 3, "exchange: epoch 4", ["--exchange", 2]),
+        ("parallel.py", 3, "exchange: epoch 4", []),
         ("relabel.py", 2, "warm_up: epoch 1", ["--images_on", "host", "--epoch_1st", 4, "--warmup_e", 2]),
     ],
 )
@@ -273,8 +273,7 @@ def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path
 @pytest.mark.slow
 def test_two_processes_train_the_two_models_of_one(tmp_path):
     for size in (1, 2):
-        flags = ["--experiment_name", f"of_{size}", "--keep_models", "--exchange", 2]
-        ended = run_of(tmp_path, size, "parallel.py", *flags).end()
+        ended = run_of(tmp_path, size, "parallel.py", "--experiment_name", f"of_{size}", "--keep_models").end()
         assert [one.status for one in ended] == [0] * size, ended[0].errors
     assert differing(tmp_path / "of_1", tmp_path / "of_2") == []
 

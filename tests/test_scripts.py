@@ -60,7 +60,7 @@ def test_an_estimate_ends_before_the_work_and_leaves_nothing(run, tmp_path, scri
 
 @pytest.mark.parametrize(
     ("script", "module", "epochs"),
-    [("main.py", forgetting, [10]), ("parallel.py", cross_tracking, [10]), ("relabel.py", relabelling, [15, 15])],
+    [("main.py", forgetting, [10]), ("parallel.py", cross_tracking, [10, 10]), ("relabel.py", relabelling, [15, 15])],
 )
 def test_default_epochs_follow_the_size_of_the_set(run, monkeypatch, script, module, epochs):
     def stop(*_, epochs, why, **__):
@@ -529,7 +529,7 @@ def test_in_an_exchange_each_model_learns_from_the_half_that_it_never_saw(run, f
     monkeypatch.setattr(learner.Learner, "mixed", see)
     flags = [*TINY_ARGS["parallel.py"], "--exchange", "4", "--keep_models"]
     printed = run("parallel.py", *flags, "--experiment_name", "e")
-    folder, of_halves = tmp_path / "e", finished("parallel.py", "halves")
+    folder, of_halves = tmp_path / "e", finished("parallel.py", "halves", "--exchange", "0")
     first, second = ({*half.tolist()} for half in np.split(load(folder, "permutation"), [228]))  # of 455
     assert learnt_from[3] == second and learnt_from[4] == first
     # What the halves found stays as it is ...
@@ -565,7 +565,8 @@ def test_an_exchange_that_diverges_early_leaves_what_the_halves_found(run, finis
     printed = run("parallel.py", *flags, "--exchange", "4", "--experiment_name", "e")
     said = ("the loss is nan", "too few epochs to say more than the halves")[whole]
     assert f"exchange: {said}: going on with what " in printed
-    assert same_bytes(tmp_path / "e", finished("parallel.py", "halves", "--keep_models"), "halves.pt") == []
+    of_halves = finished("parallel.py", "halves", "--keep_models", "--exchange", "0")
+    assert same_bytes(tmp_path / "e", of_halves, "halves.pt") == []
     assert len(history(tmp_path / "e")) == 3 + whole
 
 
@@ -573,13 +574,13 @@ def test_an_exchange_that_was_stopped_before_it_began_ends_the_same(run, finishe
     def stop(*_):
         raise Stopped(signal.SIGTERM, "the same command")
 
-    flags = [*TINY_ARGS["parallel.py"], "--exchange", "2", "--experiment_name", "e"]
+    flags = [*TINY_ARGS["parallel.py"], "--experiment_name", "e"]
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(cross_tracking, "exchange", stop)
         run("parallel.py", *flags)
     assert not (tmp_path / "e" / "parallel_score.npy").exists()
     run("parallel.py", *flags)
-    assert same_bytes(tmp_path / "e", finished("parallel.py", "whole", "--exchange", "2")) == []
+    assert same_bytes(tmp_path / "e", finished("parallel.py", "whole")) == []
 
 
 @pytest.mark.parametrize("flags", [[], ["--ce_loss_inWarmup"]], ids=["posterior", "prediction"])
@@ -793,13 +794,12 @@ def test_the_truth_reaches_nothing_but_evaluation(run, finished, tmp_path, monke
         data.clean_labels = np.random.default_rng(0).permutation(data.clean_labels)
         return data
 
-    more = ["--exchange", "2"] if script == "parallel.py" else []
-    finished(script, "true", *more)
+    finished(script, "true")
     flag = "--" + record(tmp_path / "true")["method"]
     run("ssl.py", *TINY_ARGS["ssl.py"], flag, "--runs", "2", "--experiment_name", "ssl_true")
     monkeypatch.setattr(f"utils.methods.{METHODS[script]}.prepare", with_garbage)
     monkeypatch.setattr("utils.methods.pseudo_labelling.prepare", with_garbage)
-    run(script, *TINY_ARGS[script], *more, "--experiment_name", "garbage")
+    run(script, *TINY_ARGS[script], "--experiment_name", "garbage")
     run("ssl.py", *TINY_ARGS["ssl.py"], flag, "garbage", "--runs", "2", "--experiment_name", "ssl_garbage")
     for name in ("", "ssl_"):
         true, garbage = tmp_path / f"{name}true", tmp_path / f"{name}garbage"
@@ -818,7 +818,7 @@ def planted_in(script, *flags):
 
 
 @pytest.mark.parametrize(
-    "script, prefix", [("main.py", "stage1"), ("parallel.py", "parallel"), ("relabel.py", "relabel")]
+    "script, prefix", [("main.py", "stage1"), ("parallel.py", "exchange"), ("relabel.py", "relabel")]
 )
 def test_planted_samples_are_scored_by_their_own_label(run, tmp_path, script, prefix):
     flags = ["--plant", "0.1", "--choose", "last"]  # so that predictions and score are both of the last epoch
@@ -855,7 +855,8 @@ def test_the_networks_learn_the_planted_errors(finished, tmp_path, script):
     [
         (["--choose", "last"], "main.py", "forget_ce"),
         (["--plant", "0"], "main.py", "stage1_prediction_and_p_noisy"),  # nothing speaks for what stage 2 adds
-        *(([*flags], f"{key}.py", f"{key}_prediction_and_p_noisy") for key in ("parallel", "relabel")
+        *(([*flags], script, f"{prefix}_prediction_and_p_noisy")
+          for script, prefix in (("parallel.py", "exchange"), ("relabel.py", "relabel"))
           for flags in (["--choose", "last"], ["--plant", "0"])),
     ],
 )  # fmt: skip
@@ -878,12 +879,10 @@ def test_without_a_criterion_the_newest_default_is_taken(finished, tmp_path, fla
 @pytest.mark.parametrize("script", ["parallel.py", "relabel.py"])
 def test_the_oracle_choice_takes_the_best_of_all_and_is_called_one(run, tmp_path, script):
     printed = run(script, *TINY_ARGS[script], "--choose", "oracle", "--experiment_name", "e")
-    name = SCORE_FILES[script][0]
-    columns = [
-        f"auc_{name.removesuffix('score')}{column}" for column in ("prediction", "mean_loss", "aum", "loss", "ce")
-    ]
+    name, *others = SCORE_FILES[script]
+    columns = [f"auc_{other}" for other in others if not other.startswith("own_")]
     rows = history(tmp_path / "e")
-    best = max(float(row[column]) for row in rows for column in columns if column in row)
+    best = max(float(row[column]) for row in rows for column in columns if row.get(column))
     assert record(tmp_path / "e")["figures"][f"auc_{name}"] == pytest.approx(best, abs=1e-5)
     assert "ORACLE: true labels found with AUC" in printed
 
@@ -892,10 +891,14 @@ def test_the_oracle_choice_takes_the_best_of_all_and_is_called_one(run, tmp_path
 def test_the_criterion_of_every_candidate_is_in_the_history(finished, tmp_path, script):
     finished(script, "e")
     rows = history(tmp_path / "e")
-    prefix = "stage1" if script == "main.py" else record(tmp_path / "e")["method"]
-    for name in ("prediction", "mean_loss", "aum"):
-        epochs = [row for row in rows if row.get("stage") != "2"]
-        assert all(0 <= float(row[f"planted_auc_{prefix}_{name}"]) <= 1 for row in epochs)
+    phases = {"main.py": [("stage1", 3)], "parallel.py": [("parallel", 3), ("exchange", 3)]}
+    begun = 0
+    for prefix, epochs in phases.get(script, [("relabel", 4)]):
+        for row in rows[begun : begun + epochs]:
+            names = [f"planted_auc_{prefix}_{name}" for name in ("prediction", "mean_loss", "aum")]
+            assert all(0 <= float(row[name]) <= 1 for name in names)
+        begun += epochs
+    assert begun == len([row for row in rows if row.get("stage") != "2"])
     if script == "main.py":
         steps = [row for row in rows if row["stage"] == "2"]
         for name in ("forget_ce", "forget_loss", "forget_ce_and_stage1", "forget_loss_and_stage1"):
@@ -947,10 +950,12 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     assert "going on with what was found until the epoch before" in printed
     calm = [*flags, "--epoch_1st", whole, "--schedule", "constant"]
     run(script, *TINY_ARGS[script], *calm, "--experiment_name", "calm")
-    differing = same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt")  # which holds the flags, too
+    # Two hold the flags, or the epochs that were meant, too.
+    differing = same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt", "halves.pt")
     assert not set(differing) - of_posterior(tmp_path / "e")
     assert record(tmp_path / "e")["status"] == "finished"
-    assert len([row for row in history(tmp_path / "e") if row.get("stage") != "2"]) == whole
+    epochs = len([row for row in history(tmp_path / "e") if row.get("stage") != "2"])
+    assert epochs == (2 * whole if script == "parallel.py" else whole)  # whose exchange diverges, too
 
 
 @pytest.mark.parametrize("whole", [0, 1])

@@ -25,6 +25,7 @@ SCORE_FILES = {  # the default score first
         *("parallel_score", "parallel_ce", "parallel_loss"),
         *("parallel_prediction", "parallel_mean_loss", "parallel_aum"),
         *("own_prediction", "own_mean_loss", "own_aum"),
+        *("exchange_prediction", "exchange_mean_loss", "exchange_aum"),
         *("parallel_probs", "cross_probs", "p_noisy"),
     ],
     "relabel.py": [

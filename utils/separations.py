@@ -12,7 +12,7 @@ class Separation:
     key: str  # ssl.py's flag --KEY, and the method in run.json
     script: str
     scores: tuple[str, ...]  # names of its score files, the one that ranks the suspects first
-    epochs: int  # of all its trainings together, by default
+    epochs: int  # --epoch_1st by default
     trainings: int  # one after the other, each on what the one before thinks of the labels
     prefixes: tuple[str, ...]  # of the names of all its scores; the first is that of the accumulated ones
 
@@ -23,7 +23,7 @@ class Separation:
 
 FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 1, ("stage1", "forget"))
 PARALLEL = Separation(
-    "parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 1, ("parallel", "exchange")
+    "parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 2, ("parallel", "exchange")
 )
 RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 2, ("relabel",))
 

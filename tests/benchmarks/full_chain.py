@@ -80,8 +80,12 @@ def projected(script: str, args: argparse.Namespace, rates: Rates) -> dict[str, 
             f"{steps} tracked steps": steps * step,
         }
     if script == "parallel.py":  # each half is scored by both models; four searches among half of the samples
-        one = epoch(rates, resnet, 2 * TRAIN + 2 * TEST) + 4 * rates.neighbours / 4
-        return {f"{args.epoch_1st} epochs": args.epoch_1st * one}
+        one = epoch(rates, resnet, 2 * TRAIN + 2 * TEST)
+        exchange = args.epoch_1st if args.exchange is None else args.exchange
+        return {
+            f"{args.epoch_1st} epochs": args.epoch_1st * (one + 4 * rates.neighbours / 4),
+            f"{exchange} epochs of the exchange": exchange * one,
+        }
     if script == "relabel.py":
         return {f"{args.epoch_1st} epochs": args.epoch_1st * epoch(rates, cnn13)}
     runs = args.runs or (2 if args.double_run else 1)

@@ -109,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--share", type=SHARE, default=0.2, help="of the images that are moved")
     parser.add_argument("--seed", type=SEED, default=1, help="of what is moved, and of the scripts")
     parser.add_argument("--work", type=Path, default=Path("experiments/moved_files"), help="must not exist")
-    parser.add_argument("--separation", default="", metavar="FLAGS", help="more flags of both separations")
+    parser.add_argument("--only", choices=SEPARATIONS, help="one separation alone; without relabel nothing is exported")
+    parser.add_argument("--separation", default="", metavar="FLAGS", help="more flags of the separations")
     parser.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
     add_device(parser)
     args = parser.parse_args(argv)
@@ -123,14 +124,16 @@ def main(argv: list[str] | None = None) -> None:
 
     usual = ["--first_stage_data_name", "folder", "--train_root", str(work / "photos"), "--width", WIDTH]
     usual += ["--seed", str(args.seed), *device_flags(args), "--experiments_root", str(work)]
-    for name in SEPARATIONS:
+    separations = [args.only] if args.only else SEPARATIONS
+    exported = {"relabelled": "relabel", "dropped": "drop"} if "relabel" in separations else {}
+    for name in separations:
         typed([f"{name}.py", *usual, *args.separation.split(), "--experiment_name", name], report)
     out = [str(work / "relabel"), "--p_noisy", "0.5", "--suspects"]
-    typed(["-m", "utils.export", *out, "relabel", "--to", str(work / "relabelled")], report)
-    typed(["-m", "utils.export", *out, "drop", "--to", str(work / "dropped")], report)
+    for name, what in exported.items():
+        typed(["-m", "utils.export", *out, what, "--to", str(work / name)], report)
 
     report("")
-    for name in SEPARATIONS:
+    for name in separations:
         rows = suspects(work / name)
         wrong = is_wrong([row["file"] for row in rows], true)
         found(f"{name}.py", wrong, report)
@@ -143,11 +146,11 @@ def main(argv: list[str] | None = None) -> None:
             f"    {called.sum()} suspects (p_noisy from 0.5 on), {caught} of them moved, of {wrong.sum()}; "
             f"the suggested label is right for {suggested[called & wrong].sum()} of the {caught}"
         )
-    if has_cleanlab():
+    if "parallel" in separations and has_cleanlab():
         by_id = sorted(suspects(work / "parallel"), key=lambda row: int(row["sample_id"]))
         by_cleanlab(work / "parallel", is_wrong([row["file"] for row in by_id], true), report)
     true_of = {Path(file).name: name for file, name in true.items()}
-    for name in ("relabelled", "dropped"):
+    for name in exported:
         left = [file for file in (work / name).glob("*/*") if file.is_file()]
         wrong = np.array([file.parent.name != true_of[file.name] for file in left])
         report(f"{name}: {len(left)} images, {wrong.mean():.3f} in a wrong class (before: {moved.mean():.3f})")

@@ -1,6 +1,6 @@
 """Parallel cross tracking: two models, one per half of the data; each half is scored by the model that never saw it.
 
-After that they may exchange their halves (--exchange): each goes on with the half that it never saw, not from the
+After that they exchange their halves (--exchange): each goes on with the half that it never saw, not from the
 labels there but from what it thinks of them, and both together score all samples.
 """
 
@@ -52,6 +52,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     why = why_epochs(args.epoch_1st is not None, len(data))
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
+    args.exchange = args.epoch_1st if args.exchange is None else args.exchange
     evidence = Evidence(PARALLEL.prefixes[0], data, args.choose, args.epoch_1st)
     own_evidence = Evidence(OWN, data, "last", args.epoch_1st)  # to compare: nothing is chosen from it
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]

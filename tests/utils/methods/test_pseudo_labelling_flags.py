@@ -19,9 +19,9 @@ def resolved(flags):
     "flags, runs, networks",
     [
         ("--relabel", 1, ["MT_Net", "PR18"]),  # itself two trainings: this is the third
-        ("--parallel", 2, ["MT_Net", "PR18"]),
+        ("--parallel", 1, ["MT_Net", "PR18"]),
         ("--forget", 2, ["MT_Net", "PR18"]),
-        ("--forget --parallel", 2, ["MT_Net", "PR18"]),
+        ("--forget --parallel", 1, ["MT_Net", "PR18"]),
         ("--forget --relabel", 1, ["MT_Net", "PR18"]),
         ("--relabel --runs 3 --network PR18", 3, ["PR18"]),
         ("--relabel --threshold 0.3", 1, ["MT_Net"]),
@@ -34,8 +34,8 @@ def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
 
 
 def test_runs_after_a_separation_take_so_many_epochs_each():
-    assert usual_epochs(RELABEL) == 160
-    assert usual_epochs(FORGET) == usual_epochs(PARALLEL) == (60 + 160) / 2
+    assert usual_epochs(RELABEL) == usual_epochs(PARALLEL) == 160
+    assert usual_epochs(FORGET) == (60 + 160) / 2
 
 
 def test_batches_that_leave_samples_out_say_nothing_of_all():
