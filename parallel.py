@@ -1,4 +1,4 @@
-"""Parallel cross tracking: two models, one per half of the data, each scoring the half that it never saw.
+"""Parallel cross tracking: two models, one per half of the data; each scores the half it never saw, then learns of it.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
     python3 parallel.py --exchange 0                    the two models on their halves, and no more
