@@ -1,4 +1,4 @@
-"""Parallel cross tracking: two models, one per half of the data; each scores the half it never saw, then learns of it.
+"""Parallel cross tracking: two models, one per half; each scores the half that it never saw, then learns from it.
 
     python3 parallel.py                                 on scikit-learn's digits, offline
     python3 parallel.py --exchange 0                    the two models on their halves, and no more
@@ -41,7 +41,8 @@ def declare(parser: Parser) -> None:
     output.add_argument(
         "--keep_models",
         action="store_true",
-        help="keep both networks, as model_0.pt and model_1.pt, which python3 -m utils.classifier reads",
+        help="keep both networks, as they are in the end: model_0.pt and model_1.pt, which python3 -m utils.classifier "
+        "reads",
     )
     output.add_argument(
         "--repeat", dest="overwrite", nargs="?", const=True, default=False, type=truth, help="the same as --overwrite"

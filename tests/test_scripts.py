@@ -82,8 +82,11 @@ def test_an_exchange_is_foreseen(run, monkeypatch):
     monkeypatch.setattr(cross_tracking, "announce", stop)
     with pytest.raises(UserError, match=re.escape("[3, 2] epochs")):
         run("parallel.py", *TINY_ARGS["parallel.py"], "--exchange", "2")
+    for flags, epochs in {(): [3, 3], ("--exchange", "0"): [3]}.items():
+        with pytest.raises(UserError, match=re.escape(f"{epochs} epochs")):
+            run("parallel.py", *TINY_ARGS["parallel.py"], *flags)
     passes = 2 * (455 + 82)  # both models look at all training and test images after an epoch
-    of_phases = [(work.trained, work.scored, work.searches) for work in foreseen]
+    of_phases = [(work.trained, work.scored, work.searches) for work in foreseen[:2]]
     assert of_phases == [(3 * 455, 3 * passes, 3), (2 * 455, 2 * passes, 0)]
 
 
@@ -509,7 +512,7 @@ def test_dynamics_are_those_of_the_tracks(run, tmp_path):
 
 
 def test_kept_models_give_the_cross_probabilities_again(run, tmp_path):
-    run("parallel.py", *TINY_ARGS["parallel.py"], "--keep_models", "--experiment_name", "e")
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--exchange", "0", "--keep_models", "--experiment_name", "e")
     permutation, probs = load(tmp_path / "e", "permutation"), load(tmp_path / "e", "cross_probs")
     images, n = datasets.load("digits", split="train", classes=[0, 1, 2]).images, len(permutation)
     halves = permutation[: n - n // 2], permutation[n - n // 2 :]
@@ -818,10 +821,16 @@ def planted_in(script, *flags):
 
 
 @pytest.mark.parametrize(
-    "script, prefix", [("main.py", "stage1"), ("parallel.py", "exchange"), ("relabel.py", "relabel")]
+    "script, more, prefix",
+    [
+        ("main.py", [], "stage1"),
+        ("parallel.py", [], "exchange"),
+        ("parallel.py", ["--exchange", "0"], "parallel"),
+        ("relabel.py", [], "relabel"),
+    ],
 )
-def test_planted_samples_are_scored_by_their_own_label(run, tmp_path, script, prefix):
-    flags = ["--plant", "0.1", "--choose", "last"]  # so that predictions and score are both of the last epoch
+def test_planted_samples_are_scored_by_their_own_label(run, tmp_path, script, more, prefix):
+    flags = [*more, "--plant", "0.1", "--choose", "last"]  # so that predictions and score are both of the last epoch
     run(script, *TINY_ARGS[script], *flags, "--experiment_name", "e")
     data, labels = planted_in(script, *flags), load(tmp_path / "e", "labels")
     np.testing.assert_array_equal(data.labels, labels)  # the planted ones are no part of the observed labels
@@ -855,7 +864,8 @@ def test_the_networks_learn_the_planted_errors(finished, tmp_path, script):
     [
         (["--choose", "last"], "main.py", "forget_ce"),
         (["--plant", "0"], "main.py", "stage1_prediction_and_p_noisy"),  # nothing speaks for what stage 2 adds
-        *(([*flags], script, f"{prefix}_prediction_and_p_noisy")
+        (["--exchange", "0", "--plant", "0"], "parallel.py", "parallel_prediction_and_p_noisy"),
+        *((flags, script, f"{prefix}_prediction_and_p_noisy")
           for script, prefix in (("parallel.py", "exchange"), ("relabel.py", "relabel"))
           for flags in (["--choose", "last"], ["--plant", "0"])),
     ],
@@ -887,13 +897,18 @@ def test_the_oracle_choice_takes_the_best_of_all_and_is_called_one(run, tmp_path
     assert "ORACLE: true labels found with AUC" in printed
 
 
+EPOCHS = {  # of each training, by the prefix of its accumulated scores
+    "main.py": [("stage1", 3)],
+    "parallel.py": [("parallel", 3), ("exchange", 3)],
+    "relabel.py": [("relabel", 4)],
+}
+
+
 @pytest.mark.parametrize("script", SEPARATIONS)
 def test_the_criterion_of_every_candidate_is_in_the_history(finished, tmp_path, script):
     finished(script, "e")
-    rows = history(tmp_path / "e")
-    phases = {"main.py": [("stage1", 3)], "parallel.py": [("parallel", 3), ("exchange", 3)]}
-    begun = 0
-    for prefix, epochs in phases.get(script, [("relabel", 4)]):
+    rows, begun = history(tmp_path / "e"), 0
+    for prefix, epochs in EPOCHS[script]:
         for row in rows[begun : begun + epochs]:
             names = [f"planted_auc_{prefix}_{name}" for name in ("prediction", "mean_loss", "aum")]
             assert all(0 <= float(row[name]) <= 1 for name in names)
@@ -950,7 +965,7 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     assert "going on with what was found until the epoch before" in printed
     calm = [*flags, "--epoch_1st", whole, "--schedule", "constant"]
     run(script, *TINY_ARGS[script], *calm, "--experiment_name", "calm")
-    # Two hold the flags, or the epochs that were meant, too.
+    # stage1.pt holds the flags, halves.pt the epochs that were meant.
     differing = same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt", "halves.pt")
     assert not set(differing) - of_posterior(tmp_path / "e")
     assert record(tmp_path / "e")["status"] == "finished"

@@ -13,7 +13,7 @@ class Separation:
     script: str
     scores: tuple[str, ...]  # names of its score files, the one that ranks the suspects first
     epochs: int  # --epoch_1st by default
-    trainings: int  # one after the other, each on what the one before thinks of the labels
+    runs: int  # of ssl.py after it, by default
     prefixes: tuple[str, ...]  # of the names of all its scores; the first is that of the accumulated ones
 
     def leaves(self, score: str) -> bool:
@@ -21,10 +21,10 @@ class Separation:
         return score.startswith(tuple(f"{prefix}_" for prefix in self.prefixes))
 
 
-FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 1, ("stage1", "forget"))
+FORGET = Separation("forget", "main.py", ("forget_score", "forget_ce", "forget_loss"), 40, 2, ("stage1", "forget"))
 PARALLEL = Separation(
     "parallel", "parallel.py", ("parallel_score", "parallel_ce", "parallel_loss"), 40, 2, ("parallel", "exchange")
 )
-RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 2, ("relabel",))
+RELABEL = Separation("relabel", "relabel.py", ("relabel_score", "relabel_loss"), 120, 1, ("relabel",))
 
 SEPARATIONS = {separation.key: separation for separation in (FORGET, PARALLEL, RELABEL)}

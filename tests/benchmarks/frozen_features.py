@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small_epochs", type=int, default=20, help=f"of the backbone, on {SMALL} pixels")
     parser.add_argument("--full_epochs", type=int, default=2, help=f"and on {FULL}")
-    parser.add_argument("--scratch", default="--width 0.25", metavar="FLAGS", help="of parallel.py from scratch")
+    scratch = "--width 0.25 --exchange 0"  # one training there as here
+    parser.add_argument("--scratch", default=scratch, metavar="FLAGS", help="of parallel.py from scratch")
     parser.add_argument("--cuda_dev", type=int, default=0, help="GPU; -1 = CPU")
     parser.add_argument("--root", type=Path, default=Path("experiments/frozen_features"), help="where results are kept")
     args = parser.parse_args()

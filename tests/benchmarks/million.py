@@ -92,7 +92,7 @@ def main() -> None:
     size = 3 * args.side**2 * args.samples
     report(
         f"images of {args.side} pixels, {size / 1e9:.2f} GB; the thinnest PreAct-ResNet-18; "
-        f"epochs of each training: {args.epochs} (relabel.py and ssl.py train twice)"
+        f"epochs of each training: {args.epochs} (all but main.py train twice)"
     )
     report(f"{'script':<12} {'peak, GB':>9} {'whole, s':>9}  phases, s")
     with tempfile.TemporaryDirectory() as temporary:

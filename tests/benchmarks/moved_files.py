@@ -1,6 +1,7 @@
 """A newcomer's round: files of an image folder are moved into wrong classes, found again and put right.
 
     python3 -m tests.benchmarks.moved_files PHOTOS --work experiments/moved_files
+    python3 -m tests.benchmarks.moved_files PHOTOS --only parallel          exports nothing
 
 Of PHOTOS/<class>/* so many images of each class are copied to WORK/photos/<class>/*, a share of them into a wrong
 class, drawn uniformly. Then come the README's commands with default flags but for the width, as processes of their own,
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--share", type=SHARE, default=0.2, help="of the images that are moved")
     parser.add_argument("--seed", type=SEED, default=1, help="of what is moved, and of the scripts")
     parser.add_argument("--work", type=Path, default=Path("experiments/moved_files"), help="must not exist")
-    parser.add_argument("--only", choices=SEPARATIONS, help="one separation alone; without relabel nothing is exported")
+    parser.add_argument("--only", choices=SEPARATIONS, help="one separation alone; relabel.py's is what is exported")
     parser.add_argument("--separation", default="", metavar="FLAGS", help="more flags of the separations")
     parser.add_argument("--save", metavar="NAME", help="keep what is printed as tests/benchmarks/results/NAME.txt")
     add_device(parser)
@@ -128,9 +129,9 @@ def main(argv: list[str] | None = None) -> None:
     exported = {"relabelled": "relabel", "dropped": "drop"} if "relabel" in separations else {}
     for name in separations:
         typed([f"{name}.py", *usual, *args.separation.split(), "--experiment_name", name], report)
-    out = [str(work / "relabel"), "--p_noisy", "0.5", "--suspects"]
     for name, what in exported.items():
-        typed(["-m", "utils.export", *out, what, "--to", str(work / name)], report)
+        how = ["--p_noisy", "0.5", "--suspects", what, "--to", str(work / name)]
+        typed(["-m", "utils.export", str(work / "relabel"), *how], report)
 
     report("")
     for name in separations:

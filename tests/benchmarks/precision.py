@@ -15,7 +15,7 @@ from utils.compute import choose
 
 FIGURES = {
     "main.py": ["auc_stage1_loss", "auc_stage1_ce", "auc_forget_ce", "train_accuracy", "test_accuracy"],
-    "parallel.py": ["auc_parallel_loss", "auc_parallel_ce", "test_accuracy"],
+    "parallel.py": ["auc_parallel_loss", "auc_parallel_ce", "auc_parallel_score", "test_accuracy"],
     "relabel.py": ["auc_relabel_loss", "test_accuracy"],
 }
 

@@ -16,7 +16,7 @@ def test_peak_and_phases_of_every_script(monkeypatch, capsys):
     assert [line[0] for line in lines] == ["main.py", "parallel.py", "relabel.py", "ssl.py"]
     assert [line[3::2] for line in lines] == [
         ["stage1", "stage2"],
-        ["training"],
+        ["training", "exchange"],
         ["warm_up", "relabelling"],
         ["run1", "run2"],
     ]

@@ -66,3 +66,12 @@ def test_the_round_is_whole(photos, tmp_path, capsys):
     ):
         assert words in printed
     assert len(list((tmp_path / "work" / "relabelled").glob("*/*.png"))) == 60
+
+
+@pytest.mark.slow
+def test_parallel_alone_exports_nothing(photos, tmp_path, capsys):
+    command = [str(photos), "--per_class", "20", "--work", str(tmp_path / "work"), "--cuda_dev", "-1"]
+    moved_files.main([*command, "--only", "parallel", "--separation", "--epoch_1st 2"])
+    printed = capsys.readouterr().out
+    assert "parallel.py: moved" in printed and "relabel" not in printed
+    assert sorted(folder.name for folder in (tmp_path / "work").iterdir()) == ["parallel", "photos"]

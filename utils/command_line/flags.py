@@ -23,9 +23,9 @@ SPREAD = ("batch", "seeds")
 USUAL = {  # what --help shows of all scripts' flags, by their first names; --help_all shows the rest
     "--help", "--help_all", "--dataset", "--train_root", "--labels", "--noise_type", "--noise_ratio", "--features",
     "--epoch_1st", "--epoch", "--lr", "--schedule", "--batch_size", "--seed", "--seeds", "--width", "--lr_2nd",
-    "--steps_total", "--second_stage_data_name", "--relabel_by", "--warmup_e", "--forget", "--parallel", "--relabel",
-    "--targets", "--runs", "--use_bmm", "--threshold", "--experiment_name", "--overwrite", "--compare", "--report",
-    "--cuda_dev",
+    "--steps_total", "--second_stage_data_name", "--relabel_by", "--warmup_e", "--exchange", "--forget", "--parallel",
+    "--relabel", "--targets", "--runs", "--use_bmm", "--threshold", "--experiment_name", "--overwrite", "--compare",
+    "--report", "--cuda_dev",
 }  # fmt: skip
 
 

@@ -137,12 +137,13 @@ def next_command(args: argparse.Namespace, experiment: Experiment) -> str:
         return classify_command(experiment.path / "model.pt")
     if chosen_by_truth(experiment.record):
         return honest_command(experiment.record)
+    separation = SEPARATIONS[key]
     by_prediction = experiment.record["settings"].get("relabel_by") == "prediction"
-    usual = EPOCHS_BY_PREDICTION if by_prediction else SEPARATIONS[key].epochs
-    training = training_flags(experiment.record, usual, usual_epochs(SEPARATIONS[key]))
+    usual = EPOCHS_BY_PREDICTION if by_prediction else separation.epochs
+    training = training_flags(experiment.record, usual, usual_epochs(separation.runs))
     if args.experiment_name is not None:
         training["--experiment_name"] = f"{experiment.name}_ssl"
-    return ssl_command(SEPARATIONS[key], experiment.name, data_choice(args), training, args.experiments_root)
+    return ssl_command(separation, experiment.name, data_choice(args), training, args.experiments_root)
 
 
 def run_script(

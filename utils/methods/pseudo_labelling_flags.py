@@ -9,12 +9,11 @@ from utils.command_line.flags import add_dropout, add_input_noise, check_input_n
 from utils.command_line.parser import COUNT, RATIO, SHARE, WEIGHT, WHOLE, Parser, default_with, given, refuse, truth
 from utils.errors import UserError
 from utils.scoring.tracking import BATCHES
-from utils.separations import SEPARATIONS, Separation
+from utils.separations import SEPARATIONS
 from utils.training.optimisation import EARLIER_EPOCHS, FINAL_EPOCHS, epochs_for
 
 TARGETS = ("posterior", "split")
 BOTH_NETWORKS = ["MT_Net", "PR18"]  # of earlier runs and of the last
-TRAININGS = 3  # in a row, the separation's counted
 SPLIT_FLAGS = (  # what belongs to --targets split
     "scores", "score", "f_l", "use_bmm", "bmm_th", "threshold", "balanced_set", "f_FND", "fn_th", "bmm_th_2nd",
     "threshold_2nd", "epoch_begin", "epoch_update", "label_noise", "labeled_batch_size",
@@ -67,8 +66,8 @@ def add_targets(parser: Parser) -> None:
         "--runs",
         type=COUNT,
         metavar="K",
-        help="train so often, each time from what the last run found (default: 1 after relabel.py, which "
-        "as a rule has trained twice itself, 2 after the others; with --targets split 1)",
+        help="train so often, each time from what the last run found (default: 1 after relabel.py, 2 after "
+        "the others; with --targets split 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 
@@ -154,7 +153,8 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     if split and args.track_from == BATCHES:
         # Some epochs learn from the clean set alone, or see its samples more often.
         raise UserError(f"--track_from {BATCHES} needs every sample once an epoch", "leave it out with --targets split")
-    args.runs = args.runs or (2 if args.double_run else 1 if split else runs_after(args))
+    of_separations = [SEPARATIONS[key].runs for key in SEPARATIONS if vars(args)[key] is not None]
+    args.runs = args.runs or (2 if args.double_run else 1 if split else min(of_separations))
     if args.f_l:
         args.score = "forget_loss"
     default_with(args, "f_FND", fn_th=0.05)
@@ -180,19 +180,8 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
         resolve_epochs(args)
 
 
-def runs_after(args: argparse.Namespace) -> int:
-    """How many runs make `TRAININGS` trainings in a row with those of the separations."""
-    return min(runs_of(SEPARATIONS[key]) for key in SEPARATIONS if vars(args)[key] is not None)
-
-
-def runs_of(separation: Separation) -> int:
-    """How many runs follow one separation by default."""
-    return max(1, TRAININGS - separation.trainings)
-
-
-def usual_epochs(separation: Separation) -> int:
-    """Of each run after a separation by default, on average: --epoch is meant for each."""
-    runs = runs_of(separation)
+def usual_epochs(runs: int) -> int:
+    """Of each of so many runs by default, on average: --epoch is meant for each."""
     return (EARLIER_EPOCHS * (runs - 1) + FINAL_EPOCHS) // runs
 
 

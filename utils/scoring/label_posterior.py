@@ -255,10 +255,10 @@ def _unfolded(frequencies: np.ndarray, matrix: np.ndarray, rounds: int = 30) -> 
     EM from the labels' own frequencies towards prior @ M = frequencies. It stops short of that where most labels are
     wrong: there the prior would have to make up for every chance in the labels.
     """
-    given = frequencies > 0
-    prior, frequencies, matrix = frequencies, frequencies[given], matrix[:, given]
+    prior, given = frequencies, frequencies > 0  # a label that nobody carries says nothing, and may be impossible
+    of_given, matrix = frequencies[given], matrix[:, given]
     for _ in range(rounds):
-        prior = prior * (matrix @ (frequencies / (prior @ matrix)))
+        prior = prior * (matrix @ (of_given / (prior @ matrix)))
     return prior / prior.sum()
 
 

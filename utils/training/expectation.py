@@ -33,7 +33,7 @@ SHORT = 20  # seconds: a shorter run is not worth the timing
 # Seconds for reading, figures and files of a small set: twice the imports, which tell how fast a core is ...
 START_AND_END = min(2 * time.process_time(), 10.0)
 PER_SAMPLE = 4e-4  # ... and for each sample more
-KEPT_PER_CLASS = 44  # bytes a sample and class: accumulated sums, predictions, posteriors
+KEPT_PER_CLASS = 64  # bytes a sample and class: accumulated sums (parallel.py has three of them), posteriors
 FILES_PER_CLASS, FILES_PER_SAMPLE = 16, 400  # bytes a sample: arrays (N, C); scores and a row of the table of suspects
 
 

@@ -18,24 +18,24 @@ def resolved(flags):
 @pytest.mark.parametrize(
     "flags, runs, networks",
     [
-        ("--relabel", 1, ["MT_Net", "PR18"]),  # itself two trainings: this is the third
-        ("--parallel", 1, ["MT_Net", "PR18"]),
+        ("--relabel", 1, ["MT_Net", "PR18"]),
+        ("--parallel", 2, ["MT_Net", "PR18"]),
         ("--forget", 2, ["MT_Net", "PR18"]),
-        ("--forget --parallel", 1, ["MT_Net", "PR18"]),
+        ("--forget --parallel", 2, ["MT_Net", "PR18"]),
         ("--forget --relabel", 1, ["MT_Net", "PR18"]),
         ("--relabel --runs 3 --network PR18", 3, ["PR18"]),
         ("--relabel --threshold 0.3", 1, ["MT_Net"]),
         ("--parallel --use_bmm --double_run", 2, ["MT_Net"]),
     ],
 )
-def test_as_many_runs_as_make_three_trainings_in_a_row(flags, runs, networks):
+def test_runs_follow_the_separations(flags, runs, networks):
     args = resolved(flags)
     assert args.runs == runs and args.network == networks
 
 
 def test_runs_after_a_separation_take_so_many_epochs_each():
-    assert usual_epochs(RELABEL) == usual_epochs(PARALLEL) == 160
-    assert usual_epochs(FORGET) == (60 + 160) / 2
+    assert usual_epochs(RELABEL.runs) == 160
+    assert usual_epochs(FORGET.runs) == usual_epochs(PARALLEL.runs) == (60 + 160) / 2
 
 
 def test_batches_that_leave_samples_out_say_nothing_of_all():
