@@ -50,8 +50,8 @@ def test_the_sum_by_hand(monkeypatch):
     found = expect(work, 7, data, *settings)
     extra = expectation.START_AND_END + 10 * expectation.PER_SAMPLE
     assert found.seconds == pytest.approx(30 + 3 + 20 + 1 + 10 + extra)
-    assert found.memory - 10**9 == found.more_memory == 44 * 10 * 2
-    assert found.disk == 4 * 7 * 10 + 16 * 10 * 2 + 400 * 10 + 2 * 1000 + 3 * (3 * 1000 + 44 * 10 * 2)
+    assert found.memory - 10**9 == found.more_memory == 64 * 10 * 2
+    assert found.disk == 4 * 7 * 10 + 16 * 10 * 2 + 400 * 10 + 2 * 1000 + 3 * (3 * 1000 + 64 * 10 * 2)
     two = expect([Work("a", 30, 30, networks=2)], 7, data, *settings)
     assert two.disk - found.disk == (2 + 3 * 3) * 1000  # another network in each checkpoint and among the kept ones
     assert expect(work, 7, data, *settings, short=91) is None  # 90 images take 90 seconds at most
