@@ -365,7 +365,8 @@ def test_an_epoch_of_stage_2_may_have_fewer_steps_and_be_left_at_any(run, tmp_pa
 
 
 def test_a_run_may_go_on_with_less_room_and_says_what_that_changes(run, tmp_path, monkeypatch):
-    flags, threads = [*TINY_ARGS["main.py"], "--experiment_name", "e"], torch.get_num_threads()
+    flags = [*TINY_ARGS["main.py"], "--steps_total", "2", "--experiment_name", "e"]  # few: threads wait for one another
+    threads = torch.get_num_threads()
     monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(1))
     with pytest.raises(Stopped):
         run("main.py", *flags)

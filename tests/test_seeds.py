@@ -7,16 +7,16 @@ from utils import summary
 
 
 def test_a_chain_over_seeds_is_one_row(run, tmp_path, capsys):
-    seeds = ("--seeds", 11, 12)
+    seeds, once = ("--seeds", 11, 12), (*TINY_ARGS["ssl.py"], "--runs", 1)
     run("parallel.py", *TINY_ARGS["parallel.py"], *seeds, "--experiment_name", "sep")
-    printed = run("ssl.py", *TINY_ARGS["ssl.py"], *seeds, "--parallel", "sep", "--experiment_name", "e")
+    printed = run("ssl.py", *once, *seeds, "--parallel", "sep", "--experiment_name", "e")
     assert "ssl.py, seeds 11 12: mean ± sd (n)" in printed and "(2)" in printed.splitlines()[-1]
     assert "test_accuracy_best (oracle)" in printed
     records = {seed: json.loads((tmp_path / f"e_{seed}" / "run.json").read_text()) for seed in (11, 12)}
     for seed, record in records.items():
         assert record["settings"]["parallel"] == record["sources"]["parallel"]["experiment"] == f"sep_{seed}"
         assert record["sources"]["parallel"]["settings"]["seed"] == seed
-    again = run("ssl.py", *TINY_ARGS["ssl.py"], *seeds, "--parallel", "sep", "--experiment_name", "e")
+    again = run("ssl.py", *once, *seeds, "--parallel", "sep", "--experiment_name", "e")
     assert again.count("is finished") == 2 and again.splitlines()[-1] == printed.splitlines()[-1]
 
     summary.main([str(tmp_path)])
