@@ -3,6 +3,7 @@
 import pytest
 
 from tests.benchmarks import resisting
+from tests.tiny import load_script, without_pixels
 
 
 def test_alone_is_without_all_others():
@@ -11,11 +12,20 @@ def test_alone_is_without_all_others():
     assert sorted(resisting.WAYS["none of them"]) == sorted(resisting.without(*resisting.WITHOUT))
 
 
+@pytest.mark.parametrize("way", resisting.WAYS)
+def test_every_way_is_taken(way):
+    script = load_script("main.py")
+    script.resolved(script.parser().parse_args(resisting.WAYS[way]))
+
+
 @pytest.mark.slow
-def test_every_way_is_run_and_used_again(tmp_path, capsys):
+def test_ways_are_run_and_used_again(tmp_path, capsys, monkeypatch):
+    few = ("none of them", "mixup alone", "all of them (default)")
+    monkeypatch.setattr(resisting, "WAYS", {way: resisting.WAYS[way] for way in few})
     command = ["--first_stage_subset", "0", "1", "--width", "0.1", "--epochs", "2", "--seeds", "1", "2"]
     command += ["--root", str(tmp_path), "--cuda_dev", "-1"]
-    resisting.main(command)
+    with without_pixels():
+        resisting.main(command)
     lines = capsys.readouterr().out.splitlines()[-len(resisting.WAYS) :]
     assert [line.split("  ")[0] for line in lines] == list(resisting.WAYS)
     assert all("(2)" in line for line in lines)
