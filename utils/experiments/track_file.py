@@ -125,12 +125,18 @@ class TrackFile:
         if not complete:
             save_array(self.path, self._map[: self.rows])
         self._map = None  # before the file gets another name or goes: see resume
-        gc.collect()  # figures that were drawn of it are cycles
+        try:
+            self._leave(complete)
+        except PermissionError:  # of Windows: figures that were drawn of it are cycles, and still map it
+            gc.collect()  # not always: going through all objects takes longer than a small training
+            self._leave(complete)
+        return True
+
+    def _leave(self, complete: bool) -> None:
         if complete:
             rename(self.part, self.path)
         else:
             self.part.unlink()
-        return True
 
 
 class Tracks(dict[str, TrackFile | LastRow]):

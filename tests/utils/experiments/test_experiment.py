@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import not_linux
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import digest, load_array
 from utils.experiments.experiment import Experiment
@@ -490,6 +491,18 @@ def test_a_closed_track_holds_the_rows_that_were_written(tmp_path, count):
     loaded = load_array(tmp_path / "loss_track.npy")
     assert loaded.dtype == np.float32
     np.testing.assert_array_equal(loaded, rows(count))
+
+
+@pytest.mark.parametrize("count", [4, 3])
+def test_a_track_that_a_figure_still_maps_is_named_where_no_mapped_file_may_be(tmp_path, monkeypatch, count):
+    track = filled(tmp_path, count)
+    figure = [track.read()]
+    figure.append(figure)  # a cycle
+    monkeypatch.setattr(os, "replace", not_linux.moving(os.replace))
+    monkeypatch.setattr(os, "unlink", not_linux.unlink)
+    del figure
+    track.close()
+    assert names(tmp_path) == {"loss_track.npy"}
 
 
 def test_a_track_without_rows_leaves_nothing(tmp_path):
