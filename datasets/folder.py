@@ -95,12 +95,15 @@ def _split_folder(root: Path) -> str:
         raise UserError(f"there is no folder {root}", LAYOUT)
     for split in ("train", "test"):
         _refuse_link_to_nothing(root / split)
-    names = set(_subfolders(root))
-    if "train" in names and (names <= SPLITS or _subfolders(root / "train")):
+    names = _subfolders(root)
+    splits = [name for name in names if name.casefold() in SPLITS]
+    if "train" in names and (splits == names or _subfolders(root / "train")):
         return "train"
-    for name in sorted(name for name in names if name.casefold() in SPLITS):
+    for name in splits:
         if _subfolders(root / name):
             raise UserError(f"{root / name} has sub-folders, but there is no {root / 'train'} with classes", LAYOUT)
+    if splits and splits == names:
+        raise UserError(f"{root} has {' and '.join(splits)}, but there is no {root / 'train'} with classes", LAYOUT)
     return ""
 
 

@@ -572,6 +572,7 @@ def test_an_exchange_that_diverges_early_leaves_what_the_halves_found(run, finis
     of_halves = finished("parallel.py", "halves", "--keep_models", "--exchange", "0")
     assert same_bytes(tmp_path / "e", of_halves, "halves.pt") == []
     assert len(history(tmp_path / "e")) == 3 + whole
+    assert record(tmp_path / "e")["figures"] == record(of_halves)["figures"]
 
 
 def test_an_exchange_that_was_stopped_before_it_began_ends_the_same(run, finished, tmp_path, monkeypatch):
@@ -998,6 +999,10 @@ def test_a_second_training_that_diverges_early_leaves_what_the_warm_up_found(run
     mean_loss = -sums["log_probs"].gather(1, labels[:, None])[:, 0] / 2
     others = load(folder, "trained_labels") == labels.numpy()  # nothing was planted there
     np.testing.assert_allclose(load(folder, "relabel_mean_loss")[others], mean_loss.numpy()[others], rtol=1e-5)
+    np.testing.assert_array_equal(load(folder, "relabel_loss"), load(folder, "loss_track")[1])
+    figures, last = record(folder)["figures"], history(folder)[1]
+    for name in ("train_accuracy", "test_accuracy"):
+        assert figures[name] == pytest.approx(float(last[name]), abs=1e-6)
 
 
 @pytest.mark.parametrize("epoch", [2, 3])

@@ -19,7 +19,7 @@ from tests.benchmarks.measuring import Report, add_compute_flags, chosen_compute
 from tests.benchmarks.tracked_step import random_outputs
 from tests.benchmarks.training import Ours
 from tests.tiny import load_script
-from utils.methods.cross_tracking import exchange_epochs
+from utils.methods.cross_tracking import exchange_epochs_of
 from utils.scoring.tracker import neighbour_cross_entropy
 from utils.training.batches import batches_per_epoch
 
@@ -82,7 +82,7 @@ def projected(script: str, args: argparse.Namespace, rates: Rates) -> dict[str, 
         }
     if script == "parallel.py":  # each half is scored by both models; four searches among half of the samples
         one = epoch(rates, resnet, 2 * TRAIN + 2 * TEST)
-        exchange = exchange_epochs(args)
+        exchange = exchange_epochs_of(args)
         return {
             f"{args.epoch_1st} epochs": args.epoch_1st * (one + 4 * rates.neighbours / 4),
             f"{exchange} epochs of the exchange": exchange * one,

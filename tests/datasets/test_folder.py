@@ -137,6 +137,13 @@ def test_splits_under_other_names_are_no_classes(root, train, test):
     refused(root, "has sub-folders, but there is no", root / "train")
 
 
+@pytest.mark.parametrize("splits", [("Train", "Test"), ("train", "Test"), ("training",)])
+def test_splits_of_images_without_classes_are_no_classes(tmp_path, splits):
+    for split in splits:
+        write_image(tmp_path / split / "a.png", 0)
+    refused(tmp_path, tmp_path / "train")
+
+
 def test_a_link_in_a_circle_is_no_class(flat):
     (flat / "x.jpg").symlink_to(flat / "x.jpg")
     assert load("folder", flat).class_names == ("cat", "dog")

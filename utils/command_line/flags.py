@@ -183,7 +183,7 @@ def experiment_name(script: str, args: argparse.Namespace) -> str:
 
 def default_name(script: str, args: argparse.Namespace) -> str:
     """main_digits_random_in_noise_0.4_seed1, ssl_forget_parallel_digits_random_in_noise_0.4_seed1,
-    relabel_cifar10_labels-cifar10n.npz-worse_label_seed1, parallel_resnet50_digits_random_in_noise_0.4_seed1,
+    relabel_cifar10_labels-cifar10n.npz-worse-label_seed1, parallel_resnet50_digits_random_in_noise_0.4_seed1,
     main_digits_random_in_noise_0.4_ood0.2-patches_seed1"""
     way = [key for key in (*SEPARATIONS, "scores") if vars(args).get(key) is not None]
     if vars(args).get("features") is not None:

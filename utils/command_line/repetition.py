@@ -47,8 +47,9 @@ def run_each(parser: Parser, run: Run, argv: list[str] | None = None) -> None:
         raise UserError("--seed and --seeds contradict each other", "leave one of them out")
     if len(set(seeds)) < len(seeds):
         raise UserError("--seeds names a seed more than once", "name each seed once")
-    if vars(args).get("scores") is not None and len(seeds) > 1:
-        raise UserError("--scores are of the labels of one seed", "run the seeds one by one, each with its own scores")
+    if vars(args).get("scores") is not None and len(seeds) > 1 and args.noise_seed is None:
+        remedy = "run the seeds one by one, each with its own scores, or hold the labels still with --noise_seed"
+        raise UserError("--scores are of the labels of one seed", remedy)
     if args.estimate:
         at_once = f"{launch.number_of_processes()} at a time" if spread == SPREAD[1] else "which follow one another"
         print(f"one of {len(seeds)} runs, {at_once}:", flush=True)

@@ -11,6 +11,7 @@ from datasets.image_set import NO_CLASS
 KINDS = ("random_in_noise", "real_in_noise", "none")
 # Errors planted by default: this share of the labels, or if that is more so many, up to another share.
 PLANTED, ENOUGH_PLANTED, MOST_PLANTED = 0.03, 150, 0.1
+FEWEST_PLANTED = 10  # of fewer nothing is asked (utils/scoring/planted.py), and they would only mislead the network
 
 # Class-dependent noise goes from each class to the one people mistake it for, by class name.
 CONFUSED_WITH = {
@@ -44,8 +45,9 @@ CIFAR100_SUPERCLASSES = (
 
 
 def share_to_plant(samples: int) -> float:
-    """The share of the labels of a set among which errors are planted by default, in (0, 1]."""
-    return min(max(PLANTED, ENOUGH_PLANTED / samples), MOST_PLANTED)
+    """The share of the labels of a set among which errors are planted by default, in [0, 1)."""
+    share = min(max(PLANTED, ENOUGH_PLANTED / samples), MOST_PLANTED)
+    return share if round(share * samples) >= FEWEST_PLANTED else 0.0
 
 
 def add_label_noise(

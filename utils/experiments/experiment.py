@@ -32,7 +32,8 @@ NOT_COMPARED = {
 ROUNDING = {"eval_batch_size", "nn_memory_gb", "threads"}  # by what the machine has; they change bytes, no result
 PATHS = {"train_root", "second_stage_root", "ood_root", "labels", "weights", "scores"}
 # What None means of a flag, so that whoever says it now goes on with a run of then.
-UNSAID = {"track_from": "passes", "epoch_2nd": 10}
+UNSAID = {"track_from": "passes"}
+COMPARED_IF_GIVEN = {"epoch_2nd"}  # by default once 10, where as a rule --steps_total came first, and later no bound
 
 
 class Experiment:
@@ -243,7 +244,9 @@ def require_same_settings(record: Record, script: str, settings: dict[str, Any],
     """
     if record["script"] != script:
         raise UserError(f"{record.path} was made by {record['script']}", "take another --experiment_name")
+    given_there = record["settings"] if record.get("given") is None else record["given"]  # an early record
     not_compared = NOT_COMPARED | ROUNDING | (settings.keys() - given.keys() - record["settings"].keys())
+    not_compared |= COMPARED_IF_GIVEN - given.keys() - given_there.keys()
     here, there = (
         {key: value for key, value in spelt_out(flags).items() if key not in not_compared}
         for flags in (settings, record["settings"])

@@ -22,6 +22,10 @@ class History:
         """Another row, floats rounded to six digits; it is on disk with the next checkpoint."""
         self.rows.append({key: (round(v, 6) if isinstance(v, float) else v) for key, v in row.items()})
 
+    def until(self, epoch: int) -> list[dict[str, Any]]:
+        """The rows of the epochs up to this one, counted from 1, of a run whose last training was given up."""
+        return [row for row in self.rows if row["epoch"] <= epoch]
+
     def latest(self) -> str:
         """The figures of the newest row, for a log line."""
         return ", ".join(f"{key} {value:.4g}" for key, value in self.rows[-1].items() if isinstance(value, float))

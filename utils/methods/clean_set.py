@@ -13,7 +13,6 @@ from utils.errors import UserError
 from utils.experiments.experiment import Experiment
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
 from utils.results.score_figures import histogram_figure, veto_figure
-from utils.scoring.accumulated import SMALLEST
 from utils.scoring.metrics import vetoed
 from utils.scoring.selection import Selected, agreed, boundary, combine, doubted, require_usable, summary
 from utils.separations import SEPARATIONS
@@ -68,27 +67,6 @@ def keep_scores(found: dict[str, Found], experiment: Experiment) -> None:
                 if values is not None:
                     experiment.save_array(f"input_{key}{name}", values)
             experiment.save_array(f"input_{key}", of.scores)  # last: it says that the copies are whole
-
-
-def mean_posterior(posteriors: list[np.ndarray]) -> np.ndarray:
-    """The mean of posteriors (N, C), float32, rows sum to 1."""
-    mean = np.stack(posteriors).mean(0)
-    return (mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def agreed_posterior(posteriors: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Posteriors (N, C) put together so that a label, of int64 (N,), is right only as far as all of them trust it.
-
-    float32 (N, C), rows sum to 1. Its probability is the smallest of all; what that leaves the other classes share as
-    in the mean.
-    """
-    rows = np.arange(len(labels))
-    trust = np.stack([posterior[rows, labels] for posterior in posteriors]).min(0)
-    others = mean_posterior(posteriors)
-    others[rows, labels] = 0
-    others *= ((1 - trust) / np.maximum(others.sum(axis=1), SMALLEST))[:, None]
-    others[rows, labels] = trust
-    return others / others.sum(axis=1, keepdims=True)
 
 
 # -- 2. the clean set ------------------------------------------------------------------------------------------------

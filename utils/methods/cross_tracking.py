@@ -52,7 +52,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         raise UserError(f"{len(data)} samples make no two halves to train on", "give at least four")
     why = why_epochs(args.epoch_1st is not None, len(data))
     args.epoch_1st = args.epoch_1st or epochs_for(len(data), PARALLEL.epochs)
-    args.exchange = exchange_epochs(args)
+    args.exchange = exchange_epochs_of(args)
     evidence = Evidence(PARALLEL.prefixes[0], data, args.choose, args.epoch_1st)
     own_evidence = Evidence(OWN, data, "last", args.epoch_1st)  # to compare: nothing is chosen from it
     scores = [CROSS_LOSS, OWN_LOSS, CROSS_CE, OWN_CE] if args.track_CE else [CROSS_LOSS, OWN_LOSS]
@@ -95,7 +95,7 @@ def cross_tracking(args: argparse.Namespace, compute: Compute, experiment: Exper
         write_results(data, tracks, evidence, of_halves, own_evidence, experiment)
 
 
-def exchange_epochs(args: argparse.Namespace) -> int:
+def exchange_epochs_of(args: argparse.Namespace) -> int:
     """As they were given, else as many as before the exchange."""
     return args.epoch_1st if args.exchange is None else args.exchange
 
@@ -239,7 +239,7 @@ def write_results(
     experiment: Experiment,
 ) -> None:
     """Scores, figures and final numbers, from what the trainings left in the folder."""
-    rows, exchanged = experiment.history.rows, evidence is not of_halves
+    rows, exchanged = experiment.history.until(evidence.last_epoch), evidence is not of_halves
     draw_tracks(
         experiment,
         data,

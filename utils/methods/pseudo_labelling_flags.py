@@ -174,7 +174,7 @@ def resolve_pseudo_labelling(args: argparse.Namespace) -> None:
     else:
         defaults["track_from"] = BATCHES
     vars(args).update({name: value for name, value in defaults.items() if vars(args)[name] is None})
-    check_input_noise(args, args.network)
+    check_input_noise(args, args.network if args.runs > 1 else args.network[-1:])
     _check_training(args)
     if args.epoch is not None:
         resolve_epochs(args)

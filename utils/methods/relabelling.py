@@ -256,6 +256,7 @@ def write_results(
         },
         marks=marks,
     )
-    figures = save_scores(experiment, data, RELABEL, evidence, losses.last())
+    kept = experiment.history.until(evidence.last_epoch)  # where the second training was given up, those of the first
+    figures = save_scores(experiment, data, RELABEL, evidence, losses.last(len(kept)))
     write_dynamics(experiment, data, evidence)
-    experiment.finish(figures | relabelled_shares(soft_labels, data) | accuracy_numbers(rows))
+    experiment.finish(figures | relabelled_shares(soft_labels, data) | accuracy_numbers(kept))

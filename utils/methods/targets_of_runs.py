@@ -14,14 +14,13 @@ from utils.experiments.experiment import Experiment
 from utils.methods.clean_set import (
     CleanSet,
     Selector,
-    agreed_posterior,
-    mean_posterior,
     report_selection,
     select,
     select_again,
 )
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
+from utils.scoring.accumulated import SMALLEST
 from utils.scoring.label_posterior import relabelled, wrong
 from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import select_clean
@@ -59,6 +58,27 @@ class Posterior:
     def together(self, posteriors: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
         """One posterior, float32 (N, C), of those of the separations, of samples with these labels (N,)."""
         return agreed_posterior(posteriors, labels) if self.agree else mean_posterior(posteriors)
+
+
+def mean_posterior(posteriors: list[np.ndarray]) -> np.ndarray:
+    """The mean of posteriors (N, C), float32, rows sum to 1."""
+    mean = np.stack(posteriors).mean(0)
+    return (mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def agreed_posterior(posteriors: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Posteriors (N, C) put together so that a label, of int64 (N,), is right only as far as all of them trust it.
+
+    float32 (N, C), rows sum to 1. Its probability is the smallest of all; what that leaves the other classes share as
+    in the mean.
+    """
+    rows = np.arange(len(labels))
+    trust = np.stack([posterior[rows, labels] for posterior in posteriors]).min(0)
+    others = mean_posterior(posteriors)
+    others[rows, labels] = 0
+    others *= ((1 - trust) / np.maximum(others.sum(axis=1), SMALLEST))[:, None]
+    others[rows, labels] = trust
+    return others / others.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)

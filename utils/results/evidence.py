@@ -51,6 +51,11 @@ class Evidence:
         """Whether the training, which diverged, had fewer than half of its epochs: too few to judge by."""
         return self.accumulated.passes < self.epochs // 2
 
+    @property
+    def last_epoch(self) -> int:
+        """Of the run, counted from 1, at which this training is or ended."""
+        return self.before + self.accumulated.passes
+
     def following(self, epochs: int, prefix: str = "") -> Evidence:
         """For the next training, of so many epochs: its scores compete with the best so far.
 
@@ -70,7 +75,7 @@ class Evidence:
             own = logits.clone()
             own[self._planted, self.data.training_labels[self._planted]] = -torch.inf
             self._own.add(own[self._planted])
-        self.learnt.update(self.before + self.accumulated.passes, learnt(own, self.data.device_labels))
+        self.learnt.update(self.last_epoch, learnt(own, self.data.device_labels))
         trained = self.accumulated.scores(self.data.training_labels)
         observed = trained if self.data.planted is None else self.scores()
         candidates = {f"{self.prefix}_{name}": Candidate(observed[name], trained[name]) for name in observed}

@@ -46,9 +46,9 @@ class ScoreTracks:
         for name, track in self._tracks.items():
             track.append(values[name])
 
-    def last(self) -> dict[str, np.ndarray]:
-        """{name: float32 (N,)} of the newest row."""
-        return {name: np.array(track.read()[-1]) for name, track in self._tracks.items()}
+    def last(self, rows: int | None = None) -> dict[str, np.ndarray]:
+        """{name: float32 (N,)} of the newest row, or of the newest of the first `rows`."""
+        return {name: np.array(track.read()[:rows][-1]) for name, track in self._tracks.items()}
 
     def aucs(self) -> dict[str, float | None]:
         """{auc_NAME: of the newest row}; None where the truth is unknown."""

@@ -103,8 +103,8 @@ class CalibratedPosterior:
     which wrong labels are drawn like planted ones also counts by how near its share of them is to `share_like`; to
     another one that says nothing. And a fit by which the labels contradict the surest predictions counts less
     (`contradiction`): else errors that all go to one other class pass for a network that is unsure. Without enough
-    planted errors nothing is taken out, and the first window is fitted at the `temperature`, for symmetric noise, in 50
-    iterations that do not unfold the class frequencies.
+    planted errors nothing is taken out, and the first window is fitted at the `temperature`, drawn towards symmetric
+    noise, in 50 iterations that do not unfold the class frequencies.
 
     Learnt by `fit`:
       calibrated_     whether enough errors were planted

@@ -64,14 +64,14 @@ def add_choosing(group: argparse._ArgumentGroup) -> None:
         choices=CHOOSE,
         default=CHOOSE[0],
         help="the score that ranks the suspects: proxy, the one and the moment that find planted errors best; last, "
-        "the last moment's; oracle, by the true labels: to study, never a result",
+        "the default score at the end, whatever finds them; oracle, by the true labels: to study, never a result",
     )
     group.add_argument(
         "--plant",
         type=RATIO,
         metavar="SHARE",
         help="share of the labels changed on purpose before the training, to choose and calibrate by; 0 = none "
-        "(default: by the size of the set, from 0.1 of a small one to 0.03 from 5,000 images on)",
+        "(default: by the size of the set, from 0.1 of a small one to 0.03 from 5,000 images on; below 95 none)",
     )
 
 

@@ -187,7 +187,7 @@ def _add_resisting(
             default=balance,
             metavar="WEIGHT",
             help="weight of L_p, which keeps the predictions of a batch from favouring some classes: they are to be as "
-            "frequent as their labels (in the second training of relabel.py all alike); 0 = off",
+            "frequent as their labels (in the second training of relabel.py and parallel.py all alike); 0 = off",
         )
 
 

@@ -113,6 +113,12 @@ def test_one_file_of_scores_is_of_one_seed():
         load_script("ssl.py").main(["--scores", "mine.npy", "--seeds", "1", "2"])
 
 
+def test_one_file_of_scores_is_of_all_seeds_where_the_labels_hold_still(tmp_path):
+    words = ["--scores", str(tmp_path / "mine.npy"), "--noise_seed", "1", "--experiments_root", str(tmp_path)]
+    with pytest.raises(UserError, match="mine.npy"):  # which is not there
+        load_script("ssl.py").main([*words, "--seeds", "1", "2"])
+
+
 def test_what_does_nothing_is_said_once(tmp_path, monkeypatch, capsys):
     file = write_record(tmp_path / "run.json", "main.py", {})
     recorded("main.py", ["--settings", file, "--relearn_freq", "3"], monkeypatch)

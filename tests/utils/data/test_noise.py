@@ -7,12 +7,14 @@ from scipy.stats import chisquare
 
 from utils.data.noise import (
     CIFAR100_SUPERCLASSES,
+    FEWEST_PLANTED,
     add_label_noise,
     confusion_of,
     describe_noise,
     share_to_plant,
     transition_matrix,
 )
+from utils.scoring.planted import MIN_PLANTED
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100 = tuple(sorted(name for superclass in CIFAR100_SUPERCLASSES for name in superclass))
@@ -213,7 +215,11 @@ def test_many_classes_are_described_by_what_they_mostly_become():
 
 
 @pytest.mark.parametrize(
-    ("samples", "errors"), [(1_000_000, 30_000), (5_000, 150), (3_000, 150), (1_438, 144), (600, 60)]
+    ("samples", "errors"), [(1_000_000, 30_000), (5_000, 150), (3_000, 150), (1_438, 144), (600, 60), (95, 10), (94, 0)]
 )
 def test_of_small_sets_a_larger_share_is_planted_but_at_most_a_tenth(samples, errors):
     assert round(share_to_plant(samples) * samples) == errors
+
+
+def test_no_errors_are_planted_of_which_nothing_would_be_asked():
+    assert FEWEST_PLANTED == MIN_PLANTED

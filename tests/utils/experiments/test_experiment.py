@@ -178,6 +178,23 @@ def test_what_a_flag_meant_that_was_not_given_may_be_said(tmp_path):
         pass
 
 
+def test_a_bound_that_no_command_names_is_not_compared(tmp_path):
+    """--epoch_2nd, which was 10 by default also beside --steps_total."""
+    with opened(tmp_path, epoch_2nd=10, given={}):
+        pass
+    with opened(tmp_path, epoch_2nd=None, given={}):
+        pass
+    with pytest.raises(UserError, match="epoch_2nd 10 there, 9 here"), opened(tmp_path, epoch_2nd=9):
+        pass
+
+
+def test_a_bound_is_not_the_same_as_none(tmp_path):
+    with opened(tmp_path, epoch_2nd=None, given={}):
+        pass
+    with pytest.raises(UserError, match="epoch_2nd none there, 10 here"), opened(tmp_path, epoch_2nd=10):
+        pass
+
+
 def test_a_default_counts_only_where_nothing_is_recorded(tmp_path):
     with opened(tmp_path, lr=0.2):
         pass

@@ -33,6 +33,12 @@ def test_runs_follow_the_separations(flags, runs, networks):
     assert args.runs == runs and args.network == networks
 
 
+def test_noise_on_the_input_is_of_a_network_that_is_trained():
+    assert resolved("--forget --input_noise 0.3").input_noise == 0.3
+    with pytest.raises(UserError, match="--input_noise is of the 13-layer CNN and does nothing here"):
+        resolved("--relabel --input_noise 0.3")  # one run, of the last network
+
+
 def test_runs_after_a_separation_take_so_many_epochs_each():
     assert usual_epochs(RELABEL.runs) == 160
     assert usual_epochs(FORGET.runs) == usual_epochs(PARALLEL.runs) == (60 + 160) / 2
