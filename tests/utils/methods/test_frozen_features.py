@@ -56,7 +56,7 @@ def test_a_run_leaves_what_a_training_leaves_and_others_go_on_from_it(run, tmp_p
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned back, clockwise
     turned.save(image_folder / "train" / "red" / "3.png", exif=exif)
-    printed = run("parallel.py", *flags, *NOISE, "--experiment_name", "e")
+    printed = run("parallel.py", *flags, *NOISE, "--plant", "0.1", "--experiment_name", "e")
     folder = tmp_path / "e"
     for name in SCORE_FILES["parallel.py"]:
         if name.startswith(("own_", "exchange_")):  # there is no model of a sample's own half, and none to exchange
