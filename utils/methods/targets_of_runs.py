@@ -11,13 +11,7 @@ import numpy as np
 from utils.data.noisy_data import NoisyData
 from utils.errors import UserError
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import (
-    CleanSet,
-    Selector,
-    report_selection,
-    select,
-    select_again,
-)
+from utils.methods.clean_set import CleanSet, Selector, report_selection, select, select_again
 from utils.methods.targets import PosteriorTargets, SplitTargets
 from utils.results.found_scores import Found
 from utils.scoring.accumulated import SMALLEST
