@@ -1,5 +1,7 @@
 """The scripts end to end on tiny data: what they write, refuse, reuse and repeat."""
 
+import contextlib
+import copy
 import csv
 import io
 import json
@@ -30,6 +32,7 @@ from utils.results import reporting
 from utils.scoring.pace import Pace
 from utils.training import expectation, learner, optimisation
 from utils.training.batches import epoch_batches
+from utils.training.losses import LossWeights
 
 SEPARATIONS = ("main.py", "parallel.py", "relabel.py")
 
@@ -347,6 +350,17 @@ def test_stage_2_ends_once_the_mean_loss_passes_the_limit(run, tmp_path):
     assert [row["step"] for row in history(tmp_path / "e") if row["stage"] == "2"] == ["0"]
 
 
+def test_the_limit_counts_at_every_tracked_step(run, finished, tmp_path):
+    finished("main.py", "whole", "--track_every", "1")
+    losses = [float(row["mean_loss"]) for row in history(tmp_path / "whole") if row["stage"] == "2"]
+    step = next(k for k in range(2, 7) if losses[k] > max(losses[:k]))  # fine-tuning raises it
+    limit = (losses[step] + max(losses[:step])) / 2
+    flags = ["--track_every", "1", "--second_stg_max_median_loss", limit, "--first_stage_from", "whole"]
+    run("main.py", *TINY_ARGS["main.py"], *flags, "--experiment_name", "e")
+    rows = [row for row in history(tmp_path / "e") if row["stage"] == "2"]
+    assert [float(row["mean_loss"]) for row in rows] == losses[: step + 1]
+
+
 @pytest.mark.parametrize("stop_at", [2, 3])
 def test_an_epoch_of_stage_2_may_have_fewer_steps_and_be_left_at_any(run, tmp_path, monkeypatch, stop_at):
     flags = [*TINY_ARGS["main.py"], "--epoch_1st", "1", "--step_number", "2", "--epoch_2nd", "3", "--M_2nd", "2"]
@@ -377,6 +391,17 @@ def test_a_run_may_go_on_with_less_room_and_says_what_that_changes(run, tmp_path
     log = (tmp_path / "e" / "log.txt").read_text()
     assert f"begun on CPU, {threads} threads" in log
     assert f"eval_batch_size none there, 7 here; threads none there, {threads + 1} here: the bytes will differ" in log
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in_on_another_machine(run, tmp_path, monkeypatch):
+    flags = [*TINY_ARGS["main.py"], "--steps_total", "2", "--epoch_1st", "1", "--experiment_name", "e"]
+    monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(1))
+    for bf16 in (False, True):  # what the machine is fast in
+        monkeypatch.setattr("utils.compute.has_bf16", lambda device, bf16=bf16: bf16)
+        with contextlib.suppress(Stopped):
+            run("main.py", *flags)
+    assert record(tmp_path / "e")["status"] == "finished" and record(tmp_path / "e")["resolved_precision"] == "fp32"
+    assert ", bf16" not in (tmp_path / "e" / "log.txt").read_text()
 
 
 EARLY = ["--freeze_earlySecondStage", "--experiment_name", "e"]
@@ -524,16 +549,34 @@ def test_kept_models_give_the_cross_probabilities_again(run, tmp_path):
 
 @pytest.mark.figures
 def test_in_an_exchange_each_model_learns_from_the_half_that_it_never_saw(run, finished, tmp_path, monkeypatch):
-    learnt_from, mixed = {}, learner.Learner.mixed
+    learnt_from, begins, augments, said, weighed = {}, {}, {}, [], set()
+    mixed, joint_loss, log_posterior = learner.Learner.mixed, cross_tracking.joint_loss, cross_tracking.log_posterior
 
     def see(self, ids, targets):
+        if self.stream not in begins:
+            begins[self.stream] = copy.deepcopy(self.network.state_dict())
+            augments[self.stream] = self.optimisation.augment
         learnt_from.setdefault(self.stream, set()).update(ids.tolist())
+        if self.stream > 2:
+            np.testing.assert_array_equal(targets, said[0].trained_[ids])
         return mixed(self, ids, targets)
 
+    def weigh(logits, targets, weights):
+        weighed.add(weights)
+        return joint_loss(logits, targets, weights)
+
     monkeypatch.setattr(learner.Learner, "mixed", see)
+    monkeypatch.setattr(cross_tracking, "joint_loss", weigh)
+    monkeypatch.setattr(cross_tracking, "log_posterior", lambda *of: said.append(of[1]) or log_posterior(*of))
     flags = [*TINY_ARGS["parallel.py"], "--exchange", "4", "--keep_models"]
-    printed = run("parallel.py", *flags, "--experiment_name", "e")
-    folder, of_halves = tmp_path / "e", finished("parallel.py", "halves", "--exchange", "0")
+    printed = run("parallel.py", *flags, "--balance", "0.7", "--experiment_name", "e")
+    folder, of_halves = tmp_path / "e", finished("parallel.py", "halves", "--exchange", "0", "--balance", "0.7")
+    # Each goes on from what it was, with stronger augmentation, on what both say of the labels.
+    networks = torch.load(folder / "halves.pt", weights_only=True)["networks"]
+    for stream, network in zip((3, 4), networks, strict=True):
+        torch.testing.assert_close(begins[stream], network, rtol=0, atol=0)
+    assert augments == {1: "standard", 2: "standard", 3: "strong", 4: "strong"}
+    assert weighed == {LossWeights(0.7, 0.0)}
     first, second = ({*half.tolist()} for half in np.split(load(folder, "permutation"), [228]))  # of 455
     assert learnt_from[3] == second and learnt_from[4] == first
     # What the halves found stays as it is ...
@@ -671,11 +714,18 @@ def test_the_next_command_trains_as_the_separation_did_where_that_was_said_by_ha
 
 
 @pytest.mark.parametrize(
-    "flags, of_networks",
-    [([], [("13-CNN", 0.1, 0.15), ("preactResNet18", 0, None)]), (["--relabel_by", "prediction"], [("13-CNN", 0, 0)])],
-)
-def test_nothing_blurs_the_predictions_that_replace_labels(run, monkeypatch, flags, of_networks):
+    "flags, of_networks, augments, weights",
+    [
+        (
+            ["--balance", "0.7"], [("13-CNN", 0.1, 0.15), ("preactResNet18", 0, None)],
+            ["standard", "strong"], LossWeights(0.7, 0.0),
+        ),
+        (["--relabel_by", "prediction"], [("13-CNN", 0, 0)], ["standard"], LossWeights(0.8, 0.4)),
+    ],
+)  # fmt: skip
+def test_what_each_network_of_relabelling_learns_from_and_how(run, monkeypatch, flags, of_networks, augments, weights):
     build, built = models.build, []
+    learnt, mixed, said, weighed, joint_loss = {}, learner.Learner.mixed, [], set(), relabelling.joint_loss
 
     def noting(name, *of, **more):
         network = build(name, *of, **more)
@@ -683,9 +733,23 @@ def test_nothing_blurs_the_predictions_that_replace_labels(run, monkeypatch, fla
         built.append((name, dropout.p, getattr(network, "input_noise", None)))
         return network
 
+    def see(self, ids, targets):
+        learnt[self.stream] = self.optimisation.augment  # before, a step was timed
+        if self.stream == 2:  # what the first network thinks of the labels
+            np.testing.assert_array_equal(targets, said[0].trained_[ids])
+        return mixed(self, ids, targets)
+
+    def weigh(logits, targets, weights):
+        weighed.add(weights)
+        return joint_loss(logits, targets, weights)
+
     monkeypatch.setattr(models, "build", noting)
+    monkeypatch.setattr(learner.Learner, "mixed", see)
+    monkeypatch.setattr(relabelling, "joint_loss", weigh)
+    monkeypatch.setattr(relabelling, "log_posterior", lambda words, posterior, *_: said.append(posterior))
     run("relabel.py", *TINY_ARGS["relabel.py"], "--epoch_1st", "2", "--warmup_e", "1", *flags)
     assert built[-len(of_networks) :] == of_networks  # those before were timed, to say how long it will take
+    assert learnt == dict(zip((1, 2), augments, strict=False)) and weighed == {weights}
 
 
 def test_labels_by_prediction_are_the_mean_over_epochs(run, tmp_path):
@@ -705,7 +769,11 @@ def test_comparing_with_an_experiment_on_other_data_is_refused_before_the_traini
     assert not (tmp_path / "b" / "run.json").exists()
 
 
-@pytest.mark.parametrize("flags, mirrored", [([], True), (["--no-mirror"], False)], ids=["default", "--no-mirror"])
+@pytest.mark.parametrize(
+    "flags, mirrored",
+    [([], True), (["--no-mirror"], False), (["--augment", "none", "--exchange", "0"], None)],
+    ids=["default", "--no-mirror", "not augmented"],
+)
 def test_images_are_mirrored_unless_that_is_switched_off(run, image_folder, monkeypatch, flags, mirrored):
     flips = []
     monkeypatch.setattr("utils.data.device_images.random_flip", lambda pixels: flips.append(1) or pixels)
@@ -713,8 +781,9 @@ def test_images_are_mirrored_unless_that_is_switched_off(run, image_folder, monk
         "parallel.py", "--first_stage_data_name", "folder", "--train_root", image_folder, "--width", "0.1",
         "--batch_size", "10", "--epoch_1st", "1", "--experiment_name", "e", *flags,
     )  # fmt: skip
-    assert f"training images are {'mirrored at random' if mirrored else 'not mirrored'}" in printed
-    assert bool(flips) == mirrored
+    said = f"training images are {'mirrored at random' if mirrored else 'not mirrored'}" in printed
+    assert said == ("augmentation:" in printed) == (mirrored is not None)
+    assert bool(flips) == bool(mirrored)
 
 
 def test_class_dependent_noise_is_named_class_by_class(run):
@@ -801,11 +870,12 @@ def test_the_truth_reaches_nothing_but_evaluation(run, finished, tmp_path, monke
 
     finished(script, "true")
     flag = "--" + record(tmp_path / "true")["method"]
-    run("ssl.py", *TINY_ARGS["ssl.py"], flag, "--runs", "2", "--experiment_name", "ssl_true")
+    ssl = [*TINY_ARGS["ssl.py"], "--epoch", "2", "--runs", "2", flag]
+    run("ssl.py", *ssl, "--experiment_name", "ssl_true")
     monkeypatch.setattr(f"utils.methods.{METHODS[script]}.prepare", with_garbage)
     monkeypatch.setattr("utils.methods.pseudo_labelling.prepare", with_garbage)
     run(script, *TINY_ARGS[script], "--experiment_name", "garbage")
-    run("ssl.py", *TINY_ARGS["ssl.py"], flag, "garbage", "--runs", "2", "--experiment_name", "ssl_garbage")
+    run("ssl.py", *ssl, "garbage", "--experiment_name", "ssl_garbage")
     for name in ("", "ssl_"):
         true, garbage = tmp_path / f"{name}true", tmp_path / f"{name}garbage"
         assert same_bytes(true, garbage, "clean_labels.npy") == []

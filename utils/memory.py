@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it this process has held."""
+"""How much memory there is, and how much of it this process holds."""
 
 from __future__ import annotations
 
@@ -35,13 +35,12 @@ def free_memory(compute: Compute) -> int | None:
     """
     if compute.device.type == "cuda":
         return torch.cuda.mem_get_info(compute.device)[0]
-    left = []
+    left, processes = [], launch.processes_here()
     with suppress(OSError, KeyError, ValueError):
-        left.append(_kilobytes(MEMINFO, "MemAvailable"))
+        left.append(_kilobytes(MEMINFO, "MemAvailable") // processes)
     for limit in CONTAINER_LIMITS:
-        with suppress(OSError, ValueError):  # "max" = none
-            left.append(max(0, int(limit.read_text()) - peak_memory(compute)))
-    left = [of_all // launch.processes_here() for of_all in left]
+        with suppress(OSError, KeyError, ValueError):  # "max" = none
+            left.append(max(0, int(limit.read_text()) // processes - _kilobytes(STATUS, "VmRSS")))
     with suppress(ImportError):
         import resource
 

@@ -41,27 +41,28 @@ def write(args: argparse.Namespace) -> None:
 
 def write_of(record: Record, args: argparse.Namespace) -> None:
     """What `write` does, once nobody else can work in the folder."""
-    from utils.results.suspect_files import classes_of, suspects_of, write_page
+    from utils.results.suspect_files import posterior_of, suspects_of, write_page
     from utils.results.twin_files import contradicting, twins_of
 
     data = data_of(record, args.train_root)
     key = record["method"]
     p_noisy, score = (record.read_array(name) for name in ("p_noisy", f"{key}_score"))
     twins = contradicting(twins_of(data), data)
-    suspects = suspects_of(data, {f"{key}_score": score}, p_noisy, classes_of(record), twins)
+    suspects = suspects_of(data, {f"{key}_score": score}, p_noisy, posterior_of(record), twins)
     write_page(record, data, suspects, args.report, twins, print)
 
 
 def data_of(record: Record, train_root: str | None) -> NoisyData:
     """What an experiment judged, its files perhaps in another folder now."""
     from utils.compute import choose
-    from utils.data.choice import first_choice
+    from utils.data.choice import check_root, first_choice
     from utils.data.noisy_data import prepare
     from utils.experiments.record import require_same_data
 
     try:
         choice = first_choice(argparse.Namespace(**record["settings"]))
         if train_root is not None:
+            check_root(choice.name, train_root, "--train_root")
             choice = replace(choice, root=train_root)
         data = prepare(choice, choose(-1), with_test=False)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # lacks a flag, or has what none takes

@@ -52,6 +52,9 @@ def test_answers_are_the_same_in_portions_which_alone_are_in_memory(model, pictu
     loaded = Classifier.load(model, cuda_dev=-1)
     whole = list(loaded.classify_folder(pictures))
     assert "2.png does not decode" in capsys.readouterr().err
+    probs = loaded.probabilities(np.stack([classifier.decode(file, 8) for file, *_ in whole]))
+    assert [name for _, name, _ in whole] == [CLASSES[k] for k in probs.argmax(1)]
+    assert [probability for *_, probability in whole] == pytest.approx(probs.max(1), abs=1e-5)
     decoded, decode = [], classifier.decode
     monkeypatch.setattr(classifier, "decode", lambda file, side: decoded.append(file.name) or decode(file, side))
     loaded._compute = replace(loaded._compute, eval_batch_size=2)

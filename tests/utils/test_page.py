@@ -54,6 +54,8 @@ def test_a_set_without_a_page_gets_one(finished, script):
     page.main([str(folder), "--report", "7"])
     assert "pictures" in (folder / "suspects.html").read_text()
     assert "suspects.html" in json.loads((folder / "run.json").read_text())["files"]
+    with pytest.raises(UserError, match="digits needs no files, so --train_root does nothing"):
+        page.main([str(folder), "--train_root", str(folder)])
 
 
 def test_the_second_opinion_of_ssl_has_a_page_too(run, finished, tmp_path):

@@ -67,9 +67,10 @@ def _run(script: str, key: str, method: Method, args: argparse.Namespace, given:
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
             keep_freed_memory()
-            compute = choose(
-                args.cuda_dev, args.precision, args.compile, args.threads, args.eval_batch_size, args.images_on
-            )
+            precision = args.precision
+            if precision == "auto" and experiment.resuming:  # on another machine it may come to another one
+                precision = experiment.record.get("resolved_precision", precision)
+            compute = choose(args.cuda_dev, precision, args.compile, args.threads, args.eval_batch_size, args.images_on)
             method(args, compute, experiment)
         if not sharing.leads:
             return

@@ -322,10 +322,11 @@ def _check(choice: DataChoice, root_flag: str) -> None:
     info = datasets.DATASETS[choice.name]
     if choice.image_size and not info.sized:
         raise UserError(f"--image_size is for 'folder', not {choice.name}", "leave it out")
-    _check_root(choice.name, choice.root, root_flag)
+    check_root(choice.name, choice.root, root_flag)
 
 
-def _check_root(name: str, root: str | None, root_flag: str) -> None:
+def check_root(name: str, root: str | None, root_flag: str) -> None:
+    """Raises UserError where a data set lacks its folder, or has no use for one."""
     if root is not None and datasets.DATASETS[name].bundled:
         remedy = "name the set that it is of, as --dataset folder, or leave it out"
         raise UserError(f"{name} needs no files, so {root_flag} does nothing", remedy)
@@ -339,7 +340,7 @@ def _check_out_of_distribution(args: argparse.Namespace) -> None:
         return
     if args.ood_data is None:
         raise UserError("--ood_ratio needs images to put in", "add --ood_data NAME")
-    _check_root(args.ood_data, args.ood_root, "--ood_root")
+    check_root(args.ood_data, args.ood_root, "--ood_root")
     choice = first_choice(args)
     if _place(choice.name, choice.root) == _place(args.ood_data, args.ood_root):
         shared = choice.subset is None or args.ood_subset is None or set(choice.subset) & set(args.ood_subset)

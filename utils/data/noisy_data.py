@@ -106,9 +106,9 @@ class NoisyData:
     def fingerprint(self) -> dict:
         """What scores belong to: the choice of data and noise, and digests.
 
-        "seed" is that of the label noise; "images" covers the data set as it came (images, labels before any noise,
-        class names), "labels" the observed labels, "labels_file" the file that they came from, "ood" the images put in
-        from another set.
+        "seed" is that of the label noise; "images" covers the data set as it was read (images, class names, labels
+        before any noise is added: those of a file where one was named), "labels" the observed labels, "labels_file" the
+        file that they came from, "ood" the images put in from another set.
         """
         found = {
             "data_set": self.choice.name,

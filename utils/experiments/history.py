@@ -19,8 +19,8 @@ class History:
         self.rows: list[dict[str, Any]] = []
 
     def add(self, **row: Any) -> None:
-        """Another row, floats rounded to six digits; it is on disk with the next checkpoint."""
-        self.rows.append({key: (round(v, 6) if isinstance(v, float) else v) for key, v in row.items()})
+        """Another row, floats rounded; it is on disk with the next checkpoint."""
+        self.rows.append({key: (rounded(v) if isinstance(v, float) else v) for key, v in row.items()})
 
     def until(self, epoch: int) -> list[dict[str, Any]]:
         """The rows of the epochs up to this one, counted from 1, of a run whose last training was given up."""
@@ -38,6 +38,11 @@ class History:
 
     def write(self, path: Path) -> None:
         write_csv(path, self.rows)
+
+
+def rounded(value: float) -> float:
+    """To six digits after the point, or where it is small to six that count: losses of what is memorised are."""
+    return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)
 
 
 def read_stage(path: Path, stage: str, remedy: str) -> list[dict[str, str]]:

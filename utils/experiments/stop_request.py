@@ -31,11 +31,13 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        outer = self._open[-1] if self._open else None
+        if outer is not None:
+            self.command = outer.command
         self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
-        if self._open:
-            outer = self._open[-1]
-            self.signum, self.after_a_loss, self.command = outer.signum, outer.after_a_loss, outer.command
         self._open.append(self)
+        if outer is not None:
+            self._share(outer)  # only now: until then that has noted what came
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,7 +45,12 @@ class StopRequest:
             signal.signal(signum, handler)
         self._open.remove(self)
         if self._open:
-            self._open[-1].signum, self._open[-1].after_a_loss = self.signum, self.after_a_loss
+            self._open[-1]._share(self)
+
+    def _share(self, other: StopRequest) -> None:
+        """Note what another one has noted, unless something has come here meanwhile."""
+        if self.signum is None:
+            self.signum, self.after_a_loss = other.signum, other.after_a_loss
 
     def _note(self, signum: int, _frame: object) -> None:
         if self.signum is not None and not ranks.current().several:  # asked twice: do not wait for the step

@@ -218,11 +218,9 @@ def exchange(
                         **evidence.add(both.logits, f"epoch {number}"),
                     )
             evidence.conclude()
-    except Diverged as error:  # in its first epoch: what the halves found is whole
+        evidence.require_half("the halves")
+    except Diverged as error:  # in its first half: what the halves found is whole
         experiment.log(f"{EXCHANGE}: {error.what}: going on with what the halves found")
-        return halves, of_halves
-    if evidence.ended_early:
-        experiment.log(f"{EXCHANGE}: too few epochs to say more than the halves: going on with what these found")
         return halves, of_halves
     return exchanged, evidence
 

@@ -57,7 +57,7 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
     expected = None
     if not experiment.done(EXTRACTION):
         expectation = partial(expect_extraction, backbone, data, compute)
-        expected = foresee(experiment, data, expectation, compute, args.estimate, augmented=False)
+        expected = foresee(experiment, data, expectation, compute, args.estimate)
     fingerprint = {"network": args.features, "weights": backbone.weights}
     announce(experiment, data, compute, expected=expected, features=fingerprint)
     experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")

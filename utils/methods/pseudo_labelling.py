@@ -42,7 +42,7 @@ from utils.results.reporting import (
 )
 from utils.results.score_tracks import ScoreTracks, TrackedScore, draw_tracks
 from utils.results.separation_results import draw_roc, log_posterior
-from utils.results.suspect_files import classes_of, write_suspects
+from utils.results.suspect_files import posterior_of, write_suspects
 from utils.scoring.label_posterior import align
 from utils.scoring.metrics import aucs, class_accuracy
 from utils.scoring.planted import in_the_order_of
@@ -78,6 +78,8 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch_begin", "swa_start")})
     keep_scores(found, experiment)
     jitter = args.colour_jitter if data.images.coloured else 0.0
+    if jitter != args.colour_jitter:
+        experiment.log("--colour_jitter does nothing to grey images")
 
     def train(number: int) -> None:
         settings = RunSettings.from_flags(args, number, epochs[number - 1])
@@ -201,8 +203,8 @@ def train_run(learner: Learner, settings: RunSettings, targets: Targets, experim
 
     with training.run(loss_of, after_epoch, first_columns={"run": settings.number}, parts=parts, batches=batches):
         losses.close()
-        if settings.number > 1 and evidence.ended_early:
-            raise Diverged("too few epochs to say more than the run before", "lower the learning rate")
+        if settings.number > 1:
+            evidence.require_half("the run before")
         network = learner.judge
         if average is not None and int(average.n_averaged):
             network = averaged(average, learner)
@@ -287,7 +289,7 @@ def write_results(runs: int, data: NoisyData, experiment: Experiment) -> dict[st
     if record.holds(f"ssl_probs_{last}"):  # of a clean set
         experiment.save_array("ssl_probs", record.read_array(f"ssl_probs_{last}"))
     score, p_noisy = (record.read_array(name) for name in ("ssl_score", "p_noisy"))
-    write_suspects(experiment, data, {"ssl_score": score}, p_noisy, classes_of(record))
+    write_suspects(experiment, data, {"ssl_score": score}, p_noisy, posterior_of(record))
     if record.holds(f"transition_{last}"):  # a clean set comes without
         experiment.save_array("ssl_transition", record.read_array(f"transition_{last}"))
     found = {name: record.read_array(name) for name in scores}

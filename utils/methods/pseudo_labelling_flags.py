@@ -50,7 +50,9 @@ def add_scores(parser: Parser) -> None:
     scores.add_argument("--f_l", action="store_true", help="the same as --score forget_loss")
     scores.add_argument("--scores", metavar="FILE", help="any .npy of N numbers, higher = more likely mislabelled")
     scores.add_argument(
-        "--agree_on_clean", action="store_true", help="several: a label counts only as far as all of them trust it"
+        "--agree_on_clean",
+        action="store_true",
+        help="several: a label counts only as far as all of them trust it; of clean sets, what all hold",
     )
 
 

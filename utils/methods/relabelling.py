@@ -56,6 +56,8 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     experiment.require_space_for_tracks(args.epoch_1st, len(data))
     expected = foresee(experiment, data, expectation_of(args, data, compute), compute, args.estimate)
     announce(experiment, data, compute, epochs=[warm_up, later], why=why, expected=expected)
+    if args.relabel_by == "prediction":
+        experiment.log("relabelling by prediction, epoch by epoch: see --relabel_by")
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
 
     def learner(number: int, optimisation: Optimisation) -> Learner:
@@ -147,11 +149,9 @@ def learn_posterior(
     try:
         with training.run(loss_of, lambda epoch, now: right, loss_competes=True):
             evidence.conclude()
-    except Diverged as error:  # in its first epoch: what the warm-up found is whole
+        evidence.require_half("the warm-up")
+    except Diverged as error:  # in its first half: what the warm-up found is whole
         experiment.log(f"{RELABELLING}: {error.what}: going on with what the warm-up found")
-        return of_warm_up
-    if evidence.ended_early:
-        experiment.log(f"{RELABELLING}: too few epochs to say more than the warm-up: going on with what that found")
         return of_warm_up
     return evidence
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from utils.data.noisy_data import NoisyData
-from utils.errors import UserError
+from utils.errors import Diverged, UserError
 from utils.experiments.experiment import Experiment
-from utils.scoring.accumulated import SMALLEST, Accumulated
+from utils.scoring.accumulated import SMALLEST, Accumulated, loss_under
 from utils.scoring.choosing import Candidate, ScoreChoice
 from utils.scoring.dynamics import Streak, learnt
 from utils.scoring.label_posterior import wrong
@@ -46,10 +46,13 @@ class Evidence:
         self.window = ""  # ... and of which epochs they are
         self._concluded: CalibratedPosterior | None = None  # fitted to those of all epochs and of either half
 
-    @property
-    def ended_early(self) -> bool:
-        """Whether the training, which diverged, had fewer than half of its epochs: too few to judge by."""
-        return self.accumulated.passes < self.epochs // 2
+    def require_half(self, before: str) -> None:
+        """Raises Diverged where the training, which diverged, had fewer than half of its epochs: too few to judge by.
+
+        `before`: whose evidence stands then, for people.
+        """
+        if self.accumulated.passes < self.epochs // 2:
+            raise Diverged(f"too few epochs to say more than {before}", "lower the learning rate")
 
     @property
     def last_epoch(self) -> int:
@@ -117,30 +120,25 @@ class Evidence:
 
     def _loss(self, predictions: np.ndarray) -> Candidate:
         """Of either kind of labels under predictions (N, C)."""
-        rows, trained = np.arange(len(predictions)), self.data.trained
-        losses = [-np.log(np.maximum(predictions[rows, labels], SMALLEST)) for labels in (self.data.labels, trained)]
-        if self._planted is not None:
-            losses[0] = self._without_planted(losses[0], predictions)
-        return Candidate(*losses)
+        labels = (self.data.labels, self.data.trained)
+        return Candidate(*map(loss_under, (self._without_planted(predictions), predictions), labels))
 
-    def _without_planted(self, scores: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Of planted samples the loss of their own label once the planted class is taken out of the prediction.
+    def _without_planted(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions (N, C) with those of the planted samples divided among the other classes, rows sum to 1.
 
         The network has been taught the planted label: what it gives to that says nothing about their own.
         """
-        ids, planted = self.data.planted.ids, self.data.trained
-        scores = scores.copy()
-        scores[ids] += np.log1p(-np.minimum(predictions[ids, planted[ids]], 1 - 1e-6))
-        return scores
+        if self._planted is None:
+            return predictions
+        ids, probs = self.data.planted.ids, predictions.copy()
+        others = np.maximum(predictions[ids], SMALLEST)  # where nothing is left for these, all are alike
+        others[np.arange(len(ids)), self.data.trained[ids]] = 0
+        probs[ids] = others / others.sum(axis=1, keepdims=True)
+        return probs
 
     def observed_predictions(self) -> np.ndarray:
         """`predictions` without what was planted, float32 (N, C), rows sum to 1."""
-        if self._planted is None:
-            return self.predictions
-        ids, planted = self.data.planted.ids, self.data.trained
-        probs = np.maximum(self.predictions, 1e-8)
-        probs[ids, planted[ids]] = 0
-        return probs / probs.sum(axis=1, keepdims=True)
+        return self._without_planted(self.predictions)
 
     def observed(self, now: Snapshot) -> Snapshot:
         """A pass as the observed labels are to be scored by: of planted samples without their planted class.
@@ -167,7 +165,8 @@ class Evidence:
             ids = self.data.planted.ids
             for name, values in self._own.means(self.data.device_labels[self._planted]).items():
                 scores[name][ids] = values
-            scores["prediction"] = self._without_planted(scores["prediction"], self.accumulated.predictions())
+            predictions = self._without_planted(self.accumulated.predictions())
+            scores["prediction"][ids] = loss_under(predictions, self.data.labels)[ids]
         return scores
 
     def save(self, experiment: Experiment) -> dict[str, float | None]:

@@ -37,9 +37,8 @@ def announce(
 ) -> None:
     """Say and save what the run works on; nothing is written before, and with --overwrite nothing removed.
 
-    Call once nothing can refuse the run any more. `epochs`: of each training, one after the other; without any, images
-    are not augmented either. `why` so many. `expected`: what `foresee` found. `more_data`: fingerprints beside the
-    main one.
+    Call once nothing can refuse the run any more. `epochs`: of each training, one after the other; `why` so many.
+    `expected`: what `foresee` found. `more_data`: fingerprints beside the main one.
 
     Raises UserError where an interrupted run worked on other data or in another precision.
     """
@@ -55,7 +54,7 @@ def announce(
         elif device_before not in (None, str(compute)):
             experiment.log(f"begun on {device_before}: the bytes may differ")
     else:
-        for line in (f"device: {compute}", *data.describe(augmented=bool(epochs)).splitlines()):
+        for line in (f"device: {compute}", *data.describe(augments(experiment)).splitlines()):
             experiment.log(line)
         if epochs:
             experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images ({why})")
@@ -78,6 +77,12 @@ def announce(
         transition_figure(path, matrices, data.class_names, title, data.choice.in_words())
 
 
+def augments(experiment: Experiment) -> bool:
+    """Whether training images are changed at random."""
+    settings = experiment.record["settings"]
+    return settings.get("augment") != "none" and settings.get("features") is None  # of features no image is trained on
+
+
 def in_words(processes: int) -> str:
     return "1 process" if processes == 1 else f"{processes} processes"
 
@@ -88,12 +93,11 @@ def foresee(
     expectation: Callable[..., Expectation | None],
     compute: Compute,
     only: bool,
-    augmented: bool = True,
 ) -> str | None:
     """A line on what the run will take, None on a resume; `expectation(short=)`: of one of at least so many seconds.
 
-    `only`: say it, and what the data are, and no more, which ends in Foreseen (--estimate); `augmented`: whether the
-    training images are. Raises UserError for what cannot fit.
+    `only`: say it, and what the data are, and no more, which ends in Foreseen (--estimate). Raises UserError for what
+    cannot fit.
     """
     if experiment.history.rows:
         return None
@@ -102,7 +106,7 @@ def foresee(
         return None
     line = f"expected: {expected}"
     if only:
-        print(data.describe(augmented), line, sep="\n")
+        print(data.describe(augments(experiment)), line, sep="\n")
     require_space(experiment.path, expected.disk - experiment.bytes_to_remove, "the run")
     free = free_memory(compute)
     if free is not None and expected.more_memory > free:

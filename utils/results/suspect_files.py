@@ -44,7 +44,7 @@ def write_suspects(
         write_page(experiment.record, data, suspects, report, twins, experiment.log)
 
 
-def classes_of(record: Record) -> np.ndarray:
+def posterior_of(record: Record) -> np.ndarray:
     """float32 (N, C): what a finished training says of every sample's true class, by which others are suggested."""
     key = record["method"]
     if key == "ssl":

@@ -88,9 +88,7 @@ class Accumulated:
     def scores(self, labels: Tensor | np.ndarray) -> dict[str, np.ndarray]:
         """{name of NAMES: (N,)} of labels int64 (N,), which need not be those that the network was trained on."""
         labels = torch.as_tensor(labels, device=self.probs.device)
-        rows = np.arange(len(labels))
-        prediction = -np.log(np.maximum(self.predictions()[rows, labels.cpu().numpy()], SMALLEST))
-        return {"prediction": prediction} | self.means(labels)
+        return {"prediction": loss_under(self.predictions(), labels.cpu().numpy())} | self.means(labels)
 
     def means(self, labels: Tensor) -> dict[str, np.ndarray]:
         """Those of the scores that are means over the passes."""
@@ -118,3 +116,8 @@ def margins(logits: Tensor) -> Tensor:
     two = logits.topk(2, dim=1)
     largest_other = two.values[:, :1].expand_as(logits).scatter(1, two.indices[:, :1], two.values[:, 1:])
     return logits - largest_other
+
+
+def loss_under(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy (N,) of labels int (N,) under probabilities (N, C), in nats."""
+    return -np.log(np.maximum(probs[np.arange(len(labels)), labels], SMALLEST))

@@ -143,6 +143,17 @@ def test_images_of_ones_own_are_taken_as_they_are_and_the_broken_ones_left_out(p
     assert data.images.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
 
 
+def test_test_images_and_those_of_a_second_set_are_seen_as_the_training_set_is(pictures):
+    digits = prepare(DIGITS, CPU)
+    alone, like = prepare(pictures, CPU), prepare(pictures, CPU, like=digits.images)
+    of_digits = torch.stack(digits.images.statistics)
+    for images in (digits.test_images, like.images):
+        assert images.side == digits.images.side
+        torch.testing.assert_close(torch.stack(images.statistics), of_digits)
+    assert alone.images.side != digits.images.side
+    assert (torch.stack(alone.images.statistics) - of_digits).abs().max() > 0.1
+
+
 def test_noise_is_added_to_images_of_ones_own_where_that_is_asked_for(pictures):
     data = prepare(replace(pictures, noise_type="random_in_noise", noise_ratio=0.5), CPU)
     assert data.clean_labels.tolist() == [0, 0, 1, 1] and data.is_noisy.sum() == 2

@@ -15,8 +15,8 @@ def history(*rows):
 
 
 def test_floats_are_rounded_to_six_digits_and_nothing_else():
-    row = {"epoch": 1, "step": "", "loss": 1 / 3, "big": 1234567.12345678, "auc": None}
-    assert history(row).rows == [row | {"loss": 0.333333, "big": 1234567.123457}]
+    row = {"epoch": 1, "step": "", "loss": 1 / 3, "big": 1234567.12345678, "small": 1 / 3e6, "auc": None}
+    assert history(row).rows == [row | {"loss": 0.333333, "big": 1234567.123457, "small": 3.33333e-7}]
 
 
 def test_the_table_has_a_column_for_whatever_came(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from tests.utils.results.drawn import SUBJECT
 from utils.experiments.experiment import Experiment
-from utils.methods.clean_set import report_selection, select
+from utils.methods.clean_set import find_scores, keep_scores, report_selection, select
+from utils.results.found_scores import Found
 from utils.scoring.selection import Selected
 
 N = 8
@@ -47,3 +48,20 @@ def test_the_clean_set_is_a_union_or_what_is_agreed_on_and_the_veto_takes_out(tm
         expected, worst = expected & kept, np.where(kept, worst, 1)
     np.testing.assert_array_equal(clean, expected)
     np.testing.assert_allclose(p_noisy, worst)
+
+
+@pytest.mark.parametrize("posterior", [None, np.full((N, 2), 0.5, dtype=np.float32)], ids=["score alone", "posterior"])
+def test_an_interrupted_run_goes_on_with_the_scores_it_began_with(tmp_path, posterior):
+    """Whatever has finished since: of the separations none is there any more."""
+    transition, trained = (None, None) if posterior is None else (np.eye(2), np.arange(N) % 2)
+    scores = SCORES["parallel"].astype(np.float32)
+    with Experiment(tmp_path, "e").open("ssl.py", "ssl", {}) as experiment:
+        experiment.begin({"images": "i"})
+        keep_scores({"parallel": Found(scores, "somewhere", posterior, transition, trained)}, experiment)
+        experiment.record.write()
+    with Experiment(tmp_path, "e").open("ssl.py", "ssl", {}) as experiment:
+        assert experiment.resuming
+        (found,) = find_scores({"parallel": ""}, str(tmp_path / "none"), None, None, experiment).values()
+    given = (scores, posterior, transition, trained)
+    for read, array in zip((found.scores, found.posterior, found.transition, found.trained), given, strict=True):
+        np.testing.assert_array_equal(read, array)

@@ -121,6 +121,23 @@ def test_the_probabilities_of_a_fold_owe_nothing_to_its_labels(run, tmp_path, fl
     assert (probs[0][others] != probs[1][others]).any(axis=1).all()  # all of them learnt from that label
 
 
+def test_the_regressions_learn_the_planted_errors(run, tmp_path, flags, monkeypatch):
+    learnt, fit = [], frozen_features.Regression.fit
+
+    def see(self, inputs, labels):
+        learnt.append(labels)
+        return fit(self, inputs, labels)
+
+    monkeypatch.setattr(frozen_features.Regression, "fit", see)
+    run("parallel.py", *flags, "--plant", "0.3", "--experiment_name", "e")
+    trained, labels = load(tmp_path / "e", "trained_labels"), load(tmp_path / "e", "labels")
+    assert (trained != labels).sum() == 6
+    folds = frozen_features.folds_of(load(tmp_path / "e", "permutation"))
+    for place, of_others in enumerate(learnt):
+        np.testing.assert_array_equal(of_others, trained[np.concatenate([*folds[:place], *folds[place + 1 :]])])
+    assert len(learnt) == len(folds)
+
+
 def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(run, tmp_path, flags, image_folder, monkeypatch):
     with_test_set(image_folder)
     run("parallel.py", *flags, "--experiment_name", "whole")

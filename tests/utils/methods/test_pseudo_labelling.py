@@ -13,10 +13,17 @@ from utils.methods.pseudo_labelling import RunSettings
 from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
 from utils.methods.targets_of_runs import Posterior, Split
 from utils.results.found_scores import Found
+from utils.scoring.label_posterior import relabelled
 from utils.training.losses import LossWeights
 
 LABELS = np.array([0, 1, 0, 1])
 SCORES = np.array([0, 1, 1, 0], dtype=np.float32)  # the clean set is of both classes
+
+
+def resolved(flags):
+    args = resolve(load_script("ssl.py").parser().parse_args(flags.split()))
+    resolve_pseudo_labelling(args)
+    return args
 
 
 def test_weights_are_averaged_from_an_epoch_on_every_so_often():
@@ -24,9 +31,13 @@ def test_weights_are_averaged_from_an_epoch_on_every_so_often():
     assert [epoch for epoch in range(10) if settings.averages(epoch)] == [4, 7]
 
 
+def test_the_weights_of_a_shorter_run_are_averaged_from_the_same_share_of_it_on():
+    args = resolved("--parallel --epoch 300 --swa --swa_start 60")
+    assert [RunSettings.from_flags(args, 1, epochs).swa_start for epochs in (60, 300)] == [12, 60]
+
+
 def split(flags, epochs, **found):
-    args = resolve(load_script("ssl.py").parser().parse_args([*flags.split(), "--targets", "split"]))
-    resolve_pseudo_labelling(args)
+    args = resolved(f"{flags} --targets split")
     return Split.from_flags(args, epochs, found, SimpleNamespace(labels=LABELS, num_classes=2))
 
 
@@ -35,6 +46,15 @@ def test_runs_of_other_lengths_begin_with_the_clean_set_alone_for_the_same_share
     made = split("--parallel --epoch 160 --epoch_begin 60", [60, 160, 2], parallel=found)
     assert made.begin == [22, 60, 1] and made.veto is None and list(made.first.scores) == ["parallel"]
     assert made.first.clean.tolist() == [True, False, False, True]
+
+
+def test_later_runs_select_by_thresholds_of_their_own():
+    found = Found(SCORES, "a.npy")
+    later = split("--parallel --epoch 8 --runs 2 --threshold 0.5 --threshold_2nd 0.4", [8, 8], parallel=found).later
+    assert later.keywords["threshold"] == 0.4
+    flags = "--parallel --epoch 8 --runs 2 --use_bmm --bmm_th 0.3 --bmm_th_2nd 0.2"
+    posterior = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.1, 0.9]], dtype=np.float32)
+    assert split(flags, [8, 8], parallel=Found(SCORES, "a.npy", posterior)).later.keywords["bmm_th"] == 0.2
 
 
 def test_the_forgetting_scores_veto_with_what_was_estimated_beside_them():
@@ -58,6 +78,20 @@ def test_the_mixture_s_place_is_taken_by_what_was_estimated_beside_its_scores():
 def test_a_separation_without_a_posterior_makes_no_posterior_targets():
     with pytest.raises(UserError, match="^a.npy comes without a posterior"):
         Posterior(False, {"forget": Found(LABELS.astype(np.float32), "a.npy")}, SimpleNamespace(labels=LABELS))
+
+
+def test_a_later_run_learns_from_what_the_run_before_found():
+    trained = np.array([0, 1, 0, 0])  # the last one planted
+    data = SimpleNamespace(labels=LABELS, trained=trained, device_labels=torch.from_numpy(LABELS))
+    data.with_planted = lambda labels: data
+    transition = np.array([[0.9, 0.1], [0.3, 0.7]])
+    before, now = (np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [q, 1 - q]]) for q in (0.3, 0.1))
+    left = {"pseudo_labels_run1": now, "transition_run1": transition}
+    experiment = SimpleNamespace(log=lambda text: None, record=SimpleNamespace(read_array=left.__getitem__))
+    made = Posterior(False, {"relabel": Found(LABELS, "e", before, transition, trained)}, data)
+    for number, posterior in ((1, before), (2, now)):
+        expected = relabelled(posterior, transition, LABELS, trained)
+        np.testing.assert_allclose(made.targets(number, experiment).current, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("agree", [False, True])

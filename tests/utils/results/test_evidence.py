@@ -152,6 +152,21 @@ def test_predictions_are_of_the_epochs_that_speak_best_for_held_out_labels():
     np.testing.assert_array_equal(alone.predictions, alone.accumulated.predictions())
 
 
+def test_what_is_left_beside_a_planted_class_that_is_nearly_certain_decides():
+    evidence = Evidence("x", data(), "proxy", 4)
+    planted, left = TRAINED[PLANTED], 3 - OBSERVED[PLANTED] - TRAINED[PLANTED]
+    certain = logits(3).double()
+    for label, probability in ((planted, 1 - 5e-8), (OBSERVED[PLANTED], 4e-8), (left, 1e-8)):
+        certain[PLANTED, label] = np.log(probability)
+    for epoch in range(4):
+        evidence.add(certain.float(), f"epoch {epoch + 1}")
+    # Near 0.8, since predictions are aligned with the frequencies of the labels first.
+    np.testing.assert_allclose(evidence.scores()["prediction"][PLANTED], -np.log(0.8), atol=0.1)
+    evidence.conclude()
+    own = evidence.observed_predictions()[PLANTED, OBSERVED[PLANTED]]
+    np.testing.assert_allclose(own, 0.8, atol=0.1)
+
+
 def test_predictions_are_given_out_without_what_was_planted():
     evidence = Evidence("x", data(), "proxy", 4)
     evidence.add(logits(3, TRAINED), "epoch 1")
@@ -219,6 +234,21 @@ def test_a_saved_state_goes_on_where_it_was(passes, planted):
         one.conclude()
     np.testing.assert_array_equal(evidence.predictions, again.predictions)
     assert evidence.window == again.window
+
+
+def test_a_training_that_follows_competes_with_the_best_before():
+    first = Evidence("x", data(), "proxy", 4, from_batches=True)
+    for epoch in range(4):
+        first.add(logits(6, seed=epoch), f"epoch {epoch + 1}")
+    name, moment, best = first.choice.name, first.choice.moment, first.choice.best
+    then = first.following(2)
+    assert (then.prefix, then.before, then.epochs, then.from_batches) == ("x", 4, 2, True)
+    then.add(logits(0), "epoch 5")  # knows nothing
+    assert (then.choice.name, then.choice.moment) == (name, moment)
+    np.testing.assert_array_equal(then.choice.best.observed, best.observed)
+    assert then.last_epoch == 5 and first.last_epoch == 4
+    assert first.following(2, "exchange").prefix == "exchange"
+    assert then.following(3).before == 6  # as planned, wherever it ended
 
 
 @pytest.mark.parametrize(("from_batches", "temperature"), [(False, OF_PASSES), (True, OF_BATCHES)])

@@ -412,6 +412,13 @@ def test_what_is_no_prediction_or_no_label_is_an_error(probs, labels):
         LabelPosterior().fit(probs, labels)
 
 
+def test_no_label_is_likelier_than_a_class_of_its_own():
+    """Else two classes may change places: of class 0 more samples are labelled 1 than 0."""
+    counts = np.array([[40.0, 60.0], [1.0, 99.0]])
+    found = label_posterior._shrunk(counts, 0.0, np.full((2, 2), 0.5))
+    np.testing.assert_allclose(found, [[0.5, 0.5], [0.01, 0.99]])
+
+
 @pytest.mark.parametrize("prior", [np.ones(3), np.zeros(2), np.array([-1.0, 2.0]), np.array([np.nan, 1.0])])
 def test_what_is_no_prior_is_an_error(prior):
     with pytest.raises(ValueError, match="prior must be 2 numbers"):

@@ -382,3 +382,18 @@ def test_what_was_planted_is_taken_out_of_a_noise_matrix():
     noise = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]])
     mixed = noise @ (0.9 * np.eye(3) + 0.05 * (1 - np.eye(3)))  # every label stays, or becomes one of the other two
     np.testing.assert_allclose(without_planted(mixed, 0.1), noise, atol=1e-12)
+
+
+def test_the_noise_matrix_of_the_own_labels_is_without_what_was_planted():
+    draw = Draw(0.4, size=2000, planted=60)
+    fit = draw.fit()
+    np.testing.assert_allclose(fit.own_transition_, without_planted(fit.transition_, 60 / 2000))
+    assert np.trace(fit.own_transition_) > np.trace(fit.transition_)
+
+
+def test_how_often_the_noise_would_draw_the_classes_that_were_planted():
+    """Of three classes planting draws either other one with a half."""
+    transition = np.array([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.1, 0.1, 0.8]])
+    posterior = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0.5]])
+    odds = planted.odds_of_drawing(transition, posterior, np.array([1, 2, 0, 0, 1]))
+    np.testing.assert_allclose(odds, [2, 0, 0, 1, 1.5])
