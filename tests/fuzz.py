@@ -811,8 +811,10 @@ def outcome(root: Path, make: Prepare, chance: random.Random) -> tuple[str, str]
     return result, said
 
 
-def fuzz(kind: str, numbers: range, seed: int) -> tuple[Counter, list[tuple[int, str]]]:
-    """Inputs of one kind; (how many ended how, the failures with their numbers)."""
+def fuzz(
+    kind: str, numbers: range, seed: int, enough: Callable[[Counter], bool] = lambda found: False
+) -> tuple[Counter, list[tuple[int, str]]]:
+    """Inputs of one kind, until there are `enough`; (how many ended how, the failures with their numbers)."""
     found, failures = Counter(), []
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -825,6 +827,8 @@ def fuzz(kind: str, numbers: range, seed: int) -> tuple[Counter, list[tuple[int,
             found[result] += 1
             if result == "failed":
                 failures.append((number, said))
+            if enough(found):
+                break
     return found, failures
 
 

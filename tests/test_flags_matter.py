@@ -6,6 +6,7 @@ import pytest
 from tests.tiny import SPLIT, TINY_ARGS
 
 BY_PREDICTION = ["--relabel_by", "prediction"]
+HALVES = ["--exchange", "0"]
 AVERAGED = [*SPLIT, "--swa", "--swa_start", "1"]
 ROWS = {  # flag with its value: (script, flags beside it, file)
     "--wd 0.1": ("relabel.py", [], "loss_track.npy"),
@@ -16,16 +17,17 @@ ROWS = {  # flag with its value: (script, flags beside it, file)
     "--ema 0": ("relabel.py", ["--track_from", "passes"], "loss_track.npy"),
     "--reg_term1 0": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--reg_term2 0": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
+    "--ce_loss_inWarmup": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--label_noise 0.5": ("ssl.py", SPLIT, "ssl_loss.npy"),
     "--alpha 0": ("ssl.py", SPLIT, "ssl_loss.npy"),
     "--beta 0.5": ("ssl.py", SPLIT, "ssl_loss.npy"),
     "--swa_freq 2": ("ssl.py", AVERAGED, "ssl_loss.npy"),
-    "--lr 0.05": ("parallel.py", [], "loss_track.npy"),
+    "--lr 0.05": ("parallel.py", HALVES, "loss_track.npy"),
     "--lr_2nd 0.5": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
-    "--augment strong": ("parallel.py", [], "loss_track.npy"),
-    "--balance 0": ("parallel.py", [], "loss_track.npy"),
+    "--augment strong": ("parallel.py", HALVES, "loss_track.npy"),
+    "--balance 0": ("parallel.py", HALVES, "loss_track.npy"),
     "--exchange 2": ("parallel.py", [], "parallel_score.npy"),
-    "--NN_k 5": ("parallel.py", [], "parallel_ce.npy"),
+    "--NN_k 5": ("parallel.py", HALVES, "parallel_ce.npy"),
 }
 
 
@@ -53,4 +55,4 @@ def test_of_another_value_comes_something_else(with_and_without, flag):
 
 
 def test_with_less_memory_the_same_neighbours_are_found(with_and_without):
-    assert same(*with_and_without("parallel.py", [], "parallel_ce.npy", "--nn_memory_gb", "1e-6"))
+    assert same(*with_and_without("parallel.py", HALVES, "parallel_ce.npy", "--nn_memory_gb", "1e-6"))

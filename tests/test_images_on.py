@@ -24,7 +24,8 @@ def contents(folder):
 @pytest.mark.parametrize("script", RUNS)
 def test_every_byte_is_the_same(run, tmp_path, image_folder, script):
     flags = RUNS[script] + ([image_folder] if script == "relabel.py" else [])
-    ssl = [*TINY_ARGS["ssl.py"], "--runs", "2", "--swa", f"--{script.removesuffix('.py').replace('main', 'forget')}"]
+    read = f"--{script.removesuffix('.py').replace('main', 'forget')}"
+    ssl = [*TINY_ARGS["ssl.py"], "--epoch", "2", "--runs", "2", "--swa", read]
     for place in ("device", "host"):
         run(script, *flags, "--images_on", place, "--experiment_name", place)
         if script == "parallel.py":
