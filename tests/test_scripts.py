@@ -1,6 +1,5 @@
 """The scripts end to end on tiny data: what they write, refuse, reuse and repeat."""
 
-import contextlib
 import copy
 import csv
 import io
@@ -351,12 +350,14 @@ def test_stage_2_ends_once_the_mean_loss_passes_the_limit(run, tmp_path):
 
 
 def test_the_limit_counts_at_every_tracked_step(run, finished, tmp_path):
-    finished("main.py", "whole", "--track_every", "1")
+    fast = ["--lr_2nd", "0.5"]  # which raises it, whatever the machine
+    finished("main.py", "whole", *fast)
     losses = [float(row["mean_loss"]) for row in history(tmp_path / "whole") if row["stage"] == "2"]
-    step = next(k for k in range(2, 7) if losses[k] > max(losses[:k]))  # fine-tuning raises it
-    limit = (losses[step] + max(losses[:step])) / 2
-    flags = ["--track_every", "1", "--second_stg_max_median_loss", limit, "--first_stage_from", "whole"]
-    run("main.py", *TINY_ARGS["main.py"], *flags, "--experiment_name", "e")
+    rises = [k for k in range(2, len(losses)) if losses[k] > max(losses[:k])]
+    assert rises, losses
+    step = rises[0]
+    flags = [*fast, "--second_stg_max_median_loss", (losses[step] + max(losses[:step])) / 2]
+    run("main.py", *TINY_ARGS["main.py"], *flags, "--first_stage_from", "whole", "--experiment_name", "e")
     rows = [row for row in history(tmp_path / "e") if row["stage"] == "2"]
     assert [float(row["mean_loss"]) for row in rows] == losses[: step + 1]
 
@@ -393,15 +394,19 @@ def test_a_run_may_go_on_with_less_room_and_says_what_that_changes(run, tmp_path
     assert f"eval_batch_size none there, 7 here; threads none there, {threads + 1} here: the bytes will differ" in log
 
 
-def test_a_run_goes_on_in_the_precision_that_it_began_in_on_another_machine(run, tmp_path, monkeypatch):
-    flags = [*TINY_ARGS["main.py"], "--steps_total", "2", "--epoch_1st", "1", "--experiment_name", "e"]
+@pytest.mark.parametrize("began", ["fp32", "bf16"])
+def test_a_run_goes_on_in_the_precision_that_it_began_in_on_another_machine(run, tmp_path, monkeypatch, began):
+    def on_a_machine_with(bf16):
+        for place in ("utils.compute", "utils.results.reporting"):
+            monkeypatch.setattr(f"{place}.has_bf16", lambda device: bf16)
+        return run("main.py", *TINY_ARGS["main.py"], "--steps_total", "2", "--epoch_1st", "1", "--experiment_name", "e")
+
     monkeypatch.setattr(Phase, "stop_if_asked", stops_in_stage_2(1))
-    for bf16 in (False, True):  # what the machine is fast in
-        monkeypatch.setattr("utils.compute.has_bf16", lambda device, bf16=bf16: bf16)
-        with contextlib.suppress(Stopped):
-            run("main.py", *flags)
-    assert record(tmp_path / "e")["status"] == "finished" and record(tmp_path / "e")["resolved_precision"] == "fp32"
-    assert ", bf16" not in (tmp_path / "e" / "log.txt").read_text()
+    with pytest.raises(Stopped):
+        on_a_machine_with(began == "bf16")
+    printed = on_a_machine_with(began != "bf16")
+    assert record(tmp_path / "e")["status"] == "finished" and record(tmp_path / "e")["resolved_precision"] == began
+    assert f", {began}" in printed and ("begun in bf16, which this machine is slow in" in printed) == (began == "bf16")
 
 
 EARLY = ["--freeze_earlySecondStage", "--experiment_name", "e"]

@@ -119,16 +119,18 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed buffers instead of returning them: fresh pages for every batch cost a tenth of its time.
-
-    What an earlier run of this process has freed goes back: it would count as taken where the next one is foreseen.
-    """
+    """Let glibc reuse freed buffers instead of returning them: fresh pages for every batch cost a tenth of its time."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)
         if not libc.mallopt(M_MMAP_THRESHOLD, 2**30):  # the limit before glibc 2.35
             libc.mallopt(M_MMAP_THRESHOLD, 2**25)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Have glibc return what an earlier run of this process has freed: to the next one it would count as taken."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it this process holds."""
+"""How much memory there is, and how much of it this process holds or has held."""
 
 from __future__ import annotations
 

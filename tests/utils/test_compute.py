@@ -19,6 +19,7 @@ from utils.compute import (
     choose,
     has_bf16,
     keep_freed_memory,
+    return_freed_memory,
     seed_torch,
     stream_generator,
     stream_seed,
@@ -177,9 +178,17 @@ def test_freed_memory_is_kept_within_the_limits_of_the_c_library(monkeypatch):
     assert calls_with(2**25) == [(-3, 2**30), (-3, 2**25), trim]  # glibc before 2.35
 
 
+def test_what_an_earlier_run_has_freed_is_returned(monkeypatch):
+    kept = []
+    monkeypatch.setattr("ctypes.CDLL", lambda _: type("libc", (), {"malloc_trim": lambda _, pad: kept.append(pad)})())
+    return_freed_memory()
+    assert kept == [0]  # bytes that it may keep
+
+
 def test_another_c_library_keeps_its_ways(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     keep_freed_memory()
+    return_freed_memory()
 
 
 @pytest.mark.slow

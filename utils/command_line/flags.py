@@ -138,7 +138,8 @@ def add_device(parser: Parser) -> None:
         "--precision",
         choices=("auto", "fp32", "bf16"),
         default="auto",
-        help="arithmetic of the networks; auto: bf16 where the hardware multiplies it, else fp32",
+        help="arithmetic of the networks; auto: bf16 where the hardware multiplies it, else fp32; an interrupted run "
+        "goes on in what it came to there",
     )
     group.add_argument(
         "--compile",

@@ -46,7 +46,7 @@ def run_experiment(script: str, key: str, method: Method, args: argparse.Namespa
 
 
 def _run(script: str, key: str, method: Method, args: argparse.Namespace, given: dict[str, Any]) -> None:
-    from utils.compute import choose, keep_freed_memory
+    from utils.compute import choose, keep_freed_memory, return_freed_memory
     from utils.experiments.experiment import Experiment
     from utils.results.comparison import compare_experiments, draw_comparison, read_comparable
     from utils.results.found_scores import newest
@@ -66,6 +66,7 @@ def _run(script: str, key: str, method: Method, args: argparse.Namespace, given:
         if experiment.finished:
             print(f"{experiment.path} is finished; --overwrite would start anew")
         else:
+            return_freed_memory()
             keep_freed_memory()
             precision = args.precision
             if precision == "auto" and experiment.resuming:  # on another machine it may come to another one

@@ -326,9 +326,9 @@ def _check(choice: DataChoice, root_flag: str) -> None:
 
 
 def check_root(name: str, root: str | None, root_flag: str) -> None:
-    """Raises UserError where a data set lacks its folder, or has no use for one."""
+    """Raises UserError where 'folder' lacks its root, or a set that comes with scikit-learn is given one."""
     if root is not None and datasets.DATASETS[name].bundled:
-        remedy = "name the set that it is of, as --dataset folder, or leave it out"
+        remedy = "leave it out, or name the set that it is of"
         raise UserError(f"{name} needs no files, so {root_flag} does nothing", remedy)
     if name == "folder" and root is None:
         raise UserError("the data set 'folder' needs its root", f"add {root_flag} FOLDER, which holds CLASS/IMAGES")

@@ -37,7 +37,7 @@ class StopRequest:
         self._previous = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
         self._open.append(self)
         if outer is not None:
-            self._share(outer)  # only now: until then that has noted what came
+            self._take_over(outer)  # only now: until then that one has noted what came
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,11 +45,11 @@ class StopRequest:
             signal.signal(signum, handler)
         self._open.remove(self)
         if self._open:
-            self._open[-1]._share(self)
+            self._open[-1]._take_over(self)
 
-    def _share(self, other: StopRequest) -> None:
-        """Note what another one has noted, unless something has come here meanwhile."""
-        if self.signum is None:
+    def _take_over(self, other: StopRequest) -> None:
+        """Note what another one has noted, unless something has come here meanwhile, or comes now."""
+        if self.signum is None and other.signum is not None:
             self.signum, self.after_a_loss = other.signum, other.after_a_loss
 
     def _note(self, signum: int, _frame: object) -> None:

@@ -59,8 +59,8 @@ def frozen_features(args: argparse.Namespace, compute: Compute, experiment: Expe
         expectation = partial(expect_extraction, backbone, data, compute)
         expected = foresee(experiment, data, expectation, compute, args.estimate)
     fingerprint = {"network": args.features, "weights": backbone.weights}
-    announce(experiment, data, compute, expected=expected, features=fingerprint)
-    experiment.log(f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}")
+    notes = [f"features: {backbone.dimension} a picture, by {args.features} with {backbone.weights}"]
+    announce(experiment, data, compute, expected=expected, notes=notes, features=fingerprint)
     permutation = stream_generator(args.seed, "halves").permutation(len(data))  # the stream of parallel.py's halves
     experiment.save_array("permutation", permutation)
     features, test_features = extracted(backbone, data, compute, experiment)

@@ -74,12 +74,11 @@ def pseudo_labelling(args: argparse.Namespace, compute: Compute, experiment: Exp
     make = Posterior(args.agree_on_clean, found, data) if by_posterior else Split.from_flags(args, epochs, found, data)
     experiment.require_space_for_tracks(sum(epochs), len(data))
     expected = foresee(experiment, data, expectation_of(args, epochs, data, compute), compute, args.estimate)
-    announce(experiment, data, compute, epochs=epochs, why=why, expected=expected)
+    jitter = args.colour_jitter if data.images.coloured else 0.0
+    notes = ["--colour_jitter does nothing to grey images"] if jitter != args.colour_jitter else []
+    announce(experiment, data, compute, epochs=epochs, why=why, expected=expected, notes=notes)
     experiment.record.update(resolved={name: vars(args)[name] for name in ("epoch_begin", "swa_start")})
     keep_scores(found, experiment)
-    jitter = args.colour_jitter if data.images.coloured else 0.0
-    if jitter != args.colour_jitter:
-        experiment.log("--colour_jitter does nothing to grey images")
 
     def train(number: int) -> None:
         settings = RunSettings.from_flags(args, number, epochs[number - 1])

@@ -68,8 +68,8 @@ def add_targets(parser: Parser) -> None:
         "--runs",
         type=COUNT,
         metavar="K",
-        help="train so often, each time from what the last run found (default: 1 after relabel.py, 2 after "
-        "the others; with --targets split 1)",
+        help="train so often, each time from what the last run found (default: 1 where relabel.py is among the "
+        "separations, else 2; with --targets split 1)",
     )
     group.add_argument("--double_run", action="store_true", help="the same as --runs 2")
 

@@ -55,9 +55,8 @@ def relabelling(args: argparse.Namespace, compute: Compute, experiment: Experime
     evidence = Evidence(RELABEL.prefixes[0], data, args.choose, first_training, from_batches=from_batches)
     experiment.require_space_for_tracks(args.epoch_1st, len(data))
     expected = foresee(experiment, data, expectation_of(args, data, compute), compute, args.estimate)
-    announce(experiment, data, compute, epochs=[warm_up, later], why=why, expected=expected)
-    if args.relabel_by == "prediction":
-        experiment.log("relabelling by prediction, epoch by epoch: see --relabel_by")
+    notes = ["relabelling by prediction, epoch by epoch: see --relabel_by"] if args.relabel_by == "prediction" else []
+    announce(experiment, data, compute, epochs=[warm_up, later], why=why, expected=expected, notes=notes)
     losses = ScoreTracks(experiment, [LOSS], args.epoch_1st, len(data), data.is_noisy)
 
     def learner(number: int, optimisation: Optimisation) -> Learner:

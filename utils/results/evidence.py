@@ -120,25 +120,32 @@ class Evidence:
 
     def _loss(self, predictions: np.ndarray) -> Candidate:
         """Of either kind of labels under predictions (N, C)."""
-        labels = (self.data.labels, self.data.trained)
-        return Candidate(*map(loss_under, (self._without_planted(predictions), predictions), labels))
+        losses = [loss_under(predictions, labels) for labels in (self.data.labels, self.data.trained)]
+        if self._planted is not None:
+            losses[0][self.data.planted.ids] = self._loss_of_planted(predictions)
+        return Candidate(*losses)
 
-    def _without_planted(self, predictions: np.ndarray) -> np.ndarray:
-        """Predictions (N, C) with those of the planted samples divided among the other classes, rows sum to 1.
+    def _beside_planted(self, predictions: np.ndarray) -> np.ndarray:
+        """Of predictions (N, C) those of the planted samples among the other classes, (P, C), rows sum to 1.
 
         The network has been taught the planted label: what it gives to that says nothing about their own.
         """
-        if self._planted is None:
-            return predictions
-        ids, probs = self.data.planted.ids, predictions.copy()
-        others = np.maximum(predictions[ids], SMALLEST)  # where nothing is left for these, all are alike
-        others[np.arange(len(ids)), self.data.trained[ids]] = 0
-        probs[ids] = others / others.sum(axis=1, keepdims=True)
-        return probs
+        ids = self.data.planted.ids
+        probs = np.maximum(predictions[ids], SMALLEST)  # where nothing is left for the others, all are alike
+        probs[np.arange(len(ids)), self.data.trained[ids]] = 0
+        return probs / probs.sum(axis=1, keepdims=True)
+
+    def _loss_of_planted(self, predictions: np.ndarray) -> np.ndarray:
+        """(P,): of the planted samples' own labels, by `_beside_planted`."""
+        return loss_under(self._beside_planted(predictions), self.data.labels[self.data.planted.ids])
 
     def observed_predictions(self) -> np.ndarray:
         """`predictions` without what was planted, float32 (N, C), rows sum to 1."""
-        return self._without_planted(self.predictions)
+        if self._planted is None:
+            return self.predictions
+        probs = self.predictions.copy()
+        probs[self.data.planted.ids] = self._beside_planted(probs)
+        return probs
 
     def observed(self, now: Snapshot) -> Snapshot:
         """A pass as the observed labels are to be scored by: of planted samples without their planted class.
@@ -165,8 +172,7 @@ class Evidence:
             ids = self.data.planted.ids
             for name, values in self._own.means(self.data.device_labels[self._planted]).items():
                 scores[name][ids] = values
-            predictions = self._without_planted(self.accumulated.predictions())
-            scores["prediction"][ids] = loss_under(predictions, self.data.labels)[ids]
+            scores["prediction"][ids] = self._loss_of_planted(self.accumulated.predictions())
         return scores
 
     def save(self, experiment: Experiment) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import nn
 
-from utils.compute import Compute
+from utils.compute import Compute, has_bf16
 from utils.data.noise import transition_matrix
 from utils.data.noisy_data import NoisyData
 from utils.errors import Foreseen, UserError
@@ -33,14 +33,15 @@ def announce(
     epochs: Sequence[int] = (),
     why: str = "",
     expected: str | None = None,
+    notes: Sequence[str] = (),
     **more_data: dict,
 ) -> None:
     """Say and save what the run works on; nothing is written before, and with --overwrite nothing removed.
 
     Call once nothing can refuse the run any more. `epochs`: of each training, one after the other; `why` so many.
-    `expected`: what `foresee` found. `more_data`: fingerprints beside the main one.
+    `expected`: what `foresee` found. `notes`: more lines for the log. `more_data`: fingerprints beside the main one.
 
-    Raises UserError where an interrupted run worked on other data or in another precision.
+    Raises UserError where an interrupted run worked on other data.
     """
     resuming = experiment.resuming
     experiment.begin(data.fingerprint(), resolved_precision=compute.precision, epochs=list(epochs), **more_data)
@@ -53,8 +54,12 @@ def announce(
             experiment.log(f"begun with {in_words(before)}, going on with {in_words(now)}: the bytes will differ")
         elif device_before not in (None, str(compute)):
             experiment.log(f"begun on {device_before}: the bytes may differ")
+        if compute.bf16 and not has_bf16(compute.device):
+            experiment.log("begun in bf16, which this machine is slow in")
     else:
         for line in (f"device: {compute}", *data.describe(augments(experiment)).splitlines()):
+            experiment.log(line)
+        for line in notes:
             experiment.log(line)
         if epochs:
             experiment.log(f"epochs: {' + '.join(map(str, epochs))}, for {len(data)} images ({why})")
