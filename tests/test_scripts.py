@@ -26,7 +26,7 @@ from utils.data.noisy_data import prepare
 from utils.errors import Diverged, Stopped, UserError
 from utils.experiments.artifacts import load_torch
 from utils.experiments.phase import Phase
-from utils.methods import cross_tracking, forgetting, relabelling
+from utils.methods import cross_tracking, forgetting, pseudo_labelling, relabelling
 from utils.results import reporting
 from utils.scoring.pace import Pace
 from utils.training import expectation, learner, optimisation
@@ -90,6 +90,41 @@ def test_an_exchange_is_foreseen(run, monkeypatch):
     passes = 2 * (455 + 82)  # both models look at all training and test images after an epoch
     of_phases = [(work.trained, work.scored, work.searches) for work in foreseen[:2]]
     assert of_phases == [(3 * 455, 3 * passes, 3), (2 * 455, 2 * passes, 0)]
+
+
+@pytest.mark.parametrize(
+    "script, module, flags, expected",
+    [
+        # 3 epochs, and 6 steps of batches of 50 in between 7 looks at all samples; the last one's neighbours, too
+        ("main.py", forgetting, [], [("preactResNet18", 3 * 455, 3 * 82, 0), ("preactResNet18", 6 * 50, 7 * 455, 7)]),
+        (
+            "main.py", forgetting, ["--track_from", "passes", "--track_every", "3", "--no-track_CE"],
+            [("preactResNet18", 3 * 455, 3 * (455 + 82), 0), ("preactResNet18", 6 * 50, 3 * 455, 0)],
+        ),
+        ("relabel.py", relabelling, [], [("13-CNN", 2 * 455, 2 * 82, 0), ("preactResNet18", 2 * 455, 2 * 82, 0)]),
+        ("relabel.py", relabelling, ["--relabel_by", "prediction"], [("13-CNN", 4 * 455, 4 * (455 + 82), 0)]),
+        (
+            "ssl.py", pseudo_labelling, ["--relabel", "separated", "--runs", "2"],
+            [("MT_Net", 4 * 455, 4 * 82, 0), ("PR18", 4 * 455, 4 * 82, 0)],
+        ),
+    ],
+    ids=["main.py", "passes", "relabel.py", "by prediction", "ssl.py"],
+)  # fmt: skip
+def test_the_work_of_a_run_is_foreseen(run, finished, monkeypatch, script, module, flags, expected):
+    class Stop(Exception):
+        pass
+
+    def stop(work, *_, **__):
+        found.extend((part.network, part.trained, part.scored, part.searches) for part in work)
+        raise Stop
+
+    found = []
+    monkeypatch.setattr(module, "expect", stop)
+    if script == "ssl.py":
+        finished("relabel.py", "separated")
+    with pytest.raises(Stop):
+        run(script, *TINY_ARGS[script], *flags)
+    assert found == expected
 
 
 def test_timing_changes_nothing_of_the_run(run, tmp_path, monkeypatch):
@@ -639,6 +674,7 @@ def test_an_exchange_that_was_stopped_before_it_began_ends_the_same(run, finishe
 @pytest.mark.parametrize("flags", [[], ["--ce_loss_inWarmup"]], ids=["posterior", "prediction"])
 def test_soft_labels_sum_to_one_and_shares_are_reported(finished, tmp_path, flags):
     finished("relabel.py", "e", *flags)
+    assert ("relabelling by prediction" in (tmp_path / "e" / "log.txt").read_text()) == bool(flags)
     np.testing.assert_allclose(load(tmp_path / "e", "soft_labels").sum(1), 1, atol=1e-5)
     figures = record(tmp_path / "e")["figures"]
     soft_labels, labels, clean = (load(tmp_path / "e", name) for name in ("soft_labels", "labels", "clean_labels"))
