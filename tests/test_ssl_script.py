@@ -385,7 +385,8 @@ def test_the_loss_of_every_sample_is_kept_and_drawn_in_any_case(run, separated, 
 
 def test_scores_from_elsewhere_are_taken(run, tmp_path):
     np.save(tmp_path / "mine.npy", np.linspace(0, 1, 455))
-    run("ssl.py", *SSL, "--scores", tmp_path / "mine.npy", "--labeled_batch_size", "20", "--experiment_name", "e")
+    flags = ["--labeled_batch_size", "20", "--colour_jitter", "0.4", "--experiment_name", "e"]
+    assert "does nothing to grey images" in run("ssl.py", *SSL, "--scores", tmp_path / "mine.npy", *flags)
     np.testing.assert_array_equal(np.load(tmp_path / "e" / "clean_set_run1.npy"), np.arange(455) < 228)  # half
 
 
