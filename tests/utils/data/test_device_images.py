@@ -297,6 +297,7 @@ def test_brightness_of_a_plain_grey_image_spans_the_strength():
     torch.manual_seed(0)
     factors = random_colour(plain, 0.4)[:, 0, 0, 0] / 100
     assert factors.min() >= 0.6 - 1e-5 and factors.max() <= 1.4 + 1e-5
+    # Of 2,000 uniform draws the mean has a standard error of 0.8 / √12 / √2000 = 0.005; the ends are 0.0004 away.
     np.testing.assert_allclose([factors.min(), factors.mean(), factors.max()], [0.6, 1.0, 1.4], atol=0.03)
 
 

@@ -14,6 +14,7 @@ def test_change_of_ranks_by_hand():
     assert rank_change(ORDER, ORDER[::-1]) == pytest.approx(0.5)  # (9 + 7 + 5 + 3 + 1) * 2 / 10 / 10
     assert rank_change(ORDER[:4], np.array([1, 0, 2, 3])) == pytest.approx(2 / 4 / 4)
     random = np.random.default_rng(0).random((2, 10_000))
+    # Of two uniform ranks: a standard deviation of 1 / √18, so of 10,000 a standard error of 0.0024.
     assert rank_change(*random) == pytest.approx(1 / 3, abs=0.01)
 
 
