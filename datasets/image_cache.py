@@ -165,7 +165,7 @@ def _write(path: Path, key: str, stream: _DecodedStream) -> None:
 
     def write(handle: BinaryIO) -> None:
         with contextlib.suppress(OSError):  # a file system without locks
-            until_renamed.enter_context(_held(handle.name))
+            until_renamed.enter_context(_held(handle.name, patience=1))  # somebody may be asking whether it is held
         handle.write(bytes(HEADER))
         checksum, count = 0, 0
         for pixels in stream:
@@ -224,9 +224,9 @@ def _checksum_of(handle: BinaryIO, pixels: int) -> int:
 
 
 @contextlib.contextmanager
-def _held(temporary: str) -> Iterator[None]:
-    """While it is held a temporary file is no leftover. Raises OSError where another process holds it."""
-    with FileLock(f"{temporary}.lock", blocking=False) as lock:  # beside it: Windows lets nobody write a locked file
+def _held(temporary: str, *, patience: float = 0) -> Iterator[None]:
+    """While it is held a temporary file is no leftover. Raises OSError where others hold it for `patience` seconds."""
+    with FileLock(f"{temporary}.lock", timeout=patience) as lock:  # beside it: Windows lets nobody write a locked file
         try:
             yield
         finally:

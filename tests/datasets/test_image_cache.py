@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from types import SimpleNamespace
@@ -295,6 +296,27 @@ def test_what_a_killed_writer_left_is_removed_and_what_one_at_work_has_is_not(ro
     assert temporary.exists() and (root / ".cache" / f"{temporary.name}.lock").exists()
     write_image(root / TRAIN[0], (9, 0, 0), size=(40, 40))
     assert reds(load("folder", root)) == [9, 1, 2, 3] and os.listdir(root / ".cache") == ["train_32.npy"]
+
+
+def test_a_writer_holds_its_file_though_somebody_asks_for_it_just_then(root, monkeypatch):
+    def asked_for_first(file, **options):
+        other = FileLock(file, thread_local=False)
+        other.acquire()
+        threading.Timer(0.2, other.release).start()
+        return FileLock(file, **options)
+
+    class Stream:
+        bytes, broken, image_size = 0, {}, 1
+
+        def __iter__(self):
+            (temporary,) = root.glob(".cache/.*.tmp")
+            holds.append(held(temporary))
+            yield np.zeros((3, 1, 1), np.uint8)
+
+    holds = []
+    monkeypatch.setattr(image_cache, "FileLock", asked_for_first)
+    image_cache._write(root / CACHE, "key", Stream())
+    assert holds == [True] and os.listdir(root / ".cache") == ["train_32.npy"]
 
 
 # -- a bar -----------------------------------------------------------------------------------------------------------
