@@ -14,6 +14,7 @@ from utils.experiments.experiment import Experiment
 from utils.results.found_scores import OF_POSTERIOR, Found, read_score_file, read_scores
 from utils.results.score_figures import histogram_figure, veto_figure
 from utils.scoring.metrics import vetoed
+from utils.scoring.planted import in_the_order_of
 from utils.scoring.selection import Selected, agreed, boundary, combine, doubted, require_usable, summary
 from utils.separations import SEPARATIONS
 
@@ -119,9 +120,13 @@ def select(
     return CleanSet(clean, p_noisy, scores, selected, note, before_veto)
 
 
-def select_again(selector: Selector, loss: np.ndarray, data: NoisyData) -> CleanSet:
-    """The same from the loss (N,) of the run before against the original labels, for a later run."""
-    selected = selector(loss)
+def select_again(selector: Selector, loss: np.ndarray, first: CleanSet, data: NoisyData) -> CleanSet:
+    """The same from the loss (N,) of the run before against the original labels, for a later run.
+
+    Where no mixture fits the loss, p_noisy of the `first` run takes its place, if no threshold rule made that.
+    """
+    by_rule = any(selected.p_noisy is None for selected in first.selected.values())
+    selected = selector(loss, estimated=None if by_rule else in_the_order_of(loss, first.p_noisy))
     require_usable(selected.clean, data.labels, data.num_classes)
     return CleanSet(selected.clean, p_noisy_of(selected), {"ssl_loss": loss}, {"ssl_loss": selected})
 

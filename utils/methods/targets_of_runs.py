@@ -115,7 +115,7 @@ class Split:
         chosen, figure = self.first, "scores.png"
         if number > 1:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
-            chosen, figure = select_again(self.later, loss, self.data), f"scores_{run}.png"
+            chosen, figure = select_again(self.later, loss, self.first, self.data), f"scores_{run}.png"
         report_selection(run, chosen, self.veto, self.data, experiment, figure)
         experiment.save_array(f"p_noisy_{run}", chosen.p_noisy)
         return SplitTargets(

@@ -9,6 +9,7 @@ import torch
 from tests.tiny import load_script
 from utils.command_line.flags import resolve
 from utils.errors import UserError
+from utils.methods.clean_set import select_again
 from utils.methods.pseudo_labelling import RunSettings
 from utils.methods.pseudo_labelling_flags import resolve_pseudo_labelling
 from utils.methods.targets_of_runs import Posterior, Split
@@ -73,6 +74,19 @@ def test_the_mixture_s_place_is_taken_by_what_was_estimated_beside_its_scores():
     np.testing.assert_allclose(first.p_noisy, [0.01, 0.75, 0.75, 0.01], atol=1e-6)
     assert first.clean.tolist() == [True, False, False, True]
     assert "the estimated p_noisy takes the place" in first.selected["parallel"].note
+
+
+@pytest.mark.parametrize("posterior, clean", [(True, [False, True, True, False]), (False, [False, True, True, True])])
+def test_in_a_later_run_it_is_taken_by_what_the_first_run_had(posterior, clean):
+    """Four losses fit no mixture. Without an estimate the threshold rule of the later runs takes the lowest three."""
+    estimated = np.array([[0.99, 0.01], [0.8, 0.2], [0.3, 0.7], [0.01, 0.99]], dtype=np.float32)
+    found = {"parallel": Found(SCORES, "a.npy", estimated if posterior else None)}
+    flags = "--parallel --epoch 8 --runs 2 --use_bmm --bmm_th 0.3 --bmm_th_2nd 0.3 --threshold_2nd 0.75"
+    made = split(flags, [8, 8], **found)
+    loss = np.array([5, 1, 2, 4], dtype=np.float32)
+    chosen = select_again(made.later, loss, made.first, made.data)
+    assert chosen.clean.tolist() == clean
+    np.testing.assert_allclose(chosen.p_noisy, [0.75, 0.01, 0.01, 0.75] if posterior else [1, 0, 0, 0], atol=1e-6)
 
 
 def test_a_separation_without_a_posterior_makes_no_posterior_targets():
