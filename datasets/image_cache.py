@@ -164,8 +164,6 @@ def _write(path: Path, key: str, stream: _DecodedStream) -> None:
         raise OSError(f"{stream.bytes / 1e9:.1f} GB are needed and the disk has less free")
 
     def write(handle: BinaryIO) -> None:
-        with contextlib.suppress(OSError):  # a file system without locks
-            until_renamed.enter_context(_held(handle.name, patience=1))  # somebody may be asking whether it is held
         handle.write(bytes(HEADER))
         checksum, count = 0, 0
         for pixels in stream:
@@ -177,8 +175,7 @@ def _write(path: Path, key: str, stream: _DecodedStream) -> None:
         handle.seek(0)
         handle.write(_header((count, 3, stream.image_size, stream.image_size)))
 
-    with contextlib.ExitStack() as until_renamed:
-        write_atomically(path, write)
+    write_atomically(path, write, held=_held_where_possible)
     path.with_suffix(".npz").unlink(missing_ok=True)  # what version 1 left
 
 
@@ -224,7 +221,7 @@ def _checksum_of(handle: BinaryIO, pixels: int) -> int:
 
 
 @contextlib.contextmanager
-def _held(temporary: str, *, patience: float = 0) -> Iterator[None]:
+def _held(temporary: Path, *, patience: float = 0) -> Iterator[None]:
     """While it is held a temporary file is no leftover. Raises OSError where others hold it for `patience` seconds."""
     with FileLock(f"{temporary}.lock", timeout=patience) as lock:  # beside it: Windows lets nobody write a locked file
         try:
@@ -234,8 +231,16 @@ def _held(temporary: str, *, patience: float = 0) -> Iterator[None]:
                 os.unlink(lock.lock_file)
 
 
+@contextlib.contextmanager
+def _held_where_possible(temporary: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as lock:
+        with contextlib.suppress(OSError):  # a file system without locks
+            lock.enter_context(_held(temporary, patience=1))  # somebody may be asking just now
+        yield
+
+
 def _remove_leftovers(path: Path) -> None:
     """What writers of this cache left that were killed: temporary files that nobody holds, and their locks."""
-    for name in {str(file).removesuffix(".lock") for file in path.parent.glob(f".{path.name}.*.tmp*")}:
-        with contextlib.suppress(OSError), _held(name):
-            Path(name).unlink(missing_ok=True)
+    for temporary in {Path(str(file).removesuffix(".lock")) for file in path.parent.glob(f".{path.name}.*.tmp*")}:
+        with contextlib.suppress(OSError), _held(temporary):
+            temporary.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def show(browser, page: Path | None = None) -> None:
     until(lambda: browser.execute_script("return 'ready' in document.documentElement.dataset"), 60)
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until something is true, or for so long."""
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:

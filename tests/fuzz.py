@@ -67,7 +67,7 @@ from utils.results.suspects import Suspects, printable
 from utils.separations import FORGET, RELABEL
 from utils.training.learner import Progress
 
-LIMIT = 20  # seconds for one input
+LIMIT = 120  # seconds for one input, some of which wait for the disk
 MEMORY = 8e9  # bytes more than at the start, beyond which memory is refused
 WARNINGS = 5  # more lines than these on stderr are a flood
 SIZE = 16  # pixels, of decoded images

@@ -132,8 +132,10 @@ class Watch:
     def _look(self) -> set[tuple[str, int]]:
         found = set()
         for folder in folders(self.root, self.name):
-            with contextlib.suppress(OSError):  # gone meanwhile
-                found |= {(file.name, file.stat().st_ino) for file in folder.iterdir()}
+            with contextlib.suppress(OSError):  # not yet there
+                for file in folder.iterdir():
+                    with contextlib.suppress(OSError):  # gone meanwhile
+                        found.add((file.name, file.stat().st_ino))
         return found
 
     def wait(self, process: Process, count: int) -> None:

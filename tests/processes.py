@@ -6,6 +6,7 @@ Figures stay empty, which take longer than all the rest of a tiny run.
 as those of torchrun do.
 """
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -75,8 +76,9 @@ class Script:
         os.kill(self.pid, signum)
 
     def kill(self) -> None:
-        if self.poll() is None:
-            self.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # ended since it was asked
+            if self.poll() is None:
+                self.send_signal(signal.SIGKILL)
 
     def communicate(self) -> tuple[str, str]:
         """Waits; what it wrote to stdout and to stderr."""

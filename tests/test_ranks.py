@@ -160,7 +160,7 @@ def fails(rank: int, how: str) -> None:
                 return
             sharing.wait()
         if how.startswith("hangs"):
-            time.sleep(60)
+            time.sleep(600)
         if how == "error":
             raise UserError("this is wrong", "mend it")
         if how == "bug":
@@ -182,7 +182,7 @@ def fails(rank: int, how: str) -> None:
 )
 def test_whatever_happens_to_one_process_all_end_and_one_says_why(tmp_path, how, size, status, line):
     begun = time.monotonic()
-    processes = Processes(tmp_path, size, fails, how, limit=2.0 if status is None else 60.0)
+    processes = Processes(tmp_path, size, fails, how, limit=2.0 if status is None else 600.0)
     if status is None:  # it hangs
         for place in (0, *range(2, size)):
             processes.processes[place].join(30)
@@ -192,7 +192,7 @@ def test_whatever_happens_to_one_process_all_end_and_one_says_why(tmp_path, how,
     said = "".join(one.errors for one in (first, second, *others))
     assert said.count(line) == 1 and said.count("error: ") == (how != "bug")
     assert ("Traceback" in said) == (how == "bug")
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 100  # far from the limit
 
 
 def test_a_bad_flag_is_told_once(tmp_path):
@@ -230,7 +230,7 @@ def stopped(folder, size, name, *more, when):
 def test_a_signal_to_one_process_stops_all_after_the_same_step_and_another_number_goes_on(
     tmp_path, size, command, then, said
 ):
-    flags = ["--epoch_1st", 2, "--warmup_e", 1]
+    flags = ["--epoch_1st", 4, "--warmup_e", 1]
     errors = stopped(tmp_path, size, "relabel.py", *flags, when="warm_up")
     assert errors.count("\n") == 1 or size == 1  # which first says that it is stopping
     assert errors.count(f"stopped by SIGTERM; go on with: {command} relabel.py") == 1

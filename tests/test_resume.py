@@ -12,12 +12,16 @@ from tests.kill_and_resume import CASES, differences, finish, kill_and_resume, s
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
     """Of a few cases, others each time; `python3 -m tests.kill_and_resume` goes over all of them."""
-    seed = time.time_ns()
-    cases = random.Random(seed).sample(CASES, 4)
-    met, different = kill_and_resume(kills=2 * len(cases), seed=seed, root=tmp_path, cases=cases)
-    again = f"python3 -m tests.kill_and_resume --kills {2 * len(cases)} --seed {seed} --cases {' '.join(cases)}"
-    assert different == [], again
-    assert met >= len(cases) // 2  # of kills that come too late nothing is learnt
+    for attempt in range(3):  # of kills that come too late, on a machine that was busier before, nothing is learnt
+        seed = time.time_ns()
+        cases = random.Random(seed).sample(CASES, 4)
+        root = tmp_path / str(attempt)
+        met, different = kill_and_resume(kills=2 * len(cases), seed=seed, root=root, cases=cases)
+        again = f"python3 -m tests.kill_and_resume --kills {2 * len(cases)} --seed {seed} --cases {' '.join(cases)}"
+        assert different == [], again
+        if met >= len(cases) // 2:
+            return
+    pytest.fail("the kills came too late three times")
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def history(folder):
 @pytest.mark.parametrize("script", SEPARATIONS)
 def test_an_estimate_ends_before_the_work_and_leaves_nothing(run, tmp_path, script):
     printed = run(script, *TINY_ARGS[script], "--estimate", "--experiment_name", "e")
-    assert re.search(r"expected: about \d+ s, \d+\.\d GB of memory, \d+ MB of disk$", printed, re.MULTILINE)
+    assert re.search(r"expected: about \d+ (s|min), \d+\.\d GB of memory, \d+ MB of disk$", printed, re.MULTILINE)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,10 +17,16 @@ from utils import ranks
 from utils.errors import UserError
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: str | os.PathLike,
+    write: Callable[[BinaryIO], object],
+    *,
+    held: Callable[[Path], AbstractContextManager] = contextlib.nullcontext,
+) -> None:
     """Let `write(handle)` fill a temporary file beside `path`, flush it to disk, then rename it into place.
 
     A reader sees the old file or the new one, never a part, also after a power cut; once this returns, the new one.
+    `held(temporary)` is entered before the temporary file is made, and left once that has its name.
     Nothing is done in a process that follows another one (utils/ranks.py).
     Raises UserError where the disk refuses (full, read-only).
     """
@@ -30,11 +37,12 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
         raise UserError(f"{str(path)!r} names no file", "name one")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        rename(temporary, path)
+        with held(temporary):
+            with open(temporary, "wb") as handle:
+                write(handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            rename(temporary, path)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror or error})", "free some space or choose a writable folder"

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from types import SimpleNamespace
@@ -195,7 +194,7 @@ def goes_without(root, caplog) -> str:
 
 
 def test_root_that_cannot_be_written(root, monkeypatch, caplog):
-    def refuse(path, write):
+    def refuse(path, write, held):
         raise UserError(f"cannot write {path} (Read-only file system)", "choose a writable folder")
 
     monkeypatch.setattr(image_cache, "write_atomically", refuse)
@@ -299,10 +298,12 @@ def test_what_a_killed_writer_left_is_removed_and_what_one_at_work_has_is_not(ro
 
 
 def test_a_writer_holds_its_file_though_somebody_asks_for_it_just_then(root, monkeypatch):
+    """As another process does, which looks for leftovers: it holds the lock until the writer waits."""
+
     def asked_for_first(file, **options):
-        other = FileLock(file, thread_local=False)
+        other = FileLock(file)
         other.acquire()
-        threading.Timer(0.2, other.release).start()
+        monkeypatch.setattr("time.sleep", lambda seconds: other.release())
         return FileLock(file, **options)
 
     class Stream:

