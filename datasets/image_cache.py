@@ -227,14 +227,14 @@ def _held(temporary: Path, *, patience: float = 0) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # on Windows the release does it
+            with contextlib.suppress(OSError):  # on Windows, and in older versions of filelock, the release does it
                 os.unlink(lock.lock_file)
 
 
 @contextlib.contextmanager
 def _held_where_possible(temporary: Path) -> Iterator[None]:
     with contextlib.ExitStack() as lock:
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # a file system without locks; others who do not let go of it
             lock.enter_context(_held(temporary, patience=1))  # somebody may be asking just now
         yield
 

@@ -16,6 +16,7 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
         seed = time.time_ns()
         cases = random.Random(seed).sample(CASES, 4)
         root = tmp_path / str(attempt)
+        root.mkdir()
         met, different = kill_and_resume(kills=2 * len(cases), seed=seed, root=root, cases=cases)
         again = f"python3 -m tests.kill_and_resume --kills {2 * len(cases)} --seed {seed} --cases {' '.join(cases)}"
         assert different == [], again

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +20,7 @@ def write_atomically(
     path: str | os.PathLike,
     write: Callable[[BinaryIO], object],
     *,
-    held: Callable[[Path], AbstractContextManager] = contextlib.nullcontext,
+    held: Callable[[Path], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> None:
     """Let `write(handle)` fill a temporary file beside `path`, flush it to disk, then rename it into place.
 

@@ -261,7 +261,7 @@ class Slow:
     bytes, broken, image_size = 0, {}, 1
     def __iter__(self):
         yield np.zeros((3, 1, 1), np.uint8)
-        time.sleep(60)
+        time.sleep(600)
 image_cache._write(Path(sys.argv[1]), "key", Slow())
 """
 

@@ -120,13 +120,12 @@ def select(
     return CleanSet(clean, p_noisy, scores, selected, note, before_veto)
 
 
-def select_again(selector: Selector, loss: np.ndarray, first: CleanSet, data: NoisyData) -> CleanSet:
+def select_again(selector: Selector, loss: np.ndarray, estimated: np.ndarray | None, data: NoisyData) -> CleanSet:
     """The same from the loss (N,) of the run before against the original labels, for a later run.
 
-    Where no mixture fits the loss, p_noisy of the `first` run takes its place, if no threshold rule made that.
+    `estimated`: p_noisy (N,) of the separations, which in the order of the loss replaces a mixture that does not fit.
     """
-    by_rule = any(selected.p_noisy is None for selected in first.selected.values())
-    selected = selector(loss, estimated=None if by_rule else in_the_order_of(loss, first.p_noisy))
+    selected = selector(loss, estimated=None if estimated is None else in_the_order_of(loss, estimated))
     require_usable(selected.clean, data.labels, data.num_classes)
     return CleanSet(selected.clean, p_noisy_of(selected), {"ssl_loss": loss}, {"ssl_loss": selected})
 

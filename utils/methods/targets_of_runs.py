@@ -82,6 +82,7 @@ class Split:
     data: NoisyData
     first: CleanSet  # of the first run
     later: Selector  # of the clean sets of the others
+    estimated: np.ndarray | None  # p_noisy (N,), the mean of those of the separations that have one
     veto: float | None  # of the forgetting scores: p_noisy above which they take a sample out
     begin: list[int]  # of each run, the epochs on the clean set alone
     epoch_update: int  # epochs whose pseudo-labels are averaged
@@ -99,10 +100,12 @@ class Split:
             key: None if of.posterior is None else in_the_order_of(of.scores, wrong(of.posterior, data.labels))
             for key, of in found.items()
         }
+        known = [p_noisy for p_noisy in estimated.values() if p_noisy is not None]
         return cls(
             data=data,
             first=select(first, scores, estimated, args.agree_on_clean, veto, data),
             later=partial(selector, bmm_th=args.bmm_th_2nd, threshold=args.threshold_2nd),
+            estimated=np.mean(known, axis=0) if known else None,
             veto=veto,
             begin=[max(1, args.epoch_begin * of_run // args.epoch) for of_run in epochs],
             epoch_update=args.epoch_update,
@@ -115,7 +118,7 @@ class Split:
         chosen, figure = self.first, "scores.png"
         if number > 1:
             loss = experiment.record.read_array(f"ssl_loss_run{number - 1}")
-            chosen, figure = select_again(self.later, loss, self.first, self.data), f"scores_{run}.png"
+            chosen, figure = select_again(self.later, loss, self.estimated, self.data), f"scores_{run}.png"
         report_selection(run, chosen, self.veto, self.data, experiment, figure)
         experiment.save_array(f"p_noisy_{run}", chosen.p_noisy)
         return SplitTargets(

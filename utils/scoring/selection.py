@@ -39,8 +39,8 @@ def select_clean(
 ) -> Selected:
     """Clean set of finite scores (N,): `use_bmm` takes p_noisy < `bmm_th`, otherwise the `threshold` share lowest.
 
-    p_noisy is that of a beta mixture. Where none fits the scores, `note` says why, and `estimated` (N,), p_noisy as it
-    was estimated along with them, takes its place; without one, the threshold rule does. A set by p_noisy that is
+    p_noisy is that of a beta mixture. Where none fits the scores, `note` says why, and `estimated` (N,), p_noisy in
+    their order as the separations estimated it, takes its place; without one, the threshold rule does. A set by p_noisy
     smaller than a tenth of the samples, or of one class, becomes the tenth of each class with the lowest scores.
 
     `balanced` goes by the observed labels (N,): the same share of each class. The threshold rule then takes its share

@@ -76,17 +76,25 @@ def test_the_mixture_s_place_is_taken_by_what_was_estimated_beside_its_scores():
     assert "the estimated p_noisy takes the place" in first.selected["parallel"].note
 
 
-@pytest.mark.parametrize("posterior, clean", [(True, [False, True, True, False]), (False, [False, True, True, True])])
-def test_in_a_later_run_it_is_taken_by_what_the_first_run_had(posterior, clean):
+@pytest.mark.parametrize(
+    ("posteriors", "clean", "p_noisy"),
+    [
+        (1, [False, True, True, False], [0.75, 0.01, 0.01, 0.75]),
+        (2, [False, True, True, False], [0.725, 0.055, 0.055, 0.725]),
+        (0, [False, True, True, True], [1, 0, 0, 0]),
+    ],
+)
+def test_in_a_later_run_it_is_taken_by_what_the_separations_estimated(posteriors, clean, p_noisy):
     """Four losses fit no mixture. Without an estimate the threshold rule of the later runs takes the lowest three."""
-    estimated = np.array([[0.99, 0.01], [0.8, 0.2], [0.3, 0.7], [0.01, 0.99]], dtype=np.float32)
-    found = {"parallel": Found(SCORES, "a.npy", estimated if posterior else None)}
-    flags = "--parallel --epoch 8 --runs 2 --use_bmm --bmm_th 0.3 --bmm_th_2nd 0.3 --threshold_2nd 0.75"
+    first = np.array([[0.99, 0.01], [0.8, 0.2], [0.3, 0.7], [0.01, 0.99]], dtype=np.float32)
+    second = np.array([[0.9, 0.1], [0.7, 0.3], [0.3, 0.7], [0.1, 0.9]], dtype=np.float32)
+    of = [*[first, second][:posteriors], None, None]
+    found = {"parallel": Found(SCORES, "a.npy", of[0]), "forget": Found(SCORES, "b.npy", of[1])}
+    flags = "--parallel --forget --epoch 8 --runs 2 --use_bmm --bmm_th 0.3 --bmm_th_2nd 0.3 --threshold_2nd 0.75"
     made = split(flags, [8, 8], **found)
-    loss = np.array([5, 1, 2, 4], dtype=np.float32)
-    chosen = select_again(made.later, loss, made.first, made.data)
+    chosen = select_again(made.later, np.array([5, 1, 2, 4], dtype=np.float32), made.estimated, made.data)
     assert chosen.clean.tolist() == clean
-    np.testing.assert_allclose(chosen.p_noisy, [0.75, 0.01, 0.01, 0.75] if posterior else [1, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(chosen.p_noisy, p_noisy, atol=1e-6)
 
 
 def test_a_separation_without_a_posterior_makes_no_posterior_targets():
