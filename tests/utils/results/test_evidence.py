@@ -127,6 +127,23 @@ def test_the_moment_of_what_is_concluded_is_the_span_of_its_predictions():
     assert (evidence.choice.name, evidence.choice.moment) == ("x_prediction_and_p_noisy", evidence.window)
 
 
+@pytest.mark.parametrize("alike, chosen", [(0.0, "prediction_and_p_noisy"), (1.0, "mean_loss"), (np.nan, "mean_loss")])
+@pytest.mark.parametrize("how", ["proxy", "oracle"])
+def test_planted_errors_choose_only_where_wrong_labels_are_drawn_like_them(monkeypatch, how, alike, chosen):
+    fit = CalibratedPosterior.fit
+
+    def fitted(self, *of):
+        fit(self, *of).alike_ = alike
+        return self
+
+    monkeypatch.setattr(CalibratedPosterior, "fit", fitted)
+    evidence = Evidence("x", data(), how, 4)
+    evidence.add(logits(6), "epoch 1")
+    evidence.choice.take("x_mean_loss", "epoch 1", evidence.choice.best)
+    evidence.conclude()
+    assert evidence.choice.name == ("x_mean_loss" if how == "oracle" else f"x_{chosen}")
+
+
 def test_planted_samples_are_learnt_once_their_own_label_leads_among_the_other_classes():
     evidence = Evidence("x", data(), "proxy", 2)
     evidence.add(logits(30, TRAINED) + logits(9, OBSERVED), "epoch 1")  # knows the planted labels best, then the own
