@@ -92,15 +92,17 @@ class Evidence:
         And those that speak best for held-out labels; without such labels those of all epochs. Where the loss under the
         prediction was chosen, of whatever moment, that under these takes its place, with p_noisy, which knows other
         things, beside it. Planted errors have no say in that: they would not miss what p_noisy knows of real ones. And
-        where wrong labels are drawn otherwise than they are, it takes the place of whatever they chose.
+        where wrong labels are drawn otherwise than they are, it takes the place of whatever they chose, and they choose
+        nothing from then on.
         `window`: what the passes were, where they were no epochs.
         """
         words, predictions = zip(*self.accumulated.windows(), strict=True)
         self._concluded = self._posterior(predictions)
         self.window = window or words[self._concluded.window_]
         self.predictions = predictions[self._concluded.window_]
-        unlike = self._concluded.alike_ < 0.5  # not so where it is not known, nan
-        if self.choice.how != "oracle" and (unlike or self.choice.name == f"{self.prefix}_prediction"):
+        self.choice.unlike = bool(self._concluded.alike_ < 0.5)  # not so where it is not known, nan
+        stands = self.choice.unlike or self.choice.name == f"{self.prefix}_prediction"
+        if stands and self.choice.how != "oracle":
             trained = self.data.trained
             p_noisy = Candidate(self._concluded.p_noisy_, wrong(self._concluded.trained_, trained))
             both = self._loss(self.predictions).with_rank_of(p_noisy)

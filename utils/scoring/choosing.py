@@ -48,13 +48,14 @@ class ScoreChoice:
            last   the newest of the first-named candidate
            oracle the best by the true labels: a bound for evaluation, never a result
     `planted_ids` int64 (P,), None where nothing was planted: then, and where they are too few, proxy keeps the default.
-    `is_noisy` bool (N,) is for the oracle alone.
+    So it does once `unlike` is set: wrong labels are drawn otherwise than the planted ones, which speak for none of
+    them. `is_noisy` bool (N,) is for the oracle alone.
     """
 
     def __init__(self, how: str, planted_ids: np.ndarray | None, is_noisy: np.ndarray | None) -> None:
         few = planted_ids is None or len(planted_ids) < MIN_PLANTED
         self.how = "default" if how == "proxy" and few else how
-        self._planted, self._is_noisy = planted_ids, is_noisy
+        self._planted, self._is_noisy, self.unlike = planted_ids, is_noisy, False
         self.name, self.moment, self.criterion = "", "", -1.0
         self.best: Candidate | None = None
 
@@ -74,7 +75,7 @@ class ScoreChoice:
         self.name, self.moment, self.criterion, self.best = name, moment, self._criterion(candidate), candidate
 
     def _replaces(self, candidate: Candidate, criterion: float, first: bool, default: bool) -> bool:
-        if self.how in ("last", "default"):
+        if self.how in ("last", "default") or (self.how == "proxy" and self.unlike):
             return first and (default or self.how == "last")
         if self.best is None or self.how == "oracle":
             return criterion > self.criterion
@@ -110,8 +111,9 @@ class ScoreChoice:
         return candidate.trained[rest], candidate.trained[self._planted]
 
     def __str__(self) -> str:
+        found = f"planted errors found among all others with AUC {self.criterion:.4f}{self._doubt()}"
         by = {
-            "proxy": f"planted errors found among all others with AUC {self.criterion:.4f}{self._doubt()}",
+            "proxy": "the default: wrong labels are not drawn like the planted ones" if self.unlike else found,
             "last": "the newest",
             "default": "the default: too few errors were planted, or none",
             "oracle": f"ORACLE: true labels found with AUC {self.criterion:.4f}",
@@ -120,8 +122,10 @@ class ScoreChoice:
 
     def state_dict(self) -> dict:
         best = None if self.best is None else [torch.from_numpy(a) for a in (self.best.observed, self.best.trained)]
-        return {"name": self.name, "moment": self.moment, "criterion": self.criterion, "best": best}
+        known = {"name": self.name, "moment": self.moment, "criterion": self.criterion, "unlike": self.unlike}
+        return known | {"best": best}
 
     def load_state_dict(self, state: dict) -> None:
         self.name, self.moment, self.criterion = state["name"], state["moment"], state["criterion"]
+        self.unlike = state.get("unlike", False)  # of an older run
         self.best = None if state["best"] is None else Candidate(*(tensor.numpy() for tensor in state["best"]))

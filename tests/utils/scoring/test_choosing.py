@@ -131,6 +131,25 @@ def test_without_a_criterion_the_newest_of_the_first_named_is_taken(how, planted
     assert choice.name == ("more" if how == "last" else "default")
 
 
+def test_planted_errors_unlike_the_wrong_labels_choose_nothing():
+    choice, again = proxy(), proxy()
+    choice.consider("epoch 1", {"default": candidate(0.6), "other": candidate(0.9)})
+    assert choice.name == "other"
+    choice.unlike = True
+    again.load_state_dict(choice.state_dict())
+    for one in (choice, again):
+        assert list(one.consider("epoch 2", {"default": candidate(0.6), "other": candidate(0.9)})) == [
+            "planted_auc_default", "planted_auc_other"
+        ]  # fmt: skip
+        assert str(one) == "default at epoch 2 (the default: wrong labels are not drawn like the planted ones)"
+        one.consider("step 1", {"more": candidate(0.9)}, default=False)
+        assert one.name == "default"
+    older = choice.state_dict()
+    del older["unlike"]
+    again.load_state_dict(older)
+    assert not again.unlike
+
+
 @pytest.mark.parametrize("auc, said", [(0.9, ""), (0.5, "; perhaps no better than chance: expect nothing of it")])
 def test_it_is_said_where_the_planted_errors_were_hardly_found(auc, said):
     choice = proxy()
