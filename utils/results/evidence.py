@@ -93,7 +93,7 @@ class Evidence:
         prediction was chosen, of whatever moment, that under these takes its place, with p_noisy, which knows other
         things, beside it. Planted errors have no say in that: they would not miss what p_noisy knows of real ones. And
         where wrong labels are drawn otherwise than they are, it takes the place of whatever they chose, and they choose
-        nothing from then on.
+        nothing until the next training is over.
         `window`: what the passes were, where they were no epochs.
         """
         words, predictions = zip(*self.accumulated.windows(), strict=True)

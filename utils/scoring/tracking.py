@@ -63,8 +63,9 @@ def add_choosing(group: argparse._ArgumentGroup) -> None:
         "--choose",
         choices=CHOOSE,
         default=CHOOSE[0],
-        help="the score that ranks the suspects: proxy, the one and the moment that find planted errors best; last, "
-        "the default score at the end, whatever finds them; oracle, by the true labels: to study, never a result",
+        help="the score that ranks the suspects: proxy, the one and the moment that find planted errors best, where "
+        "wrong labels are like these; last, the default score at the end, whatever finds them; oracle, by the true "
+        "labels: to study, never a result",
     )
     group.add_argument(
         "--plant",
