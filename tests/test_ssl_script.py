@@ -172,7 +172,7 @@ def test_classes_are_predicted_as_often_as_they_are_targets(run, separated, tmp_
     )
     targets = np.load(tmp_path / "e" / "pseudo_labels_run1.npy")  # what the second run, the last one, learnt from
     # Ten rounds of alignment come this near (0.022 in bf16 on one thread); before it a class is off by 0.1 and more.
-    np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.05)
+    np.testing.assert_allclose(probs.mean(0), targets.mean(0), atol=0.03)
 
 
 def diverge(monkeypatch, number, epoch=0):
