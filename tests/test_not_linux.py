@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.kill_and_resume import command, differences, finish
+from tests.processes import Script
 from tests.tiny import ROOT, TINY
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,7 @@ def begin(*words: str) -> subprocess.Popen:
 @pytest.mark.parametrize("script", ["main.py", "ssl.py"])  # the two with a state of every kind; the others take long
 def test_the_same_bytes_and_no_two_processes_in_one_folder(tmp_path, script):
     np.save(tmp_path / "scores.npy", np.random.default_rng(0).random(455))
-    finish(begin(*command(script, tmp_path, f"{script}-calm")[1:], *FP32))
+    finish(Script([*command(script, tmp_path, f"{script}-calm")[1:], *FP32]))
     words = ["-m", "tests.not_linux", *command(script, tmp_path, f"{script}-killed")[1:], *FP32]
     first = begin(*words)
     while not (tmp_path / f"{script}-killed" / "checkpoint.pt").exists() and first.poll() is None:
@@ -46,8 +47,11 @@ def test_images_of_a_folder(tmp_path, image_folder):
     words = ["-m", "tests.not_linux", "parallel.py", "--first_stage_data_name", "folder", "--image_size", "16"]
     words += ["--train_root", str(image_folder), *TINY, "--epoch_1st", "1", "--experiments_root", str(tmp_path)]
     (image_folder / "train" / "red").rename(image_folder / "train" / "красный")
+    written = []
     for name in ("decoded", "from_the_cache"):
         finish(begin(*words, "--experiment_name", name))
-    assert [file.name for file in (image_folder / ".cache").iterdir()] == ["train_16.npy"]
+        (cache,) = (image_folder / ".cache").iterdir()
+        written.append((cache.name, cache.stat().st_mtime_ns))
+    assert written[0] == written[1] and cache.name == "train_16.npy"
     scores = [(tmp_path / name / "parallel_score.npy").read_bytes() for name in ("decoded", "from_the_cache")]
     assert scores[0] == scores[1]

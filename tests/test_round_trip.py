@@ -28,9 +28,9 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def wrong_labels(run, tmp_path, name, photos, *flags):
+def wrong_labels(run, tmp_path, name, photos, *flags, epochs=2):
     """(How many are wrong, of how many) of the labels that relabel.py learns from in the experiment `name`."""
-    sizes = ["--width", "0.1", "--image_size", "8", "--epoch_1st", "40", "--batch_size", "16", "--cuda_dev", "-1"]
+    sizes = ["--width", "0.1", "--image_size", "8", "--epoch_1st", epochs, "--batch_size", "16", "--cuda_dev", "-1"]
     run("relabel.py", "--dataset", "folder", "--train_root", photos, *flags, *sizes, "--experiment_name", name)
     with (tmp_path / name / "suspects.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -40,7 +40,7 @@ def wrong_labels(run, tmp_path, name, photos, *flags):
 @pytest.mark.slow
 def test_what_is_exported_has_fewer_wrong_labels_and_is_trained_on_again(run, tmp_path, photos):
     before = {file.relative_to(photos): file.read_bytes() for file in sorted(photos.rglob("*.png"))}
-    assert wrong_labels(run, tmp_path, "first", photos) == (MOVED, N)
+    assert wrong_labels(run, tmp_path, "first", photos, epochs=40) == (MOVED, N)
     chosen = [str(tmp_path / "first"), "--p_noisy", "0.5", "--suspects"]
     export.main([*chosen, "drop", "--to", str(tmp_path / "clean")])
     export.main([*chosen, "relabel", "--labels_csv", str(tmp_path / "labels.csv")])

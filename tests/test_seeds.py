@@ -7,8 +7,8 @@ from utils import summary
 
 
 def test_a_chain_over_seeds_is_one_row(run, tmp_path, capsys):
-    seeds, once = ("--seeds", 11, 12), (*TINY_ARGS["ssl.py"], "--runs", 1)
-    run("parallel.py", *TINY_ARGS["parallel.py"], *seeds, "--experiment_name", "sep")
+    seeds, once = ("--seeds", 11, 12), (*TINY_ARGS["ssl.py"], "--runs", 1, "--epoch", 1)
+    run("parallel.py", *TINY_ARGS["parallel.py"], "--epoch_1st", 1, *seeds, "--experiment_name", "sep")
     printed = run("ssl.py", *once, *seeds, "--parallel", "sep", "--experiment_name", "e")
     assert "ssl.py, seeds 11 12: mean ± sd (n)" in printed and "(2)" in printed.splitlines()[-1]
     assert "test_accuracy_best (oracle)" in printed

@@ -2,10 +2,7 @@
 
 import copy
 import itertools
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +23,6 @@ from utils.compute import (
 )
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
@@ -45,13 +41,7 @@ def test_counters_are_not_interchangeable():
 
 
 def test_seeds_are_the_same_in_every_process():
-    program = "from utils.compute import stream_seed; print(stream_seed(7, 'order', 1, 5))"
-    for hash_seed in "1", "2":
-        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
-        output = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        assert int(output) == stream_seed(7, "order", 1, 5)
+    assert stream_seed(7, "order", 1, 5) == 5267824089874978045  # of numpy's SeedSequence, whose stream is promised
 
 
 def test_an_unknown_stream_is_an_error():
@@ -196,6 +186,7 @@ def test_another_c_library_keeps_its_ways(monkeypatch):
 def test_a_compiled_network_computes_the_same_and_saves_alike():
     torch.manual_seed(0)
     eager = models.build("preactResNet18", 3, width=0.05)
+    eager.blocks = nn.Sequential(*(eager.blocks[k] for k in (0, 1, 2, 4, 6)))  # one with each kind of shortcut
     compiled = Compute(CPU, bf16=False, compile=True, threads=1).prepare(copy.deepcopy(eager))
     assert compiled.state_dict().keys() == eager.state_dict().keys()
     images = torch.randn(8, 3, 16, 16)

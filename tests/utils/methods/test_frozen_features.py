@@ -194,13 +194,14 @@ def test_sets_without_files_give_their_arrays(run, tmp_path, monkeypatch, own):
         monkeypatch.setattr(torchvision.datasets.CIFAR10, name, value)
     flags = ["--first_stage_data_name", "cifar10", "--train_root", tmp_path, "--first_stage_noise_type", "none"]
     flags += ["--features", NAME, "--weights", tmp_path / "own.pt", "--cuda_dev", "-1", "--precision", "fp32"]
-    run("parallel.py", *flags, "--no-track_CE", "--experiment_name", "e")
+    classes = ["--first_stage_subset", "0", "1", "2"]  # images 0, 1, 2, 10, 11, 12, ...
+    run("parallel.py", *flags, *classes, "--no-track_CE", "--experiment_name", "e")
     transforms = torchvision.models.get_model_weights(NAME).DEFAULT.transforms()
     own.fc = torch.nn.Identity()
-    image, _ = torchvision.datasets.CIFAR10(str(tmp_path))[33]
+    image, _ = torchvision.datasets.CIFAR10(str(tmp_path))[11]
     with torch.inference_mode():
         plain = own(transforms(image)[None]).numpy()[0]
-    np.testing.assert_allclose(load(tmp_path / "e", "features")[33], plain, rtol=1e-3, atol=1e-4 * np.abs(plain).max())
+    np.testing.assert_allclose(load(tmp_path / "e", "features")[4], plain, rtol=1e-3, atol=1e-4 * np.abs(plain).max())
     assert not (tmp_path / "e" / "parallel_ce.npy").exists()
 
 
