@@ -57,6 +57,12 @@ def at_steps(curve: dict[int, float], steps: list[int]) -> np.ndarray:
     return np.interp(steps, list(curve), list(curve.values()))
 
 
+def subject(args: argparse.Namespace, choice: DataChoice) -> str:
+    first, second = ("/".join(Path(place).parts[-2:]) for place in (choice.root or choice.name, args.second))
+    seeds = " ".join(map(str, args.seeds))
+    return f"{first}, {choice.noise_ratio:.0%} wrong labels, then {second}, rate {args.lr_2nd:g}, mean of seeds {seeds}"
+
+
 def draw(path: Path, curves: dict[str, np.ndarray], steps: list[int], subject: str) -> None:
     """Above: layers frozen; below: all the others."""
     figure, panels = stacked_panels([2.6, 2.6], share_x=True)
@@ -96,11 +102,8 @@ def main(argv: list[str] | None = None) -> None:
         ends = (of[:, 0], of.max(axis=1), of[:, -1])
         cells = (f"{end.mean():.4f} ± {end.std(ddof=1) if len(end) > 1 else 0:.4f}" for end in ends)
         report(f"{way:<32}" + "   ".join(cells))
-    first, second = of_seeds[0].root or Path(of_seeds[0].name), Path(args.second)
-    subject = f"{first.name}, {of_seeds[0].noise_ratio:.0%} wrong labels, then {second.name}, rate {args.lr_2nd:g}"
-    subject += f", mean of seeds {' '.join(map(str, args.seeds))}"
     path = args.figure or args.root / "frozen_layers.png"
-    draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, subject)
+    draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, subject(args, of_seeds[0]))
     report(f"figure: {path.name}")
     report.save(args.save, args)
 

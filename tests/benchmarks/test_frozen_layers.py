@@ -1,6 +1,9 @@
 """Which layers forget: every run shares stage 1, and freezing shows."""
 
+from argparse import Namespace
+
 import numpy as np
+import pytest
 
 from tests.benchmarks import frozen_layers
 from tests.tiny import without_pixels
@@ -8,6 +11,13 @@ from tests.tiny import without_pixels
 
 def test_a_curve_that_ended_early_stays_where_it_was():
     assert np.allclose(frozen_layers.at_steps({0: 0.5, 2: 0.7}, [0, 2, 4]), [0.5, 0.7, 0.7])
+
+
+@pytest.mark.parametrize("root, first", [(None, "digits"), ("some/where/photos", "where/photos")])
+def test_the_subject_names_a_folder_by_its_place(root, first):
+    args = Namespace(second="some/photos/test", lr_2nd=0.05, seeds=[11, 12])
+    said = frozen_layers.subject(args, Namespace(root=root, name="digits", noise_ratio=0.4))
+    assert said == f"{first}, 40% wrong labels, then photos/test, rate 0.05, mean of seeds 11 12"
 
 
 def test_ways_share_stage_1_and_end_apart(tmp_path, capsys, monkeypatch):
