@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import ROOT, TINY_ARGS, load_script, without_pixels
+from utils.experiments.phase import Phase
 from utils.separations import SEPARATIONS
 
 
@@ -92,6 +94,25 @@ def finished(made_once, tmp_path):
         return Path(shutil.copytree(made_once(script, *flags), tmp_path / name))
 
     return copied
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """stop_at(3, "stage2"): as if a signal came at the third step of that phase, once; without a name of any phase."""
+
+    def patch(count: int, phase: str | None = None) -> None:
+        asked = []
+
+        def stop_if_asked(self):
+            if phase in (None, self._name):
+                asked.append(self._name)
+                if len(asked) == count:
+                    self._experiment.stop.signum = signal.SIGTERM
+                    self.checkpoint()
+
+        monkeypatch.setattr(Phase, "stop_if_asked", stop_if_asked)
+
+    return patch
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""The four documented commands, in order, on tiny files in torchvision's CIFAR formats, of lower counts and widths."""
+"""The four documented commands, in order, on tiny files in torchvision's CIFAR formats; counts are lowered, and all but
+relabel.py, which trains both networks, are narrower."""
 
 import json
 
@@ -42,7 +43,7 @@ def test_the_documented_commands_run_in_order_and_the_last_finds_what_the_first_
     assert list(commands) == ["main.py", "parallel.py", "relabel.py", "ssl.py"]
     for script, words in commands.items():
         with without_pixels():
-            # one of them as wide as documented: a step of that takes seconds
+            # at the documented width a step takes seconds
             load_script(script).main([*lowered(words), *(NARROW if script != "relabel.py" else [])])
     printed = capsys.readouterr().out
     assert "forget scores: experiments/cifar10_random_forget_4_ssl/forget_score.npy" in printed

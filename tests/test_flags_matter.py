@@ -5,18 +5,18 @@ import pytest
 
 from tests.tiny import SPLIT, TINY_ARGS
 
-RELABEL = ["--epoch_1st", "2", "--warmup_e", "1"]
-BY_PREDICTION = [*RELABEL, "--relabel_by", "prediction"]
-EXCHANGED = ["--epoch_1st", "1"]
-HALVES = [*EXCHANGED, "--exchange", "0"]
+ONE_AND_ONE = ["--epoch_1st", "2", "--warmup_e", "1"]
+BY_PREDICTION = [*ONE_AND_ONE, "--relabel_by", "prediction"]
+ONE_EPOCH = ["--epoch_1st", "1"]
+HALVES = [*ONE_EPOCH, "--exchange", "0"]
 AVERAGED = [*SPLIT, "--swa", "--swa_start", "1"]
 ROWS = {  # flag with its value: (script, flags beside it, file)
-    "--wd 0.1": ("relabel.py", RELABEL, "loss_track.npy"),
-    "--momentum 0": ("relabel.py", RELABEL, "loss_track.npy"),
-    "--dropout 0": ("relabel.py", RELABEL, "loss_track.npy"),
-    "--input_noise 0": ("relabel.py", RELABEL, "loss_track.npy"),
-    "--mixup 0": ("relabel.py", RELABEL, "loss_track.npy"),
-    "--ema 0": ("relabel.py", [*RELABEL, "--track_from", "passes"], "loss_track.npy"),
+    "--wd 0.1": ("relabel.py", ONE_AND_ONE, "loss_track.npy"),
+    "--momentum 0": ("relabel.py", ONE_AND_ONE, "loss_track.npy"),
+    "--dropout 0": ("relabel.py", ONE_AND_ONE, "loss_track.npy"),
+    "--input_noise 0": ("relabel.py", ONE_AND_ONE, "loss_track.npy"),
+    "--mixup 0": ("relabel.py", ONE_AND_ONE, "loss_track.npy"),
+    "--ema 0": ("relabel.py", [*ONE_AND_ONE, "--track_from", "passes"], "loss_track.npy"),
     "--reg_term1 0": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--reg_term2 0": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--ce_loss_inWarmup": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
@@ -28,7 +28,7 @@ ROWS = {  # flag with its value: (script, flags beside it, file)
     "--lr_2nd 0.5": ("relabel.py", BY_PREDICTION, "loss_track.npy"),
     "--augment strong": ("parallel.py", HALVES, "loss_track.npy"),
     "--balance 0": ("parallel.py", HALVES, "loss_track.npy"),
-    "--exchange 2": ("parallel.py", EXCHANGED, "parallel_score.npy"),
+    "--exchange 2": ("parallel.py", ONE_EPOCH, "parallel_score.npy"),
     "--NN_k 5": ("parallel.py", HALVES, "parallel_ce.npy"),
 }
 

@@ -1,13 +1,10 @@
 """--images_on host and device end with the same bytes, and what cannot lie on the device is refused in one line."""
 
-import signal
-
 import pytest
 
 from tests.tiny import TINY_ARGS
-from utils.data import device_images
+from utils.data import device_images, noisy_data
 from utils.errors import Stopped, UserError
-from utils.experiments.phase import Phase
 
 FOLDER = ["--epoch_1st", "2", "--warmup_e", "1", "--width", "0.1", "--batch_size", "6", "--cuda_dev", "-1"]
 RUNS = {  # {script: its flags}; the folder's images are large enough to be cropped, and mirrored
@@ -42,20 +39,20 @@ def test_every_byte_is_the_same(run, tmp_path, image_folder, script):
     assert "--images_on" not in (tmp_path / "device" / "log.txt").read_text()
 
 
-def test_a_run_goes_on_with_its_images_elsewhere(run, finished, tmp_path, monkeypatch):
-    asked = []
+def test_a_run_goes_on_with_its_images_elsewhere(run, finished, tmp_path, monkeypatch, stop_at):
+    places = []
 
-    def stop_if_asked(self):
-        asked.append(1)
-        if len(asked) == 34:  # of some ten batches an epoch: in the second training
-            self._experiment.stop.signum = signal.SIGTERM
-            self.checkpoint()
+    def stay_on_host(*of):
+        places.append(device_images.stay_on_host(*of))
+        return places[-1]
 
+    monkeypatch.setattr(noisy_data, "stay_on_host", stay_on_host)
     command = ["relabel.py", *TINY_ARGS["relabel.py"], "--experiment_name", "e"]
-    monkeypatch.setattr(Phase, "stop_if_asked", stop_if_asked)
+    stop_at(14, "relabelling")
     with pytest.raises(Stopped):
         run(*command, "--images_on", "host")
     run(*command, "--images_on", "device")
+    assert places == [True, False]
     assert contents(tmp_path / "e") == contents(finished("relabel.py", "whole"))
 
 

@@ -57,10 +57,13 @@ def at_steps(curve: dict[int, float], steps: list[int]) -> np.ndarray:
     return np.interp(steps, list(curve), list(curve.values()))
 
 
-def subject(args: argparse.Namespace, choice: DataChoice) -> str:
-    first, second = ("/".join(Path(place).parts[-2:]) for place in (choice.root or choice.name, args.second))
+def in_words(args: argparse.Namespace, choice: DataChoice) -> str:
+    """What the figure is of; roots of folders by the ends of their paths."""
+    places = (choice.root or choice.name, args.second)
+    first, second = ("/".join(Path(place).resolve().parts[-2:]) if "/" in place else place for place in places)
     seeds = " ".join(map(str, args.seeds))
-    return f"{first}, {choice.noise_ratio:.0%} wrong labels, then {second}, rate {args.lr_2nd:g}, mean of seeds {seeds}"
+    noise = f"{choice.noise_type} {choice.noise_ratio:g}"
+    return f"{first}, {noise}, then {second}, rate {args.lr_2nd:g}, mean of seeds {seeds}"
 
 
 def draw(path: Path, curves: dict[str, np.ndarray], steps: list[int], subject: str) -> None:
@@ -103,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
         cells = (f"{end.mean():.4f} ± {end.std(ddof=1) if len(end) > 1 else 0:.4f}" for end in ends)
         report(f"{way:<32}" + "   ".join(cells))
     path = args.figure or args.root / "frozen_layers.png"
-    draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, subject(args, of_seeds[0]))
+    draw(path, {way: of.mean(axis=0) for way, of in aucs.items()}, steps, in_words(args, of_seeds[0]))
     report(f"figure: {path.name}")
     report.save(args.save, args)
 

@@ -16,8 +16,9 @@ def test_a_curve_that_ended_early_stays_where_it_was():
 @pytest.mark.parametrize("root, first", [(None, "digits"), ("some/where/photos", "where/photos")])
 def test_the_subject_names_a_folder_by_its_place(root, first):
     args = Namespace(second="some/photos/test", lr_2nd=0.05, seeds=[11, 12])
-    said = frozen_layers.subject(args, Namespace(root=root, name="digits", noise_ratio=0.4))
-    assert said == f"{first}, 40% wrong labels, then photos/test, rate 0.05, mean of seeds 11 12"
+    choice = Namespace(root=root, name="digits", noise_type="random_in_noise", noise_ratio=0.4)
+    said = f"{first}, random_in_noise 0.4, then photos/test, rate 0.05, mean of seeds 11 12"
+    assert frozen_layers.in_words(args, choice) == said
 
 
 def test_ways_share_stage_1_and_end_apart(tmp_path, capsys, monkeypatch):
