@@ -16,6 +16,7 @@ from torch import nn
 
 import datasets
 import models
+from tests.kill_and_resume import differing
 from tests.tiny import SCORE_FILES, TINY, TINY_ARGS, load_script
 from utils.classifier import Classifier
 from utils.command_line.flags import resolve
@@ -871,14 +872,9 @@ def same_bytes(one, other, *except_for):
 
     The true labels beside the suspects are there to be looked at, like clean_labels.npy.
     """
-    ours, theirs = (
-        {file.name: file.read_bytes() for pattern in ("*.npy", "*.pt") for file in folder.glob(pattern)}
-        for folder in (one, other)
-    )
-    names = sorted((ours.keys() | theirs.keys()) - set(except_for))
-    differing = [name for name in names if ours.get(name) != theirs.get(name)]
+    arrays = [name for name in differing(one, other) if not name.endswith(".csv") and name not in except_for]
     suspects = [[row | {"true_label": ""} for row in read_suspects(folder)] for folder in (one, other)]
-    return differing + ["suspects.csv"] * (suspects[0] != suspects[1])
+    return arrays + ["suspects.csv"] * (suspects[0] != suspects[1])
 
 
 METHODS = {"main.py": "forgetting", "parallel.py": "cross_tracking", "relabel.py": "relabelling"}
@@ -1061,8 +1057,8 @@ def test_a_training_that_diverges_goes_on_with_the_epoch_before(run, tmp_path, s
     calm = [*flags, "--epoch_1st", whole, "--schedule", "constant"]
     run(script, *TINY_ARGS[script], *calm, "--experiment_name", "calm")
     # stage1.pt holds the flags, halves.pt the epochs that were meant.
-    differing = same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt", "halves.pt")
-    assert not set(differing) - of_posterior(tmp_path / "e")
+    others = same_bytes(tmp_path / "calm", tmp_path / "e", "stage1.pt", "halves.pt")
+    assert not set(others) - of_posterior(tmp_path / "e")
     assert record(tmp_path / "e")["status"] == "finished"
     epochs = len([row for row in history(tmp_path / "e") if row.get("stage") != "2"])
     assert epochs == (2 * whole if script == "parallel.py" else whole)  # whose exchange diverges, too
@@ -1122,5 +1118,5 @@ def test_stage_1_ends_once_the_labels_are_fitted(run, tmp_path):
     assert len(track) == len(fitted)
     np.testing.assert_array_equal(track[-1], load(tmp_path / "e", "stage1_loss"))
     run("main.py", *flags, "--epoch_1st", len(fitted), "--track_from", "passes", "--experiment_name", "counted")
-    differing = same_bytes(tmp_path / "e", tmp_path / "counted", "stage1.pt")
-    assert not set(differing) - of_posterior(tmp_path / "e")
+    others = same_bytes(tmp_path / "e", tmp_path / "counted", "stage1.pt")
+    assert not set(others) - of_posterior(tmp_path / "e")
