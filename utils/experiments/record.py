@@ -37,6 +37,7 @@ LATER_KINDS = {
 }  # that early records lack
 SAME_DATA = "use the same data, --image_size, noise and seed (or --noise_seed) for both"
 OF_SOURCE = {"experiment": str, "settings": dict}
+MAX_SECONDS = 1e12  # a whole number of a damaged file can be more than a float holds
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 UNLISTED_FILES = (  # of runs whose record does not list its files yet: what they could leave beside arrays with digests
     "history.csv", "suspects.csv", "log.txt", "stage1.pt", "model.pt", "oracle_best_auc_model.pt", "stage1.png",
@@ -85,8 +86,8 @@ class Record:
             entries = json.loads((path / "run.json").read_text(encoding="utf-8"))
             require_format(entries.get(KEY, 0), path / "run.json", remedy)
             require_kinds(entries, KINDS | {key: kind for key, kind in LATER_KINDS.items() if key in entries})
-            if not all(isinstance(seconds, int | float) for seconds in entries["seconds"].values()):
-                raise ValueError("its seconds are no numbers")
+            if not all(isinstance(s, int | float) and 0 <= s < MAX_SECONDS for s in entries["seconds"].values()):
+                raise ValueError("its seconds are no times")
             if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
             for source in entries.get("sources", {}).values():
