@@ -88,7 +88,8 @@ class Record:
             require_kinds(entries, KINDS | {key: kind for key, kind in LATER_KINDS.items() if key in entries})
             if not all(isinstance(s, int | float) and 0 <= s < MAX_SECONDS for s in entries["seconds"].values()):
                 raise ValueError("its seconds are no times")
-            if not all(isinstance(name, str) and Path(name).name == name for name in entries.get("files", [])):
+            names = [*entries.get("files", []), *entries.get("digests", {})]
+            if not all(isinstance(name, str) and Path(name).name == name for name in names):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
             for source in entries.get("sources", {}).values():
                 require_kinds(source, OF_SOURCE)
@@ -134,7 +135,7 @@ class Record:
         if names is None:
             names = [*UNLISTED_FILES, *(f"{name}.npy" for name in self.get("digests", {}))]
         names = [*names, *(f"{name}.part" for name in names if name.endswith(".npy"))]
-        return [self.path / name for name in names if (self.path / name).is_file()]
+        return [self.path / name for name in names if os.path.isfile(self.path / name)]  # no name is too long for it
 
     def save_array(self, name: str, array: np.ndarray) -> None:
         """`name`.npy, with its digest."""

@@ -250,7 +250,7 @@ def test_a_record_that_lists_no_files_owns_what_its_time_wrote(tmp_path):
         (tmp_path / "run" / name).touch()
     record = Record.read(tmp_path / "run")
     del record.entries["files"]
-    record.update(digests={"forget_ce": "0"})
+    record.update(digests={"forget_ce": "0", "a" * 300: "0"})  # no file can have the longer name
     with opened(tmp_path, overwrite=True) as experiment:
         assert names(experiment.path) == {"run.json", "mine.npy"}
 
@@ -353,7 +353,7 @@ STRANGE = [  # entries of the right names
     {"files": ["../other/labels.npy"]}, {"files": 3}, {"method": None}, {"data": "abc"}, {"seconds": {"stage1": []}},
     {"seconds": {"stage1": 10**400}}, {"seconds": {"stage1": math.nan}}, {"seconds": {"stage1": -1.0}},
     {"sources": [1]}, {"sources": {"relabel": 3}}, {"sources": {"relabel": {"experiment": 1, "settings": {}}}},
-    {"digests": []}, {"versions": "3.11"}, {"finish_number": [1]}, {"settings": [[]]},
+    {"digests": []}, {"digests": {"../other/labels": "abc"}}, {"versions": "3.11"}, {"finish_number": [1]}, {"settings": [[]]},
 ]  # fmt: skip
 
 
