@@ -6,7 +6,6 @@ Imports no torch before a run does.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -211,8 +210,10 @@ def recorded_words(parser: Parser, file: str, words: list[str]) -> list[str]:
 
 def read_given(file: str, script: str) -> dict[str, Any]:
     """{name: value} of the flags that a run of `script` was given."""
+    from utils.experiments.record import read_entries
+
     try:
-        record = json.loads(Path(file).read_text(encoding="utf-8"))
+        record = read_entries(Path(file))
         of_script, given = record["script"], record.get("given")
         if given is not None and not isinstance(given, dict):
             raise TypeError("the flags that were given are none")

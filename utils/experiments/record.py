@@ -37,7 +37,6 @@ LATER_KINDS = {
 }  # that early records lack
 SAME_DATA = "use the same data, --image_size, noise and seed (or --noise_seed) for both"
 OF_SOURCE = {"experiment": str, "settings": dict}
-MAX_SECONDS = 1e12  # a whole number of a damaged file can be more than a float holds
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 UNLISTED_FILES = (  # of runs whose record does not list its files yet: what they could leave beside arrays with digests
     "history.csv", "suspects.csv", "log.txt", "stage1.pt", "model.pt", "oracle_best_auc_model.pt", "stage1.png",
@@ -83,11 +82,11 @@ class Record:
         """Of an experiment folder. Raises UserError where it is missing, damaged, or of a later format."""
         remedy = "remove the folder or run with --overwrite"
         try:
-            entries = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            entries = read_entries(path / "run.json")
             require_format(entries.get(KEY, 0), path / "run.json", remedy)
             require_kinds(entries, KINDS | {key: kind for key, kind in LATER_KINDS.items() if key in entries})
-            if not all(isinstance(s, int | float) and 0 <= s < MAX_SECONDS for s in entries["seconds"].values()):
-                raise ValueError("its seconds are no times")
+            if not all(isinstance(seconds, int | float) for seconds in entries["seconds"].values()):
+                raise ValueError("its seconds are no numbers")
             names = [*entries.get("files", []), *entries.get("digests", {})]
             if not all(isinstance(name, str) and Path(name).name == name for name in names):
                 raise ValueError("its files are not all names of files")  # they are removed by --overwrite
@@ -238,12 +237,23 @@ def finished_records(root: Path) -> list[Record]:
     return [record for record in found if record.finished]
 
 
+def read_entries(file: Path) -> Any:
+    """Of a run.json, as they stand there. Raises OSError, and ValueError or RecursionError where it is damaged."""
+    return json.loads(file.read_text(encoding="utf-8"), parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int:
+    if abs(number := int(digits)) >= 2**63:
+        raise ValueError("a whole number is beyond all bounds")  # some are too large for a float
+    return number
+
+
 def next_finish_number(root: Path) -> int:
     """One more than that of any run under `root`, of whatever version: the newest has the highest number."""
     numbers = [0]
     for file in root.glob("*/run.json"):
         with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):  # damaged
-            number = json.loads(file.read_text(encoding="utf-8")).get("finish_number")
+            number = read_entries(file).get("finish_number")
             numbers += [number] if type(number) is int else []
     return 1 + max(numbers)
 
