@@ -31,9 +31,8 @@ from utils.training.optimisation import FEWER, add_optimisation
 def declare(parser: Parser) -> None:
     add_data(parser)
     add_second_stage_data(parser)
-    group = add_optimisation(
-        parser, epochs_flag="--epoch_1st", epochs_help=f"epochs of stage 1 (default: {FORGET.epochs}; {FEWER})"
-    )
+    epochs_help = f"epochs of stage 1 (default: {FORGET.epochs}; {FEWER})"
+    group = add_optimisation(parser, epochs_flag="--epoch_1st", epochs_help=epochs_help, augment="strong")
     add_stages(group)
     add_network_width(group)
     tracking = add_tracking(parser)

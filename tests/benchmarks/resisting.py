@@ -40,7 +40,7 @@ WAYS = (
     | {f"{name} alone": without(*(other for other in WITHOUT if other != name)) for name in WITHOUT}
     | {"all of them (default)": []}
     | {f"all but {name}": without(name) for name in WITHOUT}
-    | {"all, strong augmentation": ["--augment", "strong"]}
+    | {"all, standard augmentation": ["--augment", "standard"]}
 )
 
 
