@@ -239,7 +239,9 @@ def finished_records(root: Path) -> list[Record]:
 
 def read_entries(file: Path) -> Any:
     """Of a run.json, as they stand there. Raises OSError, and ValueError or RecursionError where it is damaged."""
-    return json.loads(file.read_text(encoding="utf-8"), parse_int=_whole_number)
+    entries = json.loads(file.read_text(encoding="utf-8"), parse_int=_whole_number)
+    json.dumps(entries, ensure_ascii=False).encode("utf-8", "surrogateescape")  # a ValueError: names no file
+    return entries
 
 
 def _whole_number(digits: str) -> int:

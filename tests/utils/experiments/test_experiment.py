@@ -351,6 +351,7 @@ ENTRIES = dict.fromkeys(KINDS, {}) | dict.fromkeys(("script", "method", "command
 STRANGE = [  # entries of the right names
     {"files": ["../other/labels.npy"]}, {"files": 3}, {"method": None}, {"data": "abc"}, {"seconds": {"stage1": []}},
     {"seconds": {"stage1": 10**400}}, {"figures": {"auc": -(10**400)}}, {"settings": {"a": [10**400]}},
+    {"settings": {"train_root": "\ud800"}},
     {"sources": [1]}, {"sources": {"relabel": 3}}, {"sources": {"relabel": {"experiment": 1, "settings": {}}}},
     {"digests": []}, {"digests": {"../other/labels": "abc"}},
     {"versions": "3.11"}, {"finish_number": [1]}, {"settings": [[]]},
